@@ -1,0 +1,61 @@
+# The project's one task vocabulary. `./just RECIPE` works on a machine with nothing but Python.
+
+export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
+
+uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'just lock' pyproject.toml"
+
+# list the recipes
+default:
+    @just --list
+
+# raw wines to monitoring verdicts; arguments go to `kedro run`
+run *arguments:
+    kedro run {{ arguments }}
+
+# send wines to the hosted model, then their ground truth: `just traffic 500`, `just traffic 500 true`
+traffic samples="200" drift="false":
+    kedro run --pipeline serving_simulation --params serving_simulation.samples={{ samples }},serving_simulation.drift.enabled={{ drift }}
+
+# judge the logged traffic
+monitor *arguments:
+    kedro run --pipeline monitoring {{ arguments }}
+
+# open the lineage
+viz *arguments:
+    kedro viz run {{ arguments }}
+
+# open the tracked runs and the model registry
+mlflow *arguments:
+    kedro mlflow ui {{ arguments }}
+
+# all tests, with branch coverage
+test *arguments:
+    coverage erase
+    coverage run -m pytest {{ arguments }}
+    coverage combine --quiet
+    coverage report
+
+# style, types, directions of imports
+lint:
+    ruff check .
+    ruff format --check .
+    mypy
+    lint-imports
+
+# mend what can be mended by machine
+format:
+    ruff check --fix .
+    ruff format .
+
+# draw the embedded sample anew; it comes out byte for byte as committed
+sample:
+    python -m wine_quality.traffic.synthetic data/01_raw/sample
+
+# resolve all dependencies anew into the two locks; needs uv
+lock:
+    {{ uv_compile }} --all-extras --output-file requirements-all.lock
+    {{ uv_compile }} --extra dev --constraint requirements-all.lock --output-file requirements.lock
+
+# what a commit has to pass
+check: lint test
+    kedro run --env test

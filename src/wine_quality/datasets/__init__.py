@@ -1,0 +1,22 @@
+"""The Kedro datasets that no library offers."""
+
+from wine_quality.datasets.candidate_scores import CandidateScoresDataset
+from wine_quality.datasets.inference_log import InferenceLogConnection, InferenceLogDataset
+from wine_quality.datasets.raw_wines import RawWinesDataset
+from wine_quality.datasets.registry import (
+    ChampionDataset,
+    ModelVersionDataset,
+    PreviousChampionDataset,
+    ReferencesDataset,
+)
+
+__all__ = [
+    "CandidateScoresDataset",
+    "ChampionDataset",
+    "InferenceLogConnection",
+    "InferenceLogDataset",
+    "ModelVersionDataset",
+    "PreviousChampionDataset",
+    "RawWinesDataset",
+    "ReferencesDataset",
+]

@@ -1,0 +1,97 @@
+"""The model registry as datasets, so that the nodes that train and judge stay pure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from wine_quality.modelling.registry import (
+    CHALLENGER,
+    CHAMPION,
+    Champion,
+    ModelRegistry,
+    RegisteredVersion,
+    TrainedModel,
+)
+
+
+class _RegistryDataset:
+    """What the datasets of one registered model share.
+
+    Args:
+        model_name: Name of the registered model.
+        metadata: For Kedro's plugins.
+    """
+
+    def __init__(self, *, model_name: str, metadata: dict[str, Any] | None = None) -> None:
+        self._model_name = model_name
+        self.metadata = metadata
+
+    def _registry(self) -> ModelRegistry:
+        return ModelRegistry(self._model_name)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"model_name": self._model_name}
+
+
+class ModelVersionDataset(_RegistryDataset, AbstractDataset[TrainedModel, RegisteredVersion]):
+    """Saving registers a trained model as a new version; loading describes the newest version."""
+
+    def save(self, data: TrainedModel) -> None:
+        """Register a trained model in the active MLflow run."""
+        self._registry().register(data)
+
+    def load(self) -> RegisteredVersion:
+        """Describe the newest version."""
+        newest = self._registry().newest()
+        if newest is None:
+            raise DatasetError(f"The registry has no version of {self._model_name}.")
+        return newest
+
+    def _exists(self) -> bool:
+        return self._registry().newest() is not None
+
+
+class PreviousChampionDataset(
+    _RegistryDataset, AbstractDataset[Any, tuple[RegisteredVersion, pd.DataFrame] | None]
+):
+    """The champion before this run with its reference, or None; load only."""
+
+    def load(self) -> tuple[RegisteredVersion, pd.DataFrame] | None:
+        """Describe the champion and load its reference."""
+        registry = self._registry()
+        champion = registry.version(CHAMPION)
+        return champion and (champion, registry.reference(champion.version))
+
+    def save(self, data: Any) -> None:
+        """Refuse: who was champion is history."""
+        raise DatasetError("The previous champion is read only.")
+
+
+class ChampionDataset(_RegistryDataset, AbstractDataset[dict[str, Any], Champion]):
+    """Saving a promotion decision sets the aliases; loading gives the champion's model."""
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Make the decision's version champion, or else challenger."""
+        alias = CHAMPION if data["promoted"] else CHALLENGER
+        self._registry().set_alias(alias, data["version"])
+
+    def load(self) -> Champion:
+        """Load the champion's model."""
+        return self._registry().champion()
+
+    def _exists(self) -> bool:
+        return self._registry().version(CHAMPION) is not None
+
+
+class ReferencesDataset(_RegistryDataset, AbstractDataset[Any, Callable[[str], pd.DataFrame]]):
+    """The references of all versions, each loaded when it is asked for; load only."""
+
+    def load(self) -> Callable[[str], pd.DataFrame]:
+        """Give a function that loads the reference of a version."""
+        return self._registry().reference
+
+    def save(self, data: Any) -> None:
+        """Refuse: a reference is registered with its model."""
+        raise DatasetError("References are read only: they are registered with their models.")

@@ -1,0 +1,246 @@
+"""One window in Evidently's reports, with our verdicts in place of its own."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from wine_quality.drift.profiles import to_numbers
+from wine_quality.errors import WineQualityError
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
+
+if TYPE_CHECKING:
+    from evidently import Dataset
+
+MOST_ROWS = 10_000
+"""Rows that go into a report; more make it slow and tell no more."""
+FEWEST_LABELLED = 10
+"""Labelled wines below which a regression report says nothing."""
+STATTEST = "wine_quality_score"
+"""Name under which Evidently knows our score."""
+_registration = Lock()
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """One report.
+
+    Attributes:
+        title: What it shows, of which window and model version.
+        html: A whole page.
+        json: The snapshot, for `evidently.core.report.Snapshot.loads` and `Workspace.add_run`.
+    """
+
+    title: str
+    html: str
+    json: str
+
+
+@dataclass(frozen=True)
+class WindowReports:
+    """The reports of one window.
+
+    Attributes:
+        drift: Each judged column's score, threshold and distribution; None if none could be judged.
+        summary: Statistics of each column that holds any value; None if none does.
+        regression: Predictions against labels; None without ground truth.
+        remarks: What was left out, and why, in sentences; the pages show them too.
+    """
+
+    drift: ReportPage | None
+    summary: ReportPage | None
+    regression: ReportPage | None
+    remarks: tuple[str, ...]
+
+
+def report_window(
+    rows: pd.DataFrame, held_out: pd.DataFrame, verdicts: pd.DataFrame, seed: int = 0
+) -> WindowReports:
+    """Draw up Evidently's drift, summary and regression reports of one window.
+
+    The drift report shows the scores, thresholds and verdicts it is given; Evidently's own methods
+    decide nothing. Rows beyond `MOST_ROWS` are left out by a seeded draw.
+
+    Args:
+        rows: The window's predictions of one model version: inputs, `prediction` and, where known,
+            `quality`. Columns may be absent, empty or of a wrong type.
+        held_out: The reference's wines, with the same columns.
+        verdicts: The window's rows of `decide`, for that model version.
+        seed: Seed of the draw.
+
+    Raises:
+        WineQualityError: If the verdicts are not those of exactly one window and version.
+    """
+    window = verdicts[["window_start", "window_end", "model_version"]].drop_duplicates()
+    if len(window) != 1:
+        raise WineQualityError(
+            f"reports are drawn up for one window of one model version, not for {len(window)}: "
+            "select its verdicts"
+        )
+    start, end, version = window.iloc[0]
+    of_window = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, model version {version}"
+    current, reference = _prepare(rows, seed), _prepare(held_out, seed)
+    filled = [str(c) for c in current if current[c].notna().any() and reference[c].notna().any()]
+    remarks = _remarks(current, filled, verdicts)
+    judged = [c for c in _judged(verdicts) if c in filled]
+    labelled, labelled_before = (
+        frame.dropna(subset=[QUALITY, PREDICTION]) for frame in (current, reference)
+    )
+    draft = _Draft(start.to_pydatetime(), of_window, remarks)
+    return WindowReports(
+        drift=draft.drift(current[judged], reference[judged], verdicts) if judged else None,
+        summary=draft.summary(current[filled], reference[filled]) if filled else None,
+        regression=draft.regression(labelled, labelled_before)
+        if min(len(labelled), len(labelled_before)) >= FEWEST_LABELLED
+        else None,
+        remarks=remarks,
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What the reports of a window have in common."""
+
+    timestamp: Any
+    of_window: str
+    remarks: tuple[str, ...]
+
+    def drift(
+        self, current: pd.DataFrame, reference: pd.DataFrame, verdicts: pd.DataFrame
+    ) -> ReportPage:
+        _silence_telemetry()
+        from evidently.presets import DataDriftPreset
+
+        columns = list(current)
+        own = verdicts.set_index("column").loc[columns]
+        scores = {str(c): float(score) for c, score in own["value"].items()}
+        drifted = {str(c): verdict == "drift" for c, verdict in own["verdict"].items()}
+        preset = DataDriftPreset(
+            columns=columns,
+            # one drifted column is a drifted window: the threshold is calibrated for all together
+            drift_share=1 / len(columns),
+            per_column_method=dict.fromkeys(columns, STATTEST),
+            per_column_threshold=own["threshold"].to_dict(),
+        )
+        with _registration:
+            _register_stattest(scores, drifted)
+            return self._page("Drift", preset, current, reference, include_tests=True)
+
+    def summary(self, current: pd.DataFrame, reference: pd.DataFrame) -> ReportPage:
+        _silence_telemetry()
+        from evidently.presets import DataSummaryPreset
+
+        return self._page("Summary", DataSummaryPreset(), current, reference)
+
+    def regression(self, current: pd.DataFrame, reference: pd.DataFrame) -> ReportPage:
+        _silence_telemetry()
+        from evidently.presets import RegressionPreset
+
+        columns = [QUALITY, PREDICTION]
+        return self._page("Regression", RegressionPreset(), current[columns], reference[columns])
+
+    def _page(
+        self,
+        kind: str,
+        preset: Any,
+        current: pd.DataFrame,
+        reference: pd.DataFrame,
+        *,
+        include_tests: bool = False,
+    ) -> ReportPage:
+        from evidently import Report
+
+        title = f"{kind}: {self.of_window}"
+        with np.errstate(all="ignore"):  # correlations of a constant column
+            snapshot = Report([preset], include_tests=include_tests).run(
+                _dataset(current), _dataset(reference), timestamp=self.timestamp, name=title
+            )
+        html = _head(snapshot.get_html_str(as_iframe=False), title, self.remarks)
+        return ReportPage(title, html, snapshot.dumps())
+
+
+def _silence_telemetry() -> None:
+    """Evidently sends nothing while this variable is set, to whatever (evidently/telemetry.py)."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _register_stattest(scores: Mapping[str, float], drifted: Mapping[str, bool]) -> None:
+    """Let Evidently look our scores and verdicts up; a later registration replaces this one."""
+    from evidently.legacy.calculations.stattests import StatTest, register_stattest
+    from evidently.legacy.core import ColumnType
+
+    def look_up(
+        reference_data: pd.Series, current_data: pd.Series, feature_type: str, threshold: float
+    ) -> tuple[float, bool]:
+        return scores[str(current_data.name)], drifted[str(current_data.name)]
+
+    stattest = StatTest(
+        name=STATTEST,
+        display_name="calibrated score (binned Anderson-Darling, chi-square for the type)",
+        allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
+    )
+    register_stattest(stattest, look_up)
+
+
+def _dataset(frame: pd.DataFrame) -> "Dataset":
+    """Tell Evidently each column's kind; it would take numbers with few values for categories."""
+    from evidently import DataDefinition, Dataset, Regression
+
+    numbers = [c for c in frame if c != TYPE]
+    paired = {QUALITY, PREDICTION} <= set(numbers)
+    definition = DataDefinition(
+        numerical_columns=numbers,
+        categorical_columns=[c for c in frame if c == TYPE],
+        regression=[Regression(target=QUALITY, prediction=PREDICTION)] if paired else [],
+    )
+    return Dataset.from_pandas(frame, definition)
+
+
+def _prepare(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Draw at most `MOST_ROWS` rows; numbers as plain floats, the type as text, gaps as missing."""
+    drawn = rows if len(rows) <= MOST_ROWS else rows.sample(MOST_ROWS, random_state=seed)
+    nothing = pd.Series(np.nan, index=drawn.index)
+    types = drawn.get(TYPE, nothing).astype(object)
+    prepared = {TYPE: types.where(types.map(lambda x: isinstance(x, str)), None)}
+    for name in (*MEASUREMENT_NAMES, PREDICTION, QUALITY):
+        numbers = to_numbers(drawn.get(name, nothing))
+        prepared[name] = pd.Series(np.where(np.isfinite(numbers), numbers, np.nan), drawn.index)
+    return pd.DataFrame(prepared).reset_index(drop=True)
+
+
+def _judged(verdicts: pd.DataFrame) -> list[str]:
+    return verdicts.loc[verdicts["verdict"].isin(["ok", "drift"]), "column"].tolist()
+
+
+def _remarks(current: pd.DataFrame, filled: list[str], verdicts: pd.DataFrame) -> tuple[str, ...]:
+    remarks = [
+        f"Not judged for drift: {reason}."
+        for verdict, reason in zip(verdicts["verdict"], verdicts["reason"], strict=True)
+        if verdict in ("data_quality", "insufficient_data")
+    ]
+    if empty := [c for c in (*INPUTS, PREDICTION) if c not in filled]:
+        remarks.append(f"Without any value, and left out: {', '.join(empty)}.")
+    labelled = int((current[QUALITY].notna() & current[PREDICTION].notna()).sum())
+    if labelled == 0:
+        remarks.append("No ground truth for this window yet: there is no regression report.")
+    elif labelled < FEWEST_LABELLED:
+        remarks.append(f"Only {labelled} labelled wines: there is no regression report.")
+    return tuple(remarks)
+
+
+def _head(html: str, title: str, remarks: tuple[str, ...]) -> str:
+    """Give Evidently's page a title and our remarks; it has neither."""
+    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
+    header = (
+        '<header style="font-family: sans-serif; margin: 1rem">'
+        f"<h1 style='font-size: 1.3rem'>{escape(title)}</h1>"
+        f"{f'<ul>{notes}</ul>' if notes else ''}</header>"
+    )
+    head, _, rest = html.partition("<head>")
+    before_body, body, after = rest.partition("<body>")
+    return f"{head}<head><title>{escape(title)}</title>{before_body}{body}{header}{after}"

@@ -1,0 +1,93 @@
+"""What a user may choose about the monitoring."""
+
+from typing import Self
+
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from wine_quality.parameters import Parameters
+
+FEWEST_EXCEEDANCES = 5
+"""Resamples that must lie beyond a threshold for its quantile to mean anything."""
+
+
+class DriftSettings(Parameters):
+    """The monitoring's settings; every figure is one a person may have reason to change."""
+
+    window: str = Field(
+        "1D",
+        description="Length of a window of event time, as pandas writes it (1D, 6h, 15min); "
+        "windows are aligned to 1970-01-01 UTC",
+    )
+    false_alarm_rate: float = Field(
+        0.01,
+        gt=0,
+        le=0.2,
+        description="Chance that a window without any change raises a drift alarm in whichever "
+        "column; the same chance, again, for its data quality and for its model",
+    )
+    min_rows: int = Field(
+        50, ge=10, description="Fewest wines (or labelled wines) that a judgement may rest on"
+    )
+    min_share_moved: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Smallest share of wines that must have moved, across some value or between "
+        "types, before a change counts as drift however certain it is",
+    )
+    min_fault_rise: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="Smallest rise of the share of missing, invalid, implausible or unknown values "
+        "over the reference's share that counts as a fault",
+    )
+    min_mae_rise: float = Field(
+        0.05,
+        ge=0,
+        description="Smallest rise of the mean absolute error, in quality points, that is decay",
+    )
+    resamples: int = Field(
+        2000, ge=200, le=100_000, description="Resamples of the reference behind each threshold"
+    )
+    seed: int = Field(0, ge=0, description="Seed of the resampling")
+
+    @field_validator("window")
+    @classmethod
+    def _is_a_length_of_time(cls, window: str) -> str:
+        window_length(window)
+        return window
+
+    @model_validator(mode="after")
+    def _enough_resamples(self) -> Self:
+        if self.resamples * self.false_alarm_rate < FEWEST_EXCEEDANCES:
+            needed = round(FEWEST_EXCEEDANCES / self.false_alarm_rate)
+            raise ValueError(
+                f"{self.resamples} resamples are too few for a false-alarm rate of "
+                f"{self.false_alarm_rate:g}: set resamples to {needed} or more"
+            )
+        return self
+
+
+def window_length(window: str) -> pd.Timedelta:
+    """Read a window's length.
+
+    Args:
+        window: A fixed length of time as pandas writes it, such as `1D` or `15min`.
+
+    Returns:
+        The length, a whole number of seconds.
+
+    Raises:
+        ValueError: If it is no fixed, positive, whole number of seconds (a month is not fixed).
+    """
+    try:
+        length = pd.Timedelta(window)
+    except ValueError as error:
+        raise ValueError(
+            f"window {window!r} is no fixed length of time such as 1D or 15min"
+        ) from error
+    if length <= pd.Timedelta(0) or length % pd.Timedelta(seconds=1) != pd.Timedelta(0):
+        raise ValueError(f"window {window!r} must be a positive, whole number of seconds")
+    return length

@@ -1,0 +1,17 @@
+"""Colours and layout that all Plotly figures share."""
+
+import plotly.graph_objects as go
+
+TYPE_COLOURS = {"red": "#8c1c3a", "white": "#c9a227"}
+ACCENT, MUTED, GOOD, BAD = "#8c1c3a", "#8a8f98", "#2e7d4f", "#c0392b"
+
+
+def titled(figure: go.Figure, title: str, height: int = 480) -> go.Figure:
+    """Give a figure its title and the project's plain layout, and return it."""
+    return figure.update_layout(
+        title={"text": title, "x": 0.02},
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 30, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+    )

@@ -1,0 +1,1 @@
+"""Candidates, metrics, evaluation and the registry; knows nothing of Kedro."""

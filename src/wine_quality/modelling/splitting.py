@@ -1,0 +1,47 @@
+"""Divides wines so that equal ones stay together and every part has its share of each quality."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wine_quality.errors import WineQualityError
+from wine_quality.wines import QUALITY, TYPE, wine_groups
+
+
+def assign_parts(wines: pd.DataFrame, parts: int, seed: int) -> NDArray[np.int64]:
+    """Give every wine a part.
+
+    Wines with the same twelve inputs share a part; parts are stratified by type and quality.
+
+    Args:
+        wines: n wines with inputs and quality.
+        parts: Number of parts, of about equal size.
+        seed: Seed of the division.
+
+    Returns:
+        Values from 0 to parts - 1, shape (n,).
+
+    Raises:
+        WineQualityError: There are fewer distinct wines than parts.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = wine_groups(wines).to_numpy()
+    distinct = len(np.unique(groups))
+    if distinct < parts:
+        raise WineQualityError(
+            f"{distinct} distinct wines cannot be divided into {parts} parts: bring more wines, "
+            "or ask for fewer parts (training.comparison.cross_validation.folds, or a larger "
+            "processing.split.held_out_share)."
+        )
+    strata = (wines[TYPE] + wines[QUALITY].astype(str)).to_numpy()
+    splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
+    part_of = np.empty(len(wines), dtype=np.int64)
+    with warnings.catch_warnings():
+        # a quality with fewer wines than parts cannot be in all of them, and need not be
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for part, (_, inside) in enumerate(splitter.split(wines, strata, groups)):
+            part_of[inside] = part
+    return part_of

@@ -1,0 +1,5 @@
+"""The download pipeline."""
+
+from wine_quality.pipelines.download.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

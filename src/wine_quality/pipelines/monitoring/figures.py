@@ -1,0 +1,94 @@
+"""Figures of the monitoring: which columns drifted when, and how the error went."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from wine_quality.figures import ACCENT, BAD, GOOD, MUTED, titled
+
+VERDICT_COLOURS = {
+    "insufficient_data": "#d5d8dc",
+    "ok": GOOD,
+    "data_quality": "#e0a030",
+    "drift": BAD,
+}
+
+
+def plot_drift_heat_map(verdicts: pd.DataFrame) -> go.Figure:
+    """Heat map of the verdicts, columns by windows; hovering tells the reason."""
+    verdicts = verdicts.assign(
+        window=_window_labels(verdicts),
+        code=verdicts["verdict"].map({name: i for i, name in enumerate(VERDICT_COLOURS)}),
+    )
+    columns = verdicts["column"].unique()
+    by_cell = verdicts.pivot_table(
+        index="column", columns="window", values=["code", "reason"], aggfunc="last", sort=False
+    )
+    codes = by_cell["code"].reindex(columns)
+    steps = len(VERDICT_COLOURS)
+    scale = [
+        [(i + side) / steps, colour]
+        for i, colour in enumerate(VERDICT_COLOURS.values())
+        for side in (0, 1)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=codes.astype(float).to_numpy(),
+            x=list(codes.columns),
+            y=[str(column).replace("_", " ") for column in codes.index],
+            customdata=by_cell["reason"].reindex(columns)[codes.columns].to_numpy(),
+            hovertemplate="%{customdata}<extra></extra>",
+            zmin=-0.5,
+            zmax=steps - 0.5,
+            colorscale=scale,
+            xgap=2,
+            ygap=2,
+            colorbar={
+                "tickvals": list(range(steps)),
+                "ticktext": [name.replace("_", " ") for name in VERDICT_COLOURS],
+            },
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(type="category", title="window of event time")
+    return titled(figure, "Verdict per column and window", 520)
+
+
+def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
+    """Line of the mean absolute error by window, beside the reference's; decay stands out."""
+    judged = model_verdicts[model_verdicts["segment"] == "all"].sort_values("window_start")
+    labels = _window_labels(judged)
+    decayed = judged["verdict"] == "decayed"
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=labels,
+                y=judged["mae"],
+                mode="lines+markers",
+                name="window",
+                line_color=ACCENT,
+                marker={"size": 9, "color": decayed.map({True: BAD, False: ACCENT})},
+                customdata=judged["reason"],
+                hovertemplate="%{customdata}<extra></extra>",
+            ),
+            go.Scatter(
+                x=labels,
+                y=judged["reference_mae"],
+                mode="lines",
+                name="held-out reference",
+                line={"color": MUTED, "dash": "dot"},
+            ),
+        ]
+    )
+    figure.update_xaxes(type="category", title="window of event time")
+    figure.update_yaxes(title="mean absolute error, points of quality", rangemode="tozero")
+    return titled(figure, "Error of labelled wines by window")
+
+
+def _window_labels(verdicts: pd.DataFrame) -> pd.Series:
+    """Name windows by their start, and by the model version where there are several."""
+    starts = pd.to_datetime(verdicts["window_start"], utc=True)
+    midnight = (starts == starts.dt.normalize()).all()
+    labels = starts.dt.strftime("%Y-%m-%d" if midnight else "%Y-%m-%d %H:%M")
+    if len(verdicts["model_version"].unique()) > 1:
+        labels = labels + " v" + verdicts["model_version"].astype(str)
+    return labels

@@ -1,0 +1,51 @@
+"""All parameters of the project in one model, so that no key is misspelt unnoticed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from wine_quality.errors import WineQualityError
+from wine_quality.parameters import Parameters
+from wine_quality.pipelines.download.parameters import DownloadParameters
+from wine_quality.pipelines.monitoring.parameters import MonitoringParameters
+from wine_quality.pipelines.processing.parameters import ProcessingParameters
+from wine_quality.pipelines.serving_simulation.parameters import SimulationParameters
+from wine_quality.pipelines.training.parameters import TrainingParameters
+
+
+class ProjectParameters(Parameters):
+    """The parameters of every pipeline, each group under its pipeline's name."""
+
+    download: DownloadParameters
+    processing: ProcessingParameters
+    training: TrainingParameters
+    serving_simulation: SimulationParameters
+    monitoring: MonitoringParameters
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> ProjectParameters:
+    """Check the merged parameters of a run.
+
+    Kedro checks what the nodes of a run take; this checks everything, so that a misspelt group on
+    the command line does not pass for an instruction.
+
+    Raises:
+        WineQualityError: A key is unknown, is missing or has a wrong value; the message names each.
+    """
+    try:
+        return ProjectParameters.model_validate(parameters)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {_in_words(problem)}"
+            for problem in error.errors()
+        ]
+        raise WineQualityError(
+            f"Wrong parameters: {'; '.join(problems)}. Correct them in conf/ or after --params."
+        ) from error
+
+
+def _in_words(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such parameter"
+    return f"{problem['msg']} (it is {problem['input']!r})"

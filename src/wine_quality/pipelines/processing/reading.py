@@ -1,0 +1,175 @@
+"""Reads raw wine files as text and sorts their rows into accepted and rejected wines."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from wine_quality.errors import WineQualityError
+from wine_quality.wines import (
+    INPUTS,
+    MEASUREMENT_NAMES,
+    MEASUREMENTS,
+    QUALITY,
+    QUALITY_BOUNDS,
+    TYPE,
+    WINE_TYPES,
+)
+
+SOURCE, LINE, FIELDS, REASON = "source", "line", "fields", "reason"
+LABELLED_COLUMNS = (*INPUTS, QUALITY)
+
+
+def read_file(source: str, text: str) -> pd.DataFrame:
+    """Read one raw file in UCI's or Kaggle's form, keeping every value as it is written.
+
+    UCI's form separates by `;`, has spaces in its names and tells the type by the file's name;
+    Kaggle's separates by `,`, has underscores and a `type` column.
+
+    Args:
+        source: The file's name, for messages and for the type of a file without a `type` column.
+        text: Its content.
+
+    Returns:
+        One row for each line of data with the thirteen labelled columns as strings, `source`,
+        `line` (1 is the header's line) and `fields` (the line's values joined by `|` where their
+        number is not the header's, else empty).
+
+    Raises:
+        WineQualityError: The file is empty, holds no wine, or its header lacks or repeats a column.
+    """
+    if not text.strip():
+        raise WineQualityError(f"{source} is empty: replace it by a wine file or remove it.")
+    # a byte order mark would become part of the first column's name
+    text = text.removeprefix("\ufeff")
+    header_line = next(line for line in text.splitlines() if line.strip())
+    delimiter = ";" if header_line.count(";") > header_line.count(",") else ","
+    lines = _lines(text, delimiter)
+    _, header = next(lines)
+    names = [name.strip().replace(" ", "_") for name in header]
+    _check_header(source, names)
+
+    width = len(names)
+    records, numbers, ragged = [], [], []
+    for number, values in lines:
+        fits = len(values) == width
+        records.append(values if fits else [""] * width)
+        ragged.append("" if fits else "|".join(values))
+        numbers.append(number)
+    if not records:
+        raise WineQualityError(f"{source} has a header and no wine: add wines or remove the file.")
+    table = pd.DataFrame(records, columns=names, dtype=str)
+    if TYPE not in table:
+        table[TYPE] = _type_from_name(source)
+    table = table[list(LABELLED_COLUMNS)].apply(lambda column: column.str.strip())
+    return table.assign(**{SOURCE: source, LINE: np.array(numbers, dtype=np.int64), FIELDS: ragged})
+
+
+def _lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, values) of every line that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise WineQualityError(f"line {reader.line_num} is not CSV: {error}.") from error
+
+
+def _check_header(source: str, names: list[str]) -> None:
+    missing = [c for c in LABELLED_COLUMNS if c not in names and c != TYPE]
+    if missing:
+        raise WineQualityError(
+            f"{source}: column {', '.join(missing)} is missing from the header "
+            f"({', '.join(names)}): add it, or remove the file."
+        )
+    repeated = [a for a, b in pairwise(sorted(names)) if a == b and a in LABELLED_COLUMNS]
+    if repeated:
+        raise WineQualityError(f"{source}: column {repeated[0]} stands twice in the header.")
+
+
+def _type_from_name(source: str) -> str:
+    named = [wine_type for wine_type in WINE_TYPES if wine_type in source.lower()]
+    if len(named) != 1:
+        raise WineQualityError(
+            f"{source} has no `type` column and its name does not tell the type: "
+            f"add the column, or put one of {', '.join(WINE_TYPES)} into the file's name."
+        )
+    return named[0]
+
+
+def read_files(files: Mapping[str, str | Callable[[], str]]) -> pd.DataFrame:
+    """Read a folder of raw files, in the order of their names.
+
+    Args:
+        files: Text, or a function that loads it, by file name.
+
+    Returns:
+        The rows of all files as `read_file` gives them.
+
+    Raises:
+        WineQualityError: There is no file, or one cannot be read; the message names it.
+    """
+    if not files:
+        raise WineQualityError("The raw folder holds no CSV file: put wine files into it.")
+    tables = []
+    for source, content in sorted(files.items()):
+        try:
+            tables.append(read_file(source, content if isinstance(content, str) else content()))
+        except UnicodeDecodeError as error:
+            raise WineQualityError(f"{source} is not UTF-8 text: {error.reason}.") from error
+    return pd.concat(tables, ignore_index=True)
+
+
+def sort_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sort rows into wines that can be true and rows that cannot.
+
+    A missing measurement is accepted (models impute it) as long as one other is present; a missing
+    type or quality, text in a number, an impossible value or a wrong number of fields is rejected.
+
+    Args:
+        table: n rows as `read_files` gives them.
+
+    Returns:
+        Accepted wines with typed columns, `source` and `line`; and rejected rows with every
+        original value as text, `source`, `line`, `fields` and `reason`. Their lengths sum to n.
+    """
+    numbers = {name: _numbers(table[name]) for name in (*MEASUREMENT_NAMES, QUALITY)}
+    reasons = pd.Series("", index=table.index)
+
+    def reject(rows: pd.Series, reason: str, shown: str | None = None) -> None:
+        text = f"{reason}: " + table[shown] if shown else reason
+        new = rows & (reasons == "")
+        reasons[new] = text[new] if isinstance(text, pd.Series) else text
+
+    reject(table[FIELDS] != "", "wrong number of fields")
+    reject(~table[TYPE].isin(WINE_TYPES), "type is neither red nor white", TYPE)
+    for name in (*MEASUREMENT_NAMES, QUALITY):
+        reject((table[name] != "") & numbers[name].isna(), f"{name} is not a number", name)
+    for m in MEASUREMENTS:
+        outside = (numbers[m.name] < m.possible[0]) | (numbers[m.name] > m.possible[1])
+        reject(outside, f"{m.name} is impossible", m.name)
+    quality = numbers[QUALITY]
+    reject(quality.isna(), "quality is missing")
+    low, high = QUALITY_BOUNDS
+    whole = (quality % 1 == 0) & quality.between(low, high)
+    reject(~whole, f"quality is not a whole number from {low} to {high}", QUALITY)
+    reject(
+        pd.concat([numbers[name] for name in MEASUREMENT_NAMES], axis=1).isna().all(axis=1),
+        "all measurements are missing",
+    )
+
+    accepted = reasons == ""
+    wines = pd.DataFrame({TYPE: table[TYPE]} | numbers | {SOURCE: table[SOURCE], LINE: table[LINE]})
+    wines = wines[accepted].astype({QUALITY: "int64"}).reset_index(drop=True)
+    rejected = table[~accepted].assign(**{REASON: reasons[~accepted]}).reset_index(drop=True)
+    return wines, rejected
+
+
+def _numbers(text: pd.Series) -> pd.Series:
+    """Parse finite decimal numbers; anything else, empty text included, becomes NaN."""
+    numbers = pd.to_numeric(text.where(text != ""), errors="coerce").astype(float)
+    return numbers.where(np.isfinite(numbers))

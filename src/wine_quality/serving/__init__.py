@@ -1,0 +1,1 @@
+"""Answering predictions and losing none: identifiers, the predictor, the inference log."""

@@ -1,0 +1,295 @@
+"""The inference log's database: finding it, making it, and saying plainly when it is not there."""
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from wine_quality.errors import WineQualityError
+from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
+
+logger = logging.getLogger(__name__)
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_POSTGRES_CONNECT_S = 5
+_LOCK_POLL_S = 0.01
+_WRITING = "inference_log_writing"
+# Any constant does, as long as every process that creates the schema takes the same lock.
+_POSTGRES_SCHEMA_LOCK = 0x57_49_4E_45
+
+
+class InferenceLogError(WineQualityError):
+    """The inference log cannot be used as it is configured, or as it stands."""
+
+
+class LogUnavailableError(InferenceLogError):
+    """The database does not answer now; the same call may succeed later."""
+
+
+class LogDatabase:
+    """One database, opened when it is first used. May be shared by threads.
+
+    Committed means on disk: SQLite runs in WAL mode with ``synchronous=FULL``, PostgreSQL with its
+    own default.
+    """
+
+    def __init__(self, url: str, synchronous: Synchronous, busy_timeout_s: float) -> None:
+        """Name the database; nothing is opened or created yet.
+
+        Args:
+            url: URL of a SQLite file or a PostgreSQL database.
+            synchronous: SQLite only: how far a commit reaches.
+            busy_timeout_s: SQLite only: seconds to wait for another process that is writing.
+
+        Raises:
+            InferenceLogError: If the URL cannot be understood or its driver is missing.
+        """
+        self._url = _parse_url(url)
+        # Without the query, which may hold a password as well.
+        self.where = self._url.set(query={}).render_as_string(hide_password=True)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._file = Path(self._url.database or "")
+        self._busy_timeout_s = busy_timeout_s
+        self._engine = (
+            self._sqlite_engine(synchronous) if self.is_sqlite else self._postgres_engine()
+        )
+        # SQLite has one writer: waiting here is cheaper and fairer than polling the file's lock.
+        self._writer = threading.Lock() if self.is_sqlite else nullcontext()
+        self._opening = threading.Lock()
+        self._opened_as: Hashable | None = None
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        self._engine.dispose()
+
+    def open(self, *, create: bool) -> bool:
+        """Check the schema, once for every database found at the place.
+
+        Args:
+            create: Whether to create folders, file and tables that are not there.
+
+        Returns:
+            Whether the log's tables are there. Without ``create`` nothing is made.
+
+        Raises:
+            InferenceLogError: If the place cannot be used, or holds something else or something
+                newer.
+        """
+        if self._is_open():
+            return True
+        with self._opening:
+            if self._is_open():
+                return True
+            if self._opened_as is not None:
+                # The file was deleted or replaced: what is written to the old one, nobody finds.
+                logger.warning("The inference log %s is not the file it was.", self.where)
+                self._engine.dispose()
+                self._opened_as = None
+            if self.is_sqlite:
+                self._check_place(create=create)
+            found = self._find_schema()
+            if not found and create:
+                self._create_schema()
+            if found or create:
+                self._opened_as = self._identity()
+            return found or create
+
+    @contextmanager
+    def transaction(self, *, writing: bool) -> Iterator[Connection]:
+        """Begin a transaction, which is committed at the end of the block, or undone by an error.
+
+        Args:
+            writing: Whether it writes; with SQLite it then waits its turn.
+
+        Yields:
+            The connection it runs on.
+
+        Raises:
+            InferenceLogError: If the database cannot be used.
+            sqlalchemy.exc.IntegrityError: If a row contradicts the schema.
+        """
+        turn = self._writer if writing else nullcontext()
+        with self._explained(), turn, self._engine.connect() as connection:
+            connection.execution_options(**{_WRITING: writing})
+            with connection.begin():
+                yield connection
+
+    def _postgres_engine(self) -> Engine:
+        try:
+            return sa.create_engine(
+                self._url,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                connect_args={"connect_timeout": _POSTGRES_CONNECT_S},
+            )
+        except ImportError as error:
+            raise InferenceLogError(
+                f"The inference log {self.where} needs a PostgreSQL driver ({error}): "
+                "pip install 'wine-quality[postgres]'."
+            ) from error
+
+    def _sqlite_engine(self, synchronous: Synchronous) -> Engine:
+        engine = sa.create_engine(
+            self._url, hide_parameters=True, connect_args={"timeout": self._busy_timeout_s}
+        )
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            # The driver must not begin transactions by itself: ours begin below.
+            connection.isolation_level = None
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.execute("PRAGMA foreign_keys = ON")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            # A transaction that reads first and then writes fails at once if another process has
+            # written meanwhile; one that takes the lock at its start waits for it instead.
+            writing = connection.get_execution_options().get(_WRITING, False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+        return engine
+
+    def _identity(self) -> Hashable | None:
+        """What tells this database from another one at the same place; None if there is none."""
+        if not self.is_sqlite:
+            return self.where
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino) if found.st_size else None
+
+    def _is_open(self) -> bool:
+        return self._opened_as is not None and self._opened_as == self._identity()
+
+    def _check_place(self, *, create: bool) -> None:
+        if self._file.is_dir():
+            raise InferenceLogError(
+                f"The inference log {self.where} names a folder: add a file name to the URL."
+            )
+        if not create:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InferenceLogError(
+                f"The folder of the inference log {self.where} cannot be made "
+                f"({error.strerror}): name another place in the URL."
+            ) from error
+
+    def _find_schema(self) -> bool:
+        if self._identity() is None:
+            # Connecting would create the file.
+            return False
+        with self.transaction(writing=False) as connection:
+            return self._has_schema(connection)
+
+    def _has_schema(self, connection: Connection) -> bool:
+        present = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
+        if not present:
+            return False
+        versions: Sequence[str] = ()
+        if SCHEMA.name in present:
+            versions = connection.scalars(sa.select(SCHEMA.c.version_num)).all()
+        if list(versions) == [SCHEMA_VERSION]:
+            return True
+        if len(versions) == 1 and versions[0].isdecimal() and versions[0] > SCHEMA_VERSION:
+            raise InferenceLogError(
+                f"The inference log {self.where} was written by a newer wine-quality (schema "
+                f"{versions[0]}, this one knows {SCHEMA_VERSION}): upgrade wine-quality."
+            )
+        raise InferenceLogError(
+            f"The database {self.where} holds tables of another make "
+            f"({', '.join(sorted(present))}): name another file or database in the URL."
+        )
+
+    def _create_schema(self) -> None:
+        if self.is_sqlite:
+            self._enter_wal_mode()
+        with self.transaction(writing=True) as connection:
+            if not self.is_sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_POSTGRES_SCHEMA_LOCK)))
+            # Another process may have been faster.
+            if not self._has_schema(connection):
+                METADATA.create_all(connection)
+                connection.execute(sa.insert(SCHEMA), {"version_num": SCHEMA_VERSION})
+
+    def _enter_wal_mode(self) -> None:
+        """Put the file into WAL mode, which stays with it.
+
+        SQLite does not wait for other connections here as it does elsewhere, so we do.
+        """
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            with self._explained():
+                connection = self._engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.Error as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise self._trouble(error) from error
+            finally:
+                connection.close()
+            time.sleep(_LOCK_POLL_S)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in words what the driver says in codes."""
+        try:
+            yield
+        except exc.IntegrityError:
+            raise
+        except exc.DBAPIError as error:
+            raise self._trouble(error.orig or error) from error
+
+    def _trouble(self, error: BaseException) -> InferenceLogError:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if self._url.password:
+            said = said.replace(str(self._url.password), "***")
+        if "not a database" in said or "malformed" in said:
+            return InferenceLogError(
+                f"The inference log {self.where} is damaged or no SQLite database ({said}): move "
+                "the file away, or put a backup in its place; the next write makes a new one."
+            )
+        return LogUnavailableError(
+            f"The inference log {self.where} is not available ({said}): see that the database "
+            "runs, that its address is right and that it may be written; then try again."
+        )
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (exc.ArgumentError, ValueError) as error:
+        raise InferenceLogError(
+            "The URL of the inference log cannot be understood: write it like "
+            "sqlite:///data/inference_log.db or postgresql://user:password@host/database."
+        ) from error
+    # Both spellings are common, and SQLAlchemy's default driver changed between its versions.
+    if parsed.drivername in {"postgres", "postgresql"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        raise InferenceLogError(
+            f"The inference log cannot be kept in {parsed.drivername}: use a URL that begins with "
+            "sqlite:/// or postgresql://."
+        )
+    database = parsed.database or ""
+    if parsed.get_backend_name() == "sqlite" and (
+        database in {"", ":memory:"} or database.startswith("file:")
+    ):
+        raise InferenceLogError(
+            "The URL of the inference log names no file to keep it in: write it like "
+            "sqlite:///data/inference_log.db."
+        )
+    return parsed

@@ -1,0 +1,230 @@
+"""One version of the model, and the service that answers with it: no prediction leaves unlogged."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import pandera.errors
+from numpy.typing import NDArray
+
+from wine_quality.errors import WineQualityError
+from wine_quality.serving.identifiers import uuid7_batch
+from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.moments import Moments
+from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_INPUTS, WINE_TYPES
+
+_MISTAKES_IN_A_MESSAGE = 3
+_POSSIBLE = {m.name: f"{m.possible[0]} to {m.possible[1]} {m.unit}".rstrip() for m in MEASUREMENTS}
+
+
+class Model(Protocol):
+    """What can predict: a scikit-learn pipeline, an MLflow model, anything alike."""
+
+    def predict(self, wines: pd.DataFrame, /) -> Any:
+        """Predict the quality of n wines given by their twelve inputs; shape (n,)."""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Which model answers.
+
+    Attributes:
+        name: Name in the registry.
+        version: Version in the registry.
+    """
+
+    name: str
+    version: str
+
+
+class Predictor:
+    """A loaded model version."""
+
+    def __init__(self, model: Model, name: str, version: str) -> None:
+        """Take a model.
+
+        Args:
+            model: Predicts the quality of n wines, given as a frame of their twelve inputs.
+            name: Its name in the registry.
+            version: Its version in the registry.
+        """
+        self._model = model
+        self.description = ModelDescription(name, version)
+
+    def predict(self, wines: pd.DataFrame) -> NDArray[np.float64]:
+        """Predict the quality of wines.
+
+        Args:
+            wines: Frame with the twelve inputs, n rows; measurements may be missing (NaN). Other
+                columns are left out.
+
+        Returns:
+            Predicted quality, shape (n,).
+
+        Raises:
+            WineQualityError: If an input is missing or impossible, or the model does not answer
+                with one finite number a wine.
+        """
+        return self.predict_checked(check_wines(wines))
+
+    def predict_checked(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
+        """Predict the quality of wines that ``check_wines`` has passed.
+
+        Args:
+            inputs: Frame of the twelve inputs, n rows.
+
+        Returns:
+            Predicted quality, shape (n,).
+
+        Raises:
+            WineQualityError: If the model does not answer with one finite number a wine.
+        """
+        if inputs.empty:
+            return np.empty(0)
+        predictions = np.asarray(self._model.predict(inputs), dtype="float64")
+        if predictions.shape != (len(inputs),) or not np.isfinite(predictions).all():
+            model = self.description
+            raise WineQualityError(
+                f"The model {model.name} version {model.version} did not answer {len(inputs)} "
+                f"wines with one finite number each (shape {predictions.shape}): promote another "
+                "version."
+            )
+        return predictions
+
+
+class PredictionService:
+    """Answers predictions and takes ground truth; what it answered is in the inference log."""
+
+    def __init__(self, predictor: Predictor, log: InferenceLog) -> None:
+        """Put a model version and a log together.
+
+        Args:
+            predictor: The version that answers.
+            log: Where its answers are kept.
+        """
+        self.predictor = predictor
+        self.log = log
+
+    def predict(
+        self,
+        wines: pd.DataFrame,
+        *,
+        source: str,
+        event_time: Moments | None = None,
+        request_id: str | None = None,
+    ) -> pd.DataFrame:
+        """Predict the quality of wines; the answer is on disk when it is given.
+
+        Args:
+            wines: Frame with the twelve inputs, n rows.
+            source: Who asks, for example ``simulation``.
+            event_time: When the wines were measured: one moment, or n of them; now, if not given.
+            request_id: Idempotency key: the same wines under the same key are logged once, and
+                answered as they were the first time.
+
+        Returns:
+            Frame with the index of ``wines`` and the columns ``prediction_id``, ``prediction`` and
+            ``model_version``.
+
+        Raises:
+            WineQualityError: If the wines, a moment or the request id are not valid, or the answer
+                could not be logged; nothing of the request is logged then.
+        """
+        received_at, start = datetime.now(UTC), time.perf_counter()
+        predictor = self.predictor
+        inputs = check_wines(wines)
+        predictions = predictor.predict_checked(inputs)
+        latency_ms = (time.perf_counter() - start) * 1000
+        if inputs.empty:
+            return _answer(wines.index, [], [], [])
+        logged = self.log.append_predictions(
+            PredictionBatch.from_frame(
+                inputs,
+                predictions,
+                prediction_ids=uuid7_batch(len(inputs)),
+                event_time=received_at if event_time is None else event_time,
+                received_at=received_at,
+                model_version=predictor.description.version,
+                source=source,
+                latency_ms=latency_ms,
+                request_id=request_id,
+            )
+        )
+        return _answer(
+            wines.index,
+            [str(i) for i in logged.prediction_ids],
+            logged.predictions,
+            logged.model_versions,
+        )
+
+    def submit_ground_truth(self, labels: pd.DataFrame) -> int:
+        """Take what tasters said of wines that were predicted; all of it, or nothing.
+
+        Args:
+            labels: Frame with ``prediction_id``, ``quality`` and, where known, ``labelled_at``.
+
+        Returns:
+            How many labels were new.
+
+        Raises:
+            WineQualityError: If a label is not valid or names an unknown prediction.
+        """
+        return self.log.append_ground_truth(labels)
+
+
+def check_wines(wines: pd.DataFrame) -> pd.DataFrame:
+    """Check that these can be wines.
+
+    Args:
+        wines: Frame with the twelve inputs, n rows.
+
+    Returns:
+        The twelve inputs alone, in canonical order and of canonical types, n rows.
+
+    Raises:
+        WineQualityError: If one is missing or impossible; it names row (by the frame's index) and
+            column.
+    """
+    missing = [name for name in INPUTS if name not in wines]
+    if missing:
+        raise WineQualityError(f"The wines lack the column(s) {', '.join(missing)}: add them.")
+    twice = [name for name in INPUTS if isinstance(wines[name], pd.DataFrame)]
+    if twice:
+        raise WineQualityError(f"The wines have {', '.join(twice)} more than once: keep one.")
+    inputs = wines[list(INPUTS)].reset_index(drop=True)
+    try:
+        return WINE_INPUTS.validate(inputs, lazy=True).set_axis(wines.index)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases.drop_duplicates(["column", "index"])
+        rows = cases.dropna(subset=["index"]).astype({"index": int})
+        mistakes = [
+            _mistake(wines.index[row], column, inputs[column].iloc[row])
+            for row, column in rows.sort_values("index", kind="stable")[["index", "column"]].values
+        ]
+        # A column of lists, say, fails as a whole.
+        mistakes = mistakes or [
+            f"{column}: not of its type" for column in sorted(set(cases["column"]))
+        ]
+        raise WineQualityError(_refusal(mistakes)) from error
+
+
+def _mistake(row: Any, column: str, value: Any) -> str:
+    wanted = " or ".join(WINE_TYPES) if column == TYPE else _POSSIBLE[column]
+    shown = "missing" if pd.isna(value) else repr(value.item() if hasattr(value, "item") else value)
+    return f"row {row}, {column}: {shown} (possible: {wanted})"
+
+
+def _refusal(mistakes: list[str]) -> str:
+    shown = "; ".join(mistakes[:_MISTAKES_IN_A_MESSAGE])
+    more = len(mistakes) - _MISTAKES_IN_A_MESSAGE
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"These cannot be wines: {shown}{rest}. Mend or leave out these values."
+
+
+def _answer(index: pd.Index, ids: list[str], predictions: Any, versions: Any) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"prediction_id": ids, "prediction": predictions, "model_version": versions}, index=index
+    ).astype({"prediction_id": "str", "prediction": "float64", "model_version": "str"})

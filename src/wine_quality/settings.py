@@ -1,0 +1,42 @@
+"""Kedro's settings of this project."""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from kedro.config import OmegaConfigLoader
+from kedro.utils import find_kedro_project
+from omegaconf.resolvers import oc
+
+from wine_quality.hooks import ParametersHook, RunSummaryHook, TrackingHook
+from wine_quality.log_filters import KnownNoise
+
+# evidently and prefect phone home unless told not to; kedro's own switch is the file .telemetry
+os.environ.setdefault("DO_NOT_TRACK", "1")
+# the tracking database's migrations are no news to the person who runs a pipeline
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def _project_path(relative: str) -> str:
+    """Make a path absolute, so that commands work from any folder inside the project."""
+    return str((find_kedro_project(Path.cwd()) or Path.cwd()) / relative)
+
+
+# Kedro takes no filter of ours in logging.yml
+logging.getLogger("py.warnings").addFilter(KnownNoise())
+
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "config_patterns": {"mlflow": ["mlflow*"]},
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "custom_resolvers": {
+        "oc.env": oc.env,
+        "project_path": _project_path,
+        "temporary_folder": tempfile.gettempdir,
+    },
+}
+HOOKS = (ParametersHook(), TrackingHook(), RunSummaryHook())

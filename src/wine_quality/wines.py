@@ -1,0 +1,145 @@
+"""The domain, once: what a wine is, in which units, and which values can be true.
+
+Everything that has to know a wine's columns (reading, the data contract, the models' inputs, the
+service's requests, the inference log, the drift profiles) derives it from here.
+
+Sources: columns and units, P. Cortez et al., "Modeling wine preferences by data mining from
+physicochemical properties", Decision Support Systems 47(4), 2009, table 1.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import pandera.pandas as pa
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+WineType = Literal["red", "white"]
+WINE_TYPES: tuple[WineType, ...] = ("red", "white")
+TYPE = "type"
+QUALITY = "quality"
+QUALITY_BOUNDS = (0, 10)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One physicochemical measurement of a wine.
+
+    Attributes:
+        name: The column's canonical name.
+        unit: Its unit as people write it; empty for a ratio.
+        description: What is measured.
+        possible: Closed range outside of which a value cannot be a measurement at all.
+        plausible: Closed range that real wines keep to; a value outside of it is kept and
+            reported. A margin around the extremes of the 6,497 UCI wines.
+    """
+
+    name: str
+    unit: str
+    description: str
+    possible: tuple[float, float]
+    plausible: tuple[float, float]
+
+    @property
+    def label(self) -> str:
+        """The name as a figure's axis shows it: words and unit."""
+        words = self.name.replace("_", " ")
+        return f"{words} ({self.unit})" if self.unit else words
+
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    Measurement("fixed_acidity", "g/dm³", "Fixed acids, as tartaric acid", (0, 100), (3, 18)),
+    Measurement("volatile_acidity", "g/dm³", "Volatile acids, as acetic acid", (0, 20), (0.05, 2)),
+    Measurement("citric_acid", "g/dm³", "Citric acid", (0, 20), (0, 2)),
+    Measurement("residual_sugar", "g/dm³", "Sugar left after fermentation", (0, 700), (0.3, 120)),
+    Measurement("chlorides", "g/dm³", "Chlorides, as sodium chloride", (0, 10), (0.005, 0.9)),
+    Measurement("free_sulfur_dioxide", "mg/dm³", "Unbound sulfur dioxide", (0, 2000), (0.5, 350)),
+    Measurement("total_sulfur_dioxide", "mg/dm³", "All sulfur dioxide", (0, 3000), (3, 550)),
+    Measurement("density", "g/cm³", "Density", (0.7, 1.6), (0.98, 1.06)),
+    Measurement("pH", "", "Acidity, pH", (0, 14), (2.5, 4.5)),
+    Measurement("sulphates", "g/dm³", "Sulphates, as potassium sulphate", (0, 20), (0.15, 2.5)),
+    Measurement("alcohol", "% vol.", "Alcohol", (0, 100), (6, 17)),
+)
+MEASUREMENT_NAMES: tuple[str, ...] = tuple(m.name for m in MEASUREMENTS)
+INPUTS: tuple[str, ...] = (TYPE, *MEASUREMENT_NAMES)
+"""The twelve columns that a model takes, in canonical order."""
+PREDICTION = "prediction"
+
+
+def _measurement_columns() -> dict[str, pa.Column]:
+    return {
+        m.name: pa.Column(
+            float, pa.Check.in_range(*m.possible), nullable=True, description=m.description
+        )
+        for m in MEASUREMENTS
+    }
+
+
+WINE_INPUTS = pa.DataFrameSchema(
+    {TYPE: pa.Column(str, pa.Check.isin(WINE_TYPES)), **_measurement_columns()},
+    name="WineInputs",
+    coerce=True,
+)
+"""Wines as a model takes them: the twelve inputs, measurements nullable; other columns pass."""
+
+LABELLED_WINES = WINE_INPUTS.add_columns(
+    {QUALITY: pa.Column(int, pa.Check.in_range(*QUALITY_BOUNDS))}
+)
+LABELLED_WINES.name = "LabelledWines"
+"""Wines with the tasters' quality, an integer from 0 to 10."""
+
+
+def _field(m: Measurement) -> Any:
+    low, high = m.possible
+    text = f"{m.description}, {m.unit}" if m.unit else m.description
+    return Annotated[float | None, Field(ge=low, le=high, allow_inf_nan=False, description=text)]
+
+
+class _WineBase(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: WineType = Field(description="Kind of wine")
+
+
+Wine = create_model(
+    "Wine",
+    __base__=_WineBase,
+    __doc__="A wine as a client sends it: type and eleven measurements, any of which may be null.",
+    **{m.name: (_field(m), ...) for m in MEASUREMENTS},
+)
+
+
+def wine_groups(wines: pd.DataFrame) -> pd.Series:
+    """Number the wines so that rows with the same twelve inputs share a number.
+
+    Quality is left out: two tasters' verdicts on the same measurements, one on either side of a
+    split, leak as much as a copy does. Missing values equal each other.
+    """
+    return wines.groupby(list(INPUTS), dropna=False, sort=False).ngroup()
+
+
+def fingerprint(wines: pd.DataFrame, columns: Sequence[str] = (*INPUTS, QUALITY)) -> str:
+    """Identify wines by content: equal rows in equal order give the same sixteen hex digits."""
+    rows = pd.util.hash_pandas_object(wines[list(columns)], index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+
+
+def implausible(wines: pd.DataFrame) -> pd.DataFrame:
+    """Mark the measurements that no real wine is known to have.
+
+    Args:
+        wines: Frame with the measurement columns, n rows.
+
+    Returns:
+        Boolean frame of shape (n, 11), true where a value lies outside the plausible range.
+        A missing value is not implausible.
+    """
+    return pd.DataFrame(
+        {
+            m.name: (wines[m.name] < m.plausible[0]) | (wines[m.name] > m.plausible[1])
+            for m in MEASUREMENTS
+        },
+        index=wines.index,
+    )
