@@ -8,6 +8,10 @@ uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --genera
 default:
     @just --list
 
+# make or renew .venv; `./just` has done so before any recipe runs
+setup:
+    @echo ".venv is up to date"
+
 # raw wines to monitoring verdicts; arguments go to `kedro run`
 run *arguments:
     kedro run {{ arguments }}
