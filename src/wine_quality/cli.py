@@ -1,14 +1,21 @@
 """Project commands: `kedro run` with errors that a person can read."""
 
+import logging
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 
 from wine_quality.errors import WineQualityError
+from wine_quality.hooks import describe_tracking_trouble
+from wine_quality.log_filters import NODE_FAILURES
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from sqlalchemy.exc import SQLAlchemyError
 
 
 @click.group(name="wine_quality")
@@ -20,42 +27,88 @@ def explain(error: BaseException) -> str | None:
     """Say in one line what a person did wrong, or return None where the fault is the program's.
 
     An exception that was raised while another was handled is told by the one that a person can
-    act on: ours first, then Kedro's own about configuration, parameters and files.
+    act on: ours first, then files and databases, then Kedro's own about configuration.
     """
     from kedro.config import BadConfigException, MissingConfigException
     from kedro.io import DatasetError
     from kedro.validation import ParameterValidationError
+    from mlflow.exceptions import MlflowException
     from omegaconf.errors import OmegaConfBaseException
+    from pydantic import ValidationError
     from sqlalchemy.exc import SQLAlchemyError
     from yaml import YAMLError
 
-    chain = []
+    chain = list(_chain(error))
+    in_words: tuple[tuple[type[BaseException], Callable[[Any], str | None]], ...] = (
+        (WineQualityError, str),
+        (SQLAlchemyError, _about_tracking),
+        (OSError, _about_file),
+        (KeyError, _about_variable),
+        (ParameterValidationError, str),
+        (MissingConfigException, str),
+        (BadConfigException, str),
+        (OmegaConfBaseException, str),
+        (YAMLError, str),
+        (ValidationError, _about_settings),
+        (MlflowException, str),
+        (DatasetError, str),
+    )
+    for kind, tell in in_words:
+        for link in chain:
+            message = tell(link) if isinstance(link, kind) else None
+            if message:
+                return _one_line(message)
+    unknown = _about_name(error)
+    return unknown and _one_line(unknown)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
     link: BaseException | None = error
     while link is not None:
-        chain.append(link)
+        yield link
         link = link.__cause__ or link.__context__
 
-    readable: tuple[type[BaseException], ...] = (
-        ParameterValidationError,
-        MissingConfigException,
-        BadConfigException,
-        OmegaConfBaseException,
-        YAMLError,
-        SQLAlchemyError,
-        DatasetError,
+
+def _about_tracking(error: "SQLAlchemyError") -> str:
+    # the inference log explains its own troubles, so this is MLflow's database
+    import mlflow
+
+    return describe_tracking_trouble(mlflow.get_tracking_uri(), error)
+
+
+def _about_file(error: OSError) -> str | None:
+    if not error.filename:
+        return None
+    return (
+        f"{error.filename}: {error.strerror}. See that every folder of this path is one, and that "
+        "you may read and write there."
     )
-    for kind in (WineQualityError, *readable):
-        for link in chain:
-            if isinstance(link, kind):
-                return _one_line(link)
-    # Kedro raises a bare ValueError for names that it does not know
-    if isinstance(error, ValueError) and _raised_by_kedro(error):
-        return _one_line(error)
-    return None
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _about_variable(error: KeyError) -> str | None:
+    message = str(error.args[0]) if error.args else ""
+    asks = message.startswith("Environment variable ")
+    return f"{message}: set it, or choose another environment." if asks else None
+
+
+def _about_settings(error: "ValidationError") -> str:
+    problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    return f"Wrong settings of {error.title}: {'; '.join(problems)}."
+
+
+def _about_name(error: BaseException) -> str | None:
+    """Tell of a name that Kedro does not know, which it says by a bare exception."""
+    if not isinstance(error, ValueError | AttributeError) or not _raised_by_kedro(error):
+        return None
+    if isinstance(error.__cause__, KeyError) and "the pipeline named" in str(error):
+        from kedro.framework.project import pipelines
+
+        return f"There is no pipeline {error.__cause__}: choose {', '.join(pipelines.keys())}."
+    return str(error)
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def _raised_by_kedro(error: BaseException) -> bool:
@@ -68,6 +121,9 @@ def _raised_by_kedro(error: BaseException) -> bool:
 def _run(show_traceback: bool, **options: Any) -> Any:
     # both spellings are documented here, the shorter one is not wrong
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
+    if not show_traceback:
+        # the one line at the end says the same
+        logging.getLogger("kedro.pipeline.node").addFilter(NODE_FAILURES)
     try:
         return cast(Callable[..., Any], kedro_run.callback)(**options)
     except Exception as error:

@@ -47,7 +47,8 @@ def fetch_file(url: str, path: Path, sha256: str, timeout: float, attempts: int)
     for attempt in range(1, attempts + 1):
         try:
             _fetch_once(url, path, sha256, timeout)
-        except (OSError, HTTPException) as error:
+        # urllib tells of an address that makes no sense by a ValueError
+        except (OSError, HTTPException, ValueError) as error:
             final = isinstance(error, HTTPError) and error.code < 500
             if attempt == attempts or final:
                 raise WineQualityError(

@@ -1,18 +1,24 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import settings
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+
+from wine_quality.errors import WineQualityError
 
 
 class ParametersHook:
     """Checks the parameters of the session, and builds its training pipeline from them."""
 
-    @hook_impl
+    # first, so that a mistake stops the run before anything is set up or written
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Check all parameters, hand the candidates to the registry, and have it build anew."""
         from kedro.framework.project import PACKAGE_NAME, pipelines
@@ -20,18 +26,56 @@ class ParametersHook:
         from wine_quality import pipeline_registry
         from wine_quality.pipelines.parameters import check_parameters
 
+        _check_environment(context)
         checked = check_parameters(context.config_loader["parameters"])
         pipeline_registry.configure_candidates(checked.training)
         pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
 
 
+class MissingInputsHook:
+    """Says what to run first, where a run would start from data that is not there yet."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> None:
+        """Look for the inputs that another pipeline makes."""
+        from wine_quality.pipeline_registry import register_pipelines
+
+        makers = {
+            output: name
+            for name, made in register_pipelines().items()
+            for output in made.all_outputs()
+            if name != "__default__"
+        }
+        missing = {
+            name: makers[name]
+            for name in sorted(pipeline.inputs() & makers.keys())
+            if not catalog.exists(name)
+        }
+        if missing:
+            env = f" --env {run_params['env']}" if run_params["env"] else ""
+            first = ",".join(name for name in register_pipelines() if name in missing.values())
+            raise WineQualityError(
+                f"There is no {' and no '.join(missing)} yet: run 'kedro run{env}' for everything, "
+                f"or 'kedro run{env} --pipelines {first}' first."
+            )
+
+
 class TrackingHook:
     """Adds to the MLflow run what kedro-mlflow does not know."""
 
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Keep the environment's name."""
-        self._environment = context.env or context.config_loader.default_run_env
+    @hook_impl(wrapper=True)
+    def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
+        """Keep the environment's name; say which database it is if kedro-mlflow finds none."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
+        try:
+            return (yield)
+        except SQLAlchemyError as error:
+            uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+            raise WineQualityError(describe_tracking_trouble(uri, error)) from error
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
@@ -67,7 +111,7 @@ class RunSummaryHook:
         self._environment = context.env
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         """Print the sections whose datasets this run wrote."""
         from rich.console import Console
 
@@ -78,7 +122,7 @@ class RunSummaryHook:
         if outputs:
             print_summary(outputs, self._places(written, catalog), Console())
 
-    def _places(self, written: set[str], catalog: CatalogProtocol) -> dict[str, str]:
+    def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""
         env = f" --env {self._environment}" if self._environment else ""
         pages = {
@@ -91,6 +135,28 @@ class RunSummaryHook:
             "tracked runs, registry": f"./just mlflow{env}",
             "lineage, figures": f"./just viz{env}",
         }
+
+
+def _check_environment(context: KedroContext) -> None:
+    """Refuse an environment that has no folder; Kedro would go on without its settings."""
+    folder = Path(context.config_loader.conf_source)
+    # an archive or an address cannot be looked into here
+    if context.env and folder.is_dir() and not (folder / context.env).is_dir():
+        known = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        raise WineQualityError(
+            f"There is no environment {context.env!r} in {folder}: choose {', '.join(known)}."
+        )
+
+
+def describe_tracking_trouble(uri: str, error: Exception) -> str:
+    """Say that MLflow's database cannot be used, which one it is, and what to do."""
+    from sqlalchemy.engine import make_url
+
+    where = make_url(uri).render_as_string(hide_password=True)
+    return (
+        f"The tracking database {where} cannot be used ({getattr(error, 'orig', None) or error}): "
+        "mend it or move it away, or name another in mlflow.yml."
+    )
 
 
 def flatten(values: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -8,10 +8,22 @@ KNOWN_NOISE = (
 )
 
 
-class KnownNoise(logging.Filter):
-    """Drops records that hold one of the known texts."""
+class WithoutTexts(logging.Filter):
+    """Drops records that hold one of some texts.
+
+    Args:
+        texts: The texts.
+    """
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__()
+        self._texts = texts
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a record is worth showing."""
         message = record.getMessage()
-        return not any(noise in message for noise in KNOWN_NOISE)
+        return not any(text in message for text in self._texts)
+
+
+NODE_FAILURES = WithoutTexts("failed with error")
+"""For Kedro's logger of nodes, where the error that stopped a node is shown to a person anyway."""

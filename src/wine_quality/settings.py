@@ -9,8 +9,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
-from wine_quality.hooks import ParametersHook, RunSummaryHook, TrackingHook
-from wine_quality.log_filters import KnownNoise
+from wine_quality.hooks import MissingInputsHook, ParametersHook, RunSummaryHook, TrackingHook
+from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
 
 # evidently and prefect phone home unless told not to; kedro's own switch is the file .telemetry
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -25,7 +25,7 @@ def _project_path(relative: str) -> str:
 
 
 # Kedro takes no filter of ours in logging.yml
-logging.getLogger("py.warnings").addFilter(KnownNoise())
+logging.getLogger("py.warnings").addFilter(WithoutTexts(*KNOWN_NOISE))
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -39,4 +39,4 @@ CONFIG_LOADER_ARGS = {
         "temporary_folder": tempfile.gettempdir,
     },
 }
-HOOKS = (ParametersHook(), TrackingHook(), RunSummaryHook())
+HOOKS = (ParametersHook(), MissingInputsHook(), TrackingHook(), RunSummaryHook())

@@ -67,10 +67,11 @@ def _wines(outputs: Outputs) -> RenderableType:
 
 def _candidates(outputs: Outputs) -> RenderableType:
     comparison: pd.DataFrame = outputs["comparison"]
-    metric = next(name.removesuffix("_std") for name in comparison if name.endswith("_std"))
+    metric = next(str(c).removesuffix("_std") for c in comparison if str(c).endswith("_std"))
     table = _table("", "candidate", f"{metric.upper()} ± fold sd", "MAE", "R²", "within 0.5")
     for row in comparison.to_dict(orient="records"):
-        table.add_row(
+        _add_row(
+            table,
             str(row["rank"]),
             row["candidate"].replace("_", " "),
             f"{row[metric]:.3f} ± {row[f'{metric}_std']:.3f}",
@@ -119,7 +120,8 @@ def _verdicts(outputs: Outputs) -> RenderableType:
             # the reason begins with what it is about, which stands in the first column here
             reason = row["reason"].partition(": ")[2]
             style = VERDICT_STYLES.get(row["verdict"], "dim")
-            table.add_row(subject.replace("_", " "), Text(row["verdict"], style=style), reason)
+            verdict = Text(row["verdict"], style=style)
+            _add_row(table, subject.replace("_", " "), verdict, reason)
     title = f"Newest of {windows} windows, from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
     return Group(Text(title), table)
 
@@ -148,5 +150,10 @@ def _pairs(pairs: Mapping[str, str]) -> Table:
     table = _table("", "")
     table.show_header = False
     for name, value in pairs.items():
-        table.add_row(name, value)
+        _add_row(table, name, value)
     return table
+
+
+def _add_row(table: Table, *cells: str | Text) -> None:
+    """Add a row as it stands: a path may hold brackets, which rich would take for markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))

@@ -91,10 +91,15 @@ LABELLED_WINES.name = "LabelledWines"
 """Wines with the tasters' quality, an integer from 0 to 10."""
 
 
-def _field(m: Measurement) -> Any:
-    low, high = m.possible
-    text = f"{m.description}, {m.unit}" if m.unit else m.description
-    return Annotated[float | None, Field(ge=low, le=high, allow_inf_nan=False, description=text)]
+def _fields() -> dict[str, Any]:
+    """Describe the measurements' fields; required, so that what is missing is said to be null."""
+    fields = {}
+    for m in MEASUREMENTS:
+        low, high = m.possible
+        text = f"{m.description}, {m.unit}" if m.unit else m.description
+        field = Field(ge=low, le=high, allow_inf_nan=False, description=text)
+        fields[m.name] = (Annotated[float | None, field], ...)
+    return fields
 
 
 class _WineBase(BaseModel):
@@ -107,7 +112,7 @@ Wine = create_model(
     "Wine",
     __base__=_WineBase,
     __doc__="A wine as a client sends it: type and eleven measurements, any of which may be null.",
-    **{m.name: (_field(m), ...) for m in MEASUREMENTS},
+    **_fields(),
 )
 
 

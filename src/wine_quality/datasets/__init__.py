@@ -2,6 +2,7 @@
 
 from wine_quality.datasets.candidate_scores import CandidateScoresDataset
 from wine_quality.datasets.inference_log import InferenceLogConnection, InferenceLogDataset
+from wine_quality.datasets.metrics import MetricsDataset
 from wine_quality.datasets.raw_wines import RawWinesDataset
 from wine_quality.datasets.registry import (
     ChampionDataset,
@@ -15,6 +16,7 @@ __all__ = [
     "ChampionDataset",
     "InferenceLogConnection",
     "InferenceLogDataset",
+    "MetricsDataset",
     "ModelVersionDataset",
     "PreviousChampionDataset",
     "RawWinesDataset",

@@ -36,5 +36,5 @@ class CandidateScoresDataset(JSONDataset):
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    inner = settings["settings"]
+    inner: dict[str, Any] = settings["settings"]
     return {key: value for key, value in settings.items() if key != "settings"} | inner

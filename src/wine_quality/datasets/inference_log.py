@@ -9,8 +9,8 @@ from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
 
 
-class InferenceLogConnection(AbstractDataset[Any, InferenceLog]):
-    """The inference log itself, for whoever writes to it; load only.
+class _LogDataset:
+    """What the datasets of one inference log share.
 
     Args:
         credentials: `url` of its database.
@@ -23,6 +23,20 @@ class InferenceLogConnection(AbstractDataset[Any, InferenceLog]):
         self._log = InferenceLog(credentials["url"])
         self.metadata = metadata
 
+    def release(self) -> None:
+        """Close the database, so that a run leaves no file open."""
+        self._log.close()
+
+    def _exists(self) -> bool:
+        return self._log.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"log": repr(self._log)}
+
+
+class InferenceLogConnection(_LogDataset, AbstractDataset[Any, InferenceLog]):
+    """The inference log itself, for whoever writes to it; load only."""
+
     def load(self) -> InferenceLog:
         """Return the log; its database is opened on first use."""
         return self._log
@@ -31,21 +45,9 @@ class InferenceLogConnection(AbstractDataset[Any, InferenceLog]):
         """Refuse: what writes to the log does so through the log."""
         raise DatasetError("The connection to the inference log is read only.")
 
-    def release(self) -> None:
-        """Close the database, so that a run leaves no file open."""
-        self._log.close()
 
-    def _describe(self) -> dict[str, Any]:
-        return {"log": repr(self._log)}
-
-
-class InferenceLogDataset(InferenceLogConnection, AbstractDataset[pd.DataFrame, pd.DataFrame]):
-    """The inference log's content; saving receipts checks that it holds what was acknowledged.
-
-    Args:
-        credentials: `url` of its database.
-        metadata: For Kedro's plugins.
-    """
+class InferenceLogDataset(_LogDataset, AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """The inference log's content; saving receipts checks that it holds what was acknowledged."""
 
     def load(self) -> pd.DataFrame:
         """Read all predictions with their newest label.
@@ -78,6 +80,3 @@ class InferenceLogDataset(InferenceLogConnection, AbstractDataset[pd.DataFrame, 
                 f"inference log, for example {min(lost)}: check that the service writes to "
                 f"{self._log!r}."
             )
-
-    def _exists(self) -> bool:
-        return self._log.exists()

@@ -62,7 +62,9 @@ class PreviousChampionDataset(
         """Describe the champion and load its reference."""
         registry = self._registry()
         champion = registry.version(CHAMPION)
-        return champion and (champion, registry.reference(champion.version))
+        if champion is None:
+            return None
+        return champion, registry.reference(champion.version)
 
     def save(self, data: Any) -> None:
         """Refuse: who was champion is history."""

@@ -12,7 +12,7 @@ from math import floor, log10
 import numpy as np
 
 from wine_quality.drift.distances import nominal_score, ordinal_score
-from wine_quality.drift.profiles import ColumnBins, Reference
+from wine_quality.drift.profiles import ColumnBins, ColumnReference, Reference
 from wine_quality.drift.settings import DriftSettings
 
 SMALLEST_SPREAD = 0.2
@@ -65,18 +65,34 @@ def _calibrate(
     for column in reference.columns:
         if column.n == 0:
             continue
-        worth_n, worth_m = independent_sizes(n, column.n, reference.repetition)
-        draws_n, draws_m = max(1, round(worth_n)), max(1, round(worth_m))
-        proportions = np.array(column.counts) / column.n
-        window = rng.multinomial(draws_n, proportions, resamples) / draws_n
-        base = rng.multinomial(draws_m, proportions, resamples) / draws_m
-        scores = score(column.bins, window, base, draws_n, draws_m)
         name = column.bins.name
+        worth_n, worth_m = independent_sizes(n, column.n, reference.repetition)
+        window = _resample(column, worth_n, resamples, rng)
+        base = _resample_reference(reference, resamples, seed)[name]
+        scores = score(column.bins, window, base, worth_n, worth_m)
         mean[name] = float(scores.mean())
         spread[name] = max(float(scores.std()), SMALLEST_SPREAD)
         studentised.append((scores - mean[name]) / spread[name])
     largest = np.max(studentised, axis=0) if studentised else np.zeros(resamples)
     return Calibration(mean, spread, float(np.quantile(largest, 1 - false_alarm_rate)))
+
+
+@lru_cache(maxsize=8)
+def _resample_reference(reference: Reference, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """The reference's own proportions drawn anew, which serve windows of all sizes."""
+    rng = np.random.default_rng([seed, 0])
+    return {
+        column.bins.name: _resample(column, column.n / reference.repetition, resamples, rng)
+        for column in reference.columns
+        if column.n
+    }
+
+
+def _resample(
+    column: ColumnReference, worth: float, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    draws = max(1, round(worth))
+    return rng.multinomial(draws, np.array(column.counts) / column.n, resamples) / draws
 
 
 def score(bins: ColumnBins, p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarray:

@@ -74,7 +74,9 @@ class ModelRegistry:
         import mlflow
         from mlflow.models import infer_signature
 
-        example = trained.reference[list(INPUTS)].dropna().head(3)
+        # complete wines make the better example; where a measurement is never taken there are none
+        complete = trained.reference[list(INPUTS)].dropna()
+        example = (trained.reference[list(INPUTS)] if complete.empty else complete).head(3)
         run = mlflow.active_run()
         if run is None:
             raise WineQualityError(

@@ -24,19 +24,22 @@ def assign_parts(wines: pd.DataFrame, parts: int, seed: int) -> NDArray[np.int64
         Values from 0 to parts - 1, shape (n,).
 
     Raises:
-        WineQualityError: There are fewer distinct wines than parts.
+        WineQualityError: There are fewer distinct wines than parts, or no type and quality has as
+            many wines as there are parts.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = wine_groups(wines).to_numpy()
     distinct = len(np.unique(groups))
-    if distinct < parts:
+    strata = (wines[TYPE] + wines[QUALITY].astype(str)).to_numpy()
+    largest = int(np.unique(strata, return_counts=True)[1].max(initial=0))
+    if min(distinct, largest) < parts:
         raise WineQualityError(
-            f"{distinct} distinct wines cannot be divided into {parts} parts: bring more wines, "
-            "or ask for fewer parts (training.comparison.cross_validation.folds, or a larger "
+            f"{len(wines)} wines, {distinct} of them distinct and at most {largest} of one type "
+            f"and quality, cannot be divided into {parts} parts: bring more wines, or ask for "
+            "fewer parts (training.comparison.cross_validation.folds, or a larger "
             "processing.split.held_out_share)."
         )
-    strata = (wines[TYPE] + wines[QUALITY].astype(str)).to_numpy()
     splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
     part_of = np.empty(len(wines), dtype=np.int64)
     with warnings.catch_warnings():

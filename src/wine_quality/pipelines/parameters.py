@@ -48,4 +48,5 @@ def check_parameters(parameters: Mapping[str, Any]) -> ProjectParameters:
 def _in_words(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return "there is no such parameter"
-    return f"{problem['msg']} (it is {problem['input']!r})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{message} (it is {problem['input']!r})"

@@ -173,7 +173,7 @@ class LogDatabase:
         return self._opened_as is not None and self._opened_as == self._identity()
 
     def _check_place(self, *, create: bool) -> None:
-        if self._file.is_dir():
+        if os.path.isdir(self._file):
             raise InferenceLogError(
                 f"The inference log {self.where} names a folder: add a file name to the URL."
             )
@@ -227,20 +227,19 @@ class LogDatabase:
     def _enter_wal_mode(self) -> None:
         """Put the file into WAL mode, which stays with it.
 
-        SQLite does not wait for other connections here as it does elsewhere, so we do.
+        SQLite does not wait for other writers here as it does elsewhere, so we do.
         """
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
-            with self._explained():
-                connection = self._engine.raw_connection()
-            try:
-                connection.cursor().execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.Error as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise self._trouble(error) from error
-            finally:
-                connection.close()
+            with self._explained(), self._engine.connect() as connection:
+                try:
+                    # On the driver's connection: ours would begin a transaction, which forbids it.
+                    connection.connection.cursor().execute("PRAGMA journal_mode = WAL")
+                except sqlite3.Error as error:
+                    if "locked" not in str(error) or time.monotonic() > deadline:
+                        raise self._trouble(error) from error
+                else:
+                    return
             time.sleep(_LOCK_POLL_S)
 
     @contextmanager

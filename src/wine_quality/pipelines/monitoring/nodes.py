@@ -103,7 +103,8 @@ def collect_alerts(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> list
     fields += ["threshold", "n", "reason"]
     table = pd.concat([alarm[fields] for alarm in alarms], ignore_index=True)
     moments = {name: table[name].map(pd.Timestamp.isoformat) for name in fields[:2]}
-    return table.assign(**moments).to_dict(orient="records")
+    records = table.assign(**moments).to_dict(orient="records")
+    return [{str(key): value for key, value in record.items()} for record in records]
 
 
 def report_newest_window(

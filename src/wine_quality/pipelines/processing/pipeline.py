@@ -1,8 +1,9 @@
 """Raw files → accepted wines → training and held-out wines, audited on the way."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from wine_quality.pipelines.processing import figures, nodes
+from wine_quality.pipelines.steps import step
 
 
 def create_pipeline() -> Pipeline:
@@ -10,24 +11,24 @@ def create_pipeline() -> Pipeline:
     parameters = "params:processing"
     return Pipeline(
         [
-            Node(nodes.read_wines, "raw_wines", "read_wines"),
-            Node(nodes.validate_wines, "read_wines", ["validated_wines", "rejected_wines"]),
-            Node(nodes.audit_wines, ["validated_wines", "rejected_wines"], "wine_audit"),
-            Node(
+            step(nodes.read_wines, "raw_wines", "read_wines"),
+            step(nodes.validate_wines, "read_wines", ["validated_wines", "rejected_wines"]),
+            step(nodes.audit_wines, ["validated_wines", "rejected_wines"], "wine_audit"),
+            step(
                 nodes.accept_wines,
                 ["validated_wines", "rejected_wines", parameters],
                 "accepted_wines",
             ),
-            Node(figures.plot_missing_values, "accepted_wines", "missing_values_figure"),
-            Node(figures.plot_box_plots, "accepted_wines", "box_plots_figure"),
-            Node(figures.plot_correlations, "accepted_wines", "correlations_figure"),
-            Node(
+            step(figures.plot_missing_values, "accepted_wines", "missing_values_figure"),
+            step(figures.plot_box_plots, "accepted_wines", "box_plots_figure"),
+            step(figures.plot_correlations, "accepted_wines", "correlations_figure"),
+            step(
                 nodes.split_wines,
                 ["accepted_wines", parameters],
                 ["training_split", "held_out_split"],
             ),
-            Node(nodes.audit_split, ["training_split", "held_out_split"], "split_audit"),
-            Node(
+            step(nodes.audit_split, ["training_split", "held_out_split"], "split_audit"),
+            step(
                 nodes.approve_split,
                 ["training_split", "held_out_split", "split_audit", parameters],
                 ["training_wines", "held_out_wines"],

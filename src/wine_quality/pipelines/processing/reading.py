@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from kedro.io import DatasetError
 
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import (
@@ -41,14 +42,15 @@ def read_file(source: str, text: str) -> pd.DataFrame:
     Raises:
         WineQualityError: The file is empty, holds no wine, or its header lacks or repeats a column.
     """
-    if not text.strip():
-        raise WineQualityError(f"{source} is empty: replace it by a wine file or remove it.")
     # a byte order mark would become part of the first column's name
     text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise WineQualityError(f"{source} is empty: replace it by a wine file or remove it.")
     header_line = next(line for line in text.splitlines() if line.strip())
     delimiter = ";" if header_line.count(";") > header_line.count(",") else ","
-    lines = _lines(text, delimiter)
-    _, header = next(lines)
+    lines = _lines(source, text, delimiter)
+    # a file of nothing but delimiters has no header
+    _, header = next(lines, (1, []))
     names = [name.strip().replace(" ", "_") for name in header]
     _check_header(source, names)
 
@@ -64,19 +66,23 @@ def read_file(source: str, text: str) -> pd.DataFrame:
     table = pd.DataFrame(records, columns=names, dtype=str)
     if TYPE not in table:
         table[TYPE] = _type_from_name(source)
-    table = table[list(LABELLED_COLUMNS)].apply(lambda column: column.str.strip())
-    return table.assign(**{SOURCE: source, LINE: np.array(numbers, dtype=np.int64), FIELDS: ragged})
+    table = pd.DataFrame({name: table[name].str.strip() for name in LABELLED_COLUMNS})
+    table[SOURCE], table[LINE], table[FIELDS] = source, np.array(numbers, dtype=np.int64), ragged
+    return table
 
 
-def _lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, values) of every line that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    # a quoted value may go on for lines: the first one is where a person has to look
+    first = 1
     try:
         for values in reader:
             if any(value.strip() for value in values):
-                yield reader.line_num, values
+                yield first, values
+            first = reader.line_num + 1
     except csv.Error as error:
-        raise WineQualityError(f"line {reader.line_num} is not CSV: {error}.") from error
+        raise WineQualityError(f"{source}: line {first} is not CSV ({error}): mend it.") from error
 
 
 def _check_header(source: str, names: list[str]) -> None:
@@ -119,8 +125,14 @@ def read_files(files: Mapping[str, str | Callable[[], str]]) -> pd.DataFrame:
     for source, content in sorted(files.items()):
         try:
             tables.append(read_file(source, content if isinstance(content, str) else content()))
-        except UnicodeDecodeError as error:
-            raise WineQualityError(f"{source} is not UTF-8 text: {error.reason}.") from error
+        except (UnicodeDecodeError, DatasetError) as error:
+            # Kedro's datasets wrap what went wrong
+            problem = error.__cause__ if isinstance(error, DatasetError) else error
+            if not isinstance(problem, UnicodeDecodeError):
+                raise
+            raise WineQualityError(
+                f"{source} is not UTF-8 text ({problem.reason}): save it as UTF-8."
+            ) from error
     return pd.concat(tables, ignore_index=True)
 
 

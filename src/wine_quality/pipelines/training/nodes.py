@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline as Model
 
+from wine_quality.errors import WineQualityError
 from wine_quality.modelling import evaluation, promotion
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.metrics import METRICS, score_slices
@@ -34,9 +35,18 @@ def cross_validate_candidate(
 
     Returns:
         `settings` of the candidate, mean `metrics` over the folds, and each of the `folds`.
+
+    Raises:
+        WineQualityError: The candidate cannot be built, or not be fitted with its settings.
     """
     model = build_model(candidate, parameters.seed)
-    scores = evaluation.cross_validate(model, training_wines, folds)
+    try:
+        scores = evaluation.cross_validate(model, training_wines, folds)
+    except ValueError as error:
+        raise WineQualityError(
+            f"Candidate {candidate.estimator} with settings {candidate.settings} cannot be "
+            f"fitted: {error} Correct its settings in the training parameters."
+        ) from error
     return {
         "settings": candidate.model_dump(),
         "metrics": scores[list(METRICS)].mean().to_dict(),

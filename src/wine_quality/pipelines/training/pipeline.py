@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from wine_quality.pipelines.steps import step
 from wine_quality.pipelines.training import figures, nodes
 
 PARAMETERS = "params:training.comparison"
@@ -13,7 +14,7 @@ def create_candidate_pipeline(candidate: str) -> Pipeline:
     """Build the template that every candidate goes through, in a namespace of its own."""
     return Pipeline(
         [
-            Node(
+            step(
                 nodes.cross_validate_candidate,
                 {
                     "training_wines": "training_wines",
@@ -22,7 +23,6 @@ def create_candidate_pipeline(candidate: str) -> Pipeline:
                     "parameters": PARAMETERS,
                 },
                 f"{candidate}_scores",
-                name="cross_validate_candidate",
             )
         ],
         namespace=candidate,
@@ -38,14 +38,14 @@ def create_pipeline(candidates: Sequence[str]) -> Pipeline:
     """
     templates = sum((create_candidate_pipeline(name) for name in candidates), Pipeline([]))
     steps = [
-        Node(nodes.assign_folds, ["training_wines", PARAMETERS], "folds"),
-        Node(
+        step(nodes.assign_folds, ["training_wines", PARAMETERS], "folds"),
+        step(
             nodes.compare_candidates,
             {"parameters": PARAMETERS} | {name: f"{name}_scores" for name in candidates},
             "comparison",
         ),
-        Node(figures.plot_comparison, ["comparison", PARAMETERS], "comparison_figure"),
-        Node(
+        step(figures.plot_comparison, ["comparison", PARAMETERS], "comparison_figure"),
+        step(
             nodes.fit_best_candidate,
             {
                 "training_wines": "training_wines",
@@ -55,15 +55,15 @@ def create_pipeline(candidates: Sequence[str]) -> Pipeline:
             | {name: f"params:training.candidates.{name}" for name in candidates},
             "model",
         ),
-        Node(nodes.predict_held_out, ["model", "held_out_wines"], "reference"),
-        Node(nodes.evaluate_model, "reference", "held_out_metrics"),
-        Node(figures.plot_predictions, "reference", "predictions_figure"),
-        Node(
+        step(nodes.predict_held_out, ["model", "held_out_wines"], "reference"),
+        step(nodes.evaluate_model, "reference", "held_out_metrics"),
+        step(figures.plot_predictions, "reference", "predictions_figure"),
+        step(
             nodes.describe_version,
             ["model", "reference", "held_out_metrics", "comparison", "training_wines"],
             "registered_version",
         ),
-        Node(
+        step(
             nodes.decide_promotion,
             ["registered_version", "reference", "previous_champion", PARAMETERS],
             ["promotion", "champion"],
