@@ -72,9 +72,9 @@ def test_what_is_appended_is_read_again(
     assert read["event_time"].tolist() == [NOON + i * timedelta(seconds=90) for i in range(20)]
     assert set(read["received_at"]) == {pd.Timestamp(NOON + HOUR)}
     assert read["prediction"].tolist() == np.linspace(3, 8, 20).tolist()
-    assert read[["model_version", "source", "latency_ms"]].drop_duplicates().values.tolist() == [
-        ["7", "test", 12.25]
-    ]
+    assert set(zip(read["model_version"], read["source"], read["latency_ms"], strict=True)) == {
+        ("7", "test", 12.25)
+    }
     assert read["quality"].isna().all()
     assert read["labelled_at"].isna().all()
 
@@ -173,9 +173,9 @@ def test_an_opened_log_exists_and_is_empty(log: InferenceLog) -> None:
 def test_moments_come_back_in_utc(log: InferenceLog, make_batch: MakeBatch) -> None:
     tokyo, new_york = timezone(9 * HOUR), timezone(-5 * HOUR)
     morning = datetime(2026, 1, 31, 21, 0, 0, 123456, tzinfo=tokyo)
-    (prediction_id,) = append(
-        log, make_batch(1, event_time=morning, received_at=NOON.astimezone(new_york))
-    )
+    batch = make_batch(1, received_at=NOON.astimezone(new_york))
+    # As the web service makes its rows, without a frame.
+    (prediction_id,) = append(log, PredictionBatch([{**batch.rows[0], "event_time": morning}]))
     judged = datetime(2026, 1, 31, 23, 30, tzinfo=new_york)
     log.append_ground_truth(labels([prediction_id], labelled_at=[judged]))
 
@@ -280,6 +280,17 @@ def test_a_request_id_belongs_to_its_wines(
         with pytest.raises(RequestConflictError, match="'r' was used before for other wines"):
             log.append_predictions(make_batch(others, request_id="r"))
     assert log.counts().predictions == 5
+
+
+def test_requests_whose_ids_interleave_keep_their_own(
+    log: InferenceLog, make_batch: MakeBatch
+) -> None:
+    ids = uuid7_batch(8)
+    odd = make_batch(4, request_id="odd", prediction_ids=ids[0::2])
+    even = make_batch(4, request_id="even", prediction_ids=ids[1::2])
+    log.append_many([odd, even])
+    assert log.append_predictions(odd).prediction_ids == tuple(ids[0::2])
+    assert log.append_predictions(even).prediction_ids == tuple(ids[1::2])
 
 
 def test_requests_without_an_id_are_all_written(log: InferenceLog, make_batch: MakeBatch) -> None:

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,6 +168,24 @@ def test_a_database_of_other_tables_takes_the_log_in(
     assert log_file.exists()
 
 
+def test_the_log_waits_for_a_writer_before_it_moves_in(path: Path, make_batch: MakeBatch) -> None:
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE verdicts (x)")
+    other.execute("BEGIN IMMEDIATE")
+    with (
+        InferenceLog(f"sqlite:///{path}", busy_timeout_s=0.1) as log,
+        pytest.raises(LogUnavailableError, match="database is locked"),
+    ):
+        log.append_predictions(make_batch(1))
+    release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+    release.start()
+    with InferenceLog(f"sqlite:///{path}") as log:
+        log.append_predictions(make_batch(1))
+        assert log.counts().predictions == 1
+    release.join()
+    other.close()
+
+
 def test_a_file_deleted_under_an_open_log_is_made_anew(
     log_file: InferenceLog, path: Path, make_batch: MakeBatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,10 +260,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, make_batch: MakeBatch) -> 
     assert_one_line(caught, tmp_path, "name another place")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
-def test_a_folder_that_may_not_be_written(tmp_path: Path, make_batch: MakeBatch) -> None:
-    tmp_path.chmod(0o500)
-    log = InferenceLog(f"sqlite:///{tmp_path}/inference.db")
+def test_a_file_that_cannot_be_made(tmp_path: Path, make_batch: MakeBatch) -> None:
+    # A name no file system takes: even root, who may write into any folder, cannot make it.
+    log = InferenceLog(f"sqlite:///{tmp_path}/{'x' * 300}.db")
+    assert not log.exists()
     with pytest.raises(LogUnavailableError, match="unable to open database file") as caught:
         log.append_predictions(make_batch(1))
     assert_one_line(caught, tmp_path, "that it may be written")
@@ -363,6 +382,14 @@ def test_an_unreachable_server_is_named_without_its_password(
         assert_one_line(caught, "127.0.0.1:1/wine", "see that the database runs")
         assert "cret" not in str(caught.value)
     assert "cret" not in repr(log)
+
+
+def test_a_driver_that_tells_the_password_is_not_quoted() -> None:
+    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+    log = InferenceLog("postgresql://wine:secret@localhost/wine")
+    error = log._database._trouble(ValueError("cannot use password=secret\nsecret"))
+    assert "cannot use password=***" in str(error)
+    assert "secret" not in str(error)
 
 
 def test_a_frame_read_while_others_write_is_whole(

@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -163,17 +164,21 @@ class LogDatabase:
         """What tells this database from another one at the same place; None if there is none."""
         if not self.is_sqlite:
             return self.where
+        found = self._stat()
+        return (found.st_dev, found.st_ino) if found and found.st_size else None
+
+    def _stat(self) -> os.stat_result | None:
         try:
-            found = os.stat(self._file)
+            return self._file.stat()
         except OSError:
             return None
-        return (found.st_dev, found.st_ino) if found.st_size else None
 
     def _is_open(self) -> bool:
         return self._opened_as is not None and self._opened_as == self._identity()
 
     def _check_place(self, *, create: bool) -> None:
-        if os.path.isdir(self._file):
+        found = self._stat()
+        if found and stat.S_ISDIR(found.st_mode):
             raise InferenceLogError(
                 f"The inference log {self.where} names a folder: add a file name to the URL."
             )

@@ -202,7 +202,7 @@ def check_wines(wines: pd.DataFrame) -> pd.DataFrame:
         rows = cases.dropna(subset=["index"]).astype({"index": int})
         mistakes = [
             _mistake(wines.index[row], column, inputs[column].iloc[row])
-            for row, column in rows.sort_values("index", kind="stable")[["index", "column"]].values
+            for row, column in sorted(zip(rows["index"], rows["column"], strict=True))
         ]
         # A column of lists, say, fails as a whole.
         mistakes = mistakes or [
