@@ -91,6 +91,7 @@ def report_window(
     labelled, labelled_before = (
         frame.dropna(subset=[QUALITY, PREDICTION]) for frame in (current, reference)
     )
+    _silence_telemetry()
     draft = _Draft(start.to_pydatetime(), of_window, remarks)
     return WindowReports(
         drift=draft.drift(current[judged], reference[judged], verdicts) if judged else None,
@@ -113,7 +114,6 @@ class _Draft:
     def drift(
         self, current: pd.DataFrame, reference: pd.DataFrame, verdicts: pd.DataFrame
     ) -> ReportPage:
-        _silence_telemetry()
         from evidently.presets import DataDriftPreset
 
         columns = list(current)
@@ -132,13 +132,11 @@ class _Draft:
             return self._page("Drift", preset, current, reference, include_tests=True)
 
     def summary(self, current: pd.DataFrame, reference: pd.DataFrame) -> ReportPage:
-        _silence_telemetry()
         from evidently.presets import DataSummaryPreset
 
         return self._page("Summary", DataSummaryPreset(), current, reference)
 
     def regression(self, current: pd.DataFrame, reference: pd.DataFrame) -> ReportPage:
-        _silence_telemetry()
         from evidently.presets import RegressionPreset
 
         columns = [QUALITY, PREDICTION]
@@ -181,7 +179,7 @@ def _register_stattest(scores: Mapping[str, float], drifted: Mapping[str, bool])
 
     stattest = StatTest(
         name=STATTEST,
-        display_name="calibrated score (binned Anderson-Darling, chi-square for the type)",
+        display_name="calibrated score",
         allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
     )
     register_stattest(stattest, look_up)
@@ -219,7 +217,7 @@ def _judged(verdicts: pd.DataFrame) -> list[str]:
 
 def _remarks(current: pd.DataFrame, filled: list[str], verdicts: pd.DataFrame) -> tuple[str, ...]:
     remarks = [
-        f"Not judged for drift: {reason}."
+        f"Left out of the drift report: {reason}."
         for verdict, reason in zip(verdicts["verdict"], verdicts["reason"], strict=True)
         if verdict in ("data_quality", "insufficient_data")
     ]

@@ -30,7 +30,7 @@ from wine_quality.wines import (
 
 BINS = 20
 """Quantile bins of a number; ties make them fewer."""
-ERROR_STEP = 0.05
+ERROR_STEP = 0.1
 """Quality points: the reference's errors are kept rounded to multiples of it, for resampling."""
 OTHER_TYPE = "other"
 """Segment of the labelled wines whose type is none of the known ones."""

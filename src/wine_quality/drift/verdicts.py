@@ -1,5 +1,6 @@
 """Per window and column: has it drifted, and can its data be trusted?"""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -137,14 +138,15 @@ def decide(profile: Profile, reference: Reference, settings: DriftSettings) -> p
 
 
 def _cells_by_column(window: pd.DataFrame) -> dict[str, _Cells]:
-    cells: dict[str, _Cells] = {}
-    columns = (window[name].tolist() for name in ("column", "bin", "n", "minimum", "maximum"))
-    for column, bin_, n, low, high in zip(*columns, strict=True):
-        before = cells.get(column, _Cells({}, np.nan, np.nan))
-        cells[column] = _Cells(
-            {**before.n, bin_: n}, np.fmin(before.low, low), np.fmax(before.high, high)
-        )
-    return cells
+    n: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
+    rows = (window[name].tolist() for name in ("column", "bin", "n", "minimum", "maximum"))
+    for column, bin_, wines, smallest, largest in zip(*rows, strict=True):
+        n[column][bin_] = wines
+        low[column] = np.fmin(low.get(column, np.nan), smallest)
+        high[column] = np.fmax(high.get(column, np.nan), largest)
+    return {column: _Cells(n[column], low[column], high[column]) for column in n}
 
 
 def _judge(
