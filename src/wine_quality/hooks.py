@@ -1,5 +1,6 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,18 @@ class TrackingHook:
     @hook_impl(wrapper=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
         """Keep the environment's name; say which database it is if kedro-mlflow finds none."""
+        from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
         from sqlalchemy.exc import SQLAlchemyError
 
         self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
+        # it remembers the run of this process's last session, and would open that again for the
+        # nodes of a pipeline that is not tracked
+        mlflow_hook.run_id = None
+        uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        _check_tracking_file(uri)
         try:
             return (yield)
         except SQLAlchemyError as error:
-            uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
             raise WineQualityError(describe_tracking_trouble(uri, error)) from error
 
     @hook_impl(trylast=True)
@@ -145,6 +151,24 @@ def _check_environment(context: KedroContext) -> None:
         known = sorted(path.name for path in folder.iterdir() if path.is_dir())
         raise WineQualityError(
             f"There is no environment {context.env!r} in {folder}: choose {', '.join(known)}."
+        )
+
+
+def _check_tracking_file(uri: str) -> None:
+    """Refuse a SQLite file that may not be written; MLflow would try for minutes before it says so.
+
+    Raises:
+        WineQualityError: The file, or the folder that it would be made in, is read only.
+    """
+    from sqlalchemy.engine import make_url
+
+    if not uri.startswith("sqlite:"):
+        return
+    file = Path(make_url(uri).database or "")
+    place = next(path for path in (file, *file.absolute().parents) if path.exists())
+    if not os.access(place, os.W_OK):
+        raise WineQualityError(
+            describe_tracking_trouble(uri, PermissionError(f"{place} may not be written"))
         )
 
 

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from sklearn.base import clone
+
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.candidates import Candidate, build_model
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY
+
+TREE = Candidate(estimator="sklearn.tree.DecisionTreeRegressor", settings={"max_depth": 3})
+SMALL = {
+    "sklearn.tree.DecisionTreeClassifier": {"max_depth": 3},
+    "sklearn.ensemble.RandomForestClassifier": {"n_estimators": 4},
+    "sklearn.ensemble.RandomForestRegressor": {"n_estimators": 4},
+    "sklearn.ensemble.ExtraTreesClassifier": {"n_estimators": 4},
+    "sklearn.ensemble.ExtraTreesRegressor": {"n_estimators": 4},
+    "sklearn.neighbors.KNeighborsRegressor": {"n_neighbors": 3},
+    "xgboost.XGBRegressor": {"n_estimators": 4, "n_jobs": 1},
+}
+
+
+def fit(candidate, wines, seed=0):
+    return build_model(candidate, seed).fit(wines[list(INPUTS)], wines[QUALITY])
+
+
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("estimator", SMALL)
+def test_a_model_takes_wines_as_they_come(labelled_wines, estimator, scale):
+    candidate = Candidate(estimator=estimator, settings=SMALL[estimator], scale=scale)
+    model = fit(candidate, labelled_wines)
+    assert type(model[-1]).__name__ == estimator.rpartition(".")[2]
+    bare = labelled_wines[list(INPUTS)].head(4).assign(**dict.fromkeys(MEASUREMENT_NAMES, np.nan))
+    prediction = model.predict(bare)
+    assert prediction.shape == (4,)
+    assert ((prediction >= 3) & (prediction <= 9)).all()
+
+
+def test_a_missing_value_counts_as_the_training_mean(labelled_wines):
+    model = fit(TREE, labelled_wines)
+    means = labelled_wines[list(MEASUREMENT_NAMES)].mean()
+    wine = labelled_wines[list(INPUTS)].head(1)
+    missing = wine.assign(**dict.fromkeys(MEASUREMENT_NAMES, np.nan))
+    filled = wine.assign(**means)
+    assert model[0].transform(missing) == pytest.approx(model[0].transform(filled))
+
+
+def test_a_measurement_that_was_never_taken_stops_nothing(labelled_wines, recwarn):
+    model = fit(TREE, labelled_wines.assign(chlorides=np.nan))
+    # it is still among the inputs, where a later wine may have it
+    assert model[0].transform(labelled_wines).shape == (len(labelled_wines), 13)
+    assert np.isfinite(model.predict(labelled_wines[list(INPUTS)])).all()
+    assert not recwarn.list
+
+
+def test_the_type_becomes_two_columns_also_where_one_type_trains(labelled_wines):
+    red = labelled_wines[labelled_wines["type"] == "red"]
+    inputs = fit(TREE, red)[0]
+    both = inputs.transform(labelled_wines[list(INPUTS)])
+    assert both.shape == (len(labelled_wines), 2 + len(MEASUREMENT_NAMES))
+    assert (both[:, 0] == (labelled_wines["type"] == "red")).all()
+    assert (both[:, 1] == (labelled_wines["type"] == "white")).all()
+
+
+def test_measurements_are_standardised_where_asked_for(labelled_wines):
+    def measurements(scale):
+        candidate = Candidate(estimator=TREE.estimator, scale=scale)
+        return fit(candidate, labelled_wines)[0].transform(labelled_wines)[:, 2:]
+
+    assert measurements(True).mean(axis=0) == pytest.approx(np.zeros(11), abs=1e-9)
+    assert measurements(True).std(axis=0) == pytest.approx(np.ones(11))
+    assert measurements(False).mean(axis=0) == pytest.approx(
+        labelled_wines[list(MEASUREMENT_NAMES)].mean().to_numpy()
+    )
+
+
+def test_settings_and_seed_reach_the_estimator():
+    model = build_model(TREE, 41)
+    assert model[-1].get_params()["max_depth"] == 3
+    assert model[-1].get_params()["random_state"] == 41
+    assert clone(model) is not model
+
+
+def test_an_estimator_without_a_seed_gets_none():
+    knn = Candidate(estimator="sklearn.neighbors.KNeighborsRegressor")
+    assert "random_state" not in build_model(knn, 41)[-1].get_params()
+
+
+def test_the_same_seed_gives_the_same_model(labelled_wines):
+    settings = {"n_estimators": 4, "max_depth": 3}
+    forest = Candidate(estimator="sklearn.ensemble.ExtraTreesRegressor", settings=settings)
+    inputs = labelled_wines[list(INPUTS)]
+    first, same, other = (fit(forest, labelled_wines, seed).predict(inputs) for seed in (1, 1, 2))
+    assert (first == same).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "settings", "why"),
+    [
+        ("sklearn.tree.NoSuchTree", {}, "module 'sklearn.tree' has no 'NoSuchTree'"),
+        ("no_such_package.Model", {}, "No module named 'no_such_package'"),
+        ("DecisionTreeRegressor", {}, "not a class path of the form package.module.Class"),
+        (TREE.estimator, {"depth": 3}, "unexpected keyword argument 'depth'"),
+        ("collections.Counter", {}, "get_params"),
+    ],
+)
+def test_a_candidate_that_cannot_be_built_says_which_and_why(estimator, settings, why):
+    with pytest.raises(WineQualityError, match="training parameters") as caught:
+        build_model(Candidate(estimator=estimator, settings=settings), 0)
+    assert str(caught.value).startswith(f"Candidate {estimator} with settings {settings} cannot")
+    assert why in str(caught.value)
+
+
+def test_a_misspelt_key_is_named():
+    with pytest.raises(ValidationError, match="setings"):
+        Candidate(estimator=TREE.estimator, setings={})

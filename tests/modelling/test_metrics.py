@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import (
+    cohen_kappa_score,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
+
+from wine_quality.modelling.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    paired_bootstrap,
+    score,
+    score_slices,
+)
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def judged(draw, least=2):
+    """Qualities of n wines, not all the same, and predictions for them."""
+    n = draw(st.integers(least, 40))
+    quality = draw(arrays(float, n, elements=st.integers(0, 10).map(float)))
+    assume(np.ptp(quality) > 0)
+    return quality, draw(arrays(float, n, elements=st.floats(-2, 12)))
+
+
+# Scores
+
+
+@given(judged())
+def test_perfect_predictions(wines):
+    quality, _ = wines
+    assert score(quality, quality) == {
+        "rmse": 0,
+        "mae": 0,
+        "r2": 1,
+        "accuracy_within_0.5": 1,
+        "accuracy_within_1.0": 1,
+        "weighted_kappa": 1,
+    }
+
+
+@given(judged(), SEEDS)
+def test_the_order_of_the_wines_does_not_matter(wines, seed):
+    order = np.random.default_rng(seed).permutation(len(wines[0]))
+    shuffled = score(wines[0][order], wines[1][order])
+    assert shuffled == pytest.approx(score(*wines), nan_ok=True, abs=1e-9)
+
+
+@given(judged())
+def test_errors_and_explained_variance_are_those_of_scikit_learn(wines):
+    found = score(*wines)
+    assert found["rmse"] == pytest.approx(root_mean_squared_error(*wines))
+    assert found["mae"] == pytest.approx(mean_absolute_error(*wines))
+    assert found["r2"] == pytest.approx(r2_score(*wines), abs=1e-9)
+
+
+@given(judged())
+def test_the_weighted_kappa_is_that_of_scikit_learn(wines):
+    quality, prediction = wines
+    rounded = np.clip(np.rint(prediction), 0, 10).astype(int)
+    expected = cohen_kappa_score(
+        quality.astype(int), rounded, weights="quadratic", labels=list(range(11))
+    )
+    assert score(quality, prediction)["weighted_kappa"] == pytest.approx(expected, abs=1e-9)
+
+
+@given(judged())
+def test_scores_stay_within_their_bounds(wines):
+    found = score(*wines)
+    assert set(found) == set(METRICS)
+    assert 0 <= found["mae"] <= found["rmse"] + 1e-12
+    assert found["r2"] <= 1
+    assert 0 <= found["accuracy_within_0.5"] <= found["accuracy_within_1.0"] <= 1
+    assert -1 - 1e-12 <= found["weighted_kappa"] <= 1
+
+
+def test_figures_by_hand():
+    found = score(np.array([5.0, 6.0, 7.0, 6.0]), np.array([5.5, 6.0, 5.5, 7.0]))
+    # errors 0.5, 0, -1.5, 1: the bound itself is within
+    assert found["accuracy_within_0.5"] == 0.5
+    assert found["accuracy_within_1.0"] == 0.75
+    assert found["mae"] == 0.75
+    assert found["rmse"] == pytest.approx(math.sqrt(3.5 / 4))
+    assert found["r2"] == pytest.approx(1 - (3.5 / 4) / 0.5)
+
+
+def test_equal_qualities_leave_nothing_to_explain():
+    found = score(np.array([6.0, 6.0]), np.array([6.0, 6.0]))
+    assert math.isnan(found["r2"])
+    assert math.isnan(found["weighted_kappa"])
+    assert found["mae"] == 0
+
+
+def test_what_is_lower_is_better_is_a_metric():
+    assert set(METRICS) > LOWER_IS_BETTER == {"rmse", "mae"}
+
+
+# Slices
+
+
+def test_slices_are_scored_alone_and_together():
+    wines = pd.DataFrame(
+        {"type": ["red", "white", "white"], "quality": [5, 6, 8], "prediction": [6.0, 6.0, 6.0]}
+    )
+    slices = score_slices(wines)
+    assert list(slices) == ["all", "red", "white"]
+    assert [slices[name]["mae"] for name in slices] == [1, 1, 1]
+    assert slices["white"] == pytest.approx(score(np.array([6.0, 8.0]), np.array([6.0, 6.0])))
+    assert slices["red"]["accuracy_within_0.5"] == 0
+
+
+def test_a_type_without_wines_has_no_slice():
+    wines = pd.DataFrame({"type": ["red"], "quality": [5], "prediction": [5.0]})
+    assert list(score_slices(wines)) == ["all", "red"]
+
+
+# Paired bootstrap
+
+LOSSES = arrays(float, 12, elements=st.floats(0, 4))
+
+
+@given(loss=LOSSES, other=LOSSES, seed=SEEDS)
+def test_swapping_the_models_turns_the_interval_round(loss, other, seed):
+    gain, low, high = paired_bootstrap(loss, other, seed, resamples=50)
+    assert paired_bootstrap(other, loss, seed, resamples=50) == pytest.approx(
+        (-gain, -high, -low), abs=1e-12
+    )
+    assert low <= high
+    assert gain == pytest.approx(other.mean() - loss.mean(), abs=1e-12)
+
+
+@given(loss=LOSSES, seed=SEEDS)
+def test_a_model_gains_nothing_over_itself(loss, seed):
+    assert paired_bootstrap(loss, loss, seed, resamples=20) == (0, 0, 0)
+
+
+@given(loss=LOSSES, gain=st.floats(-1, 1), seed=SEEDS)
+def test_an_equal_gain_on_every_wine_is_certain(loss, gain, seed):
+    found = paired_bootstrap(loss, loss + gain, seed, resamples=20)
+    assert found == pytest.approx((gain, gain, gain), abs=1e-12)
+
+
+def test_the_seed_alone_decides_the_resamples():
+    rng = np.random.default_rng(0)
+    loss, other = rng.random(30), rng.random(30)
+    assert paired_bootstrap(loss, other, 1) == paired_bootstrap(loss, other, 1)
+    assert paired_bootstrap(loss, other, 1) != paired_bootstrap(loss, other, 2)
+
+
+def test_the_interval_covers_the_true_gain_about_as_often_as_it_says():
+    rng = np.random.default_rng(2009)
+    trials, truth = 200, 0.3
+    covered = 0
+    for seed in range(trials):
+        loss = rng.exponential(1, 80)
+        other = loss + rng.normal(truth, 0.5, 80)
+        _, low, high = paired_bootstrap(loss, other, seed, resamples=300)
+        covered += low <= truth <= high
+    # a 95 % interval of 80 wines: within four standard errors, less what percentiles lose
+    assert 0.88 <= covered / trials <= 0.995

@@ -1,0 +1,240 @@
+"""Runs of the real project, each against a folder of its own.
+
+Nothing here may write into the checkout: the environment `test` and those made by
+`project_environment` keep everything they write under a temporary root.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.framework.cli.cli import KedroCLI
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from mlflow.tracking import fluent
+from mlflow.tracking._tracking_service import utils as tracking
+
+from wine_quality import pipeline_registry
+
+PROJECT = Path(__file__).parents[2]
+ROOT = "WINE_QUALITY_TEST_ROOT"
+# what this process, the machine or the other tests set must not decide how a run goes
+FOREIGN = (
+    "KEDRO_ENV",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_LOGGING_LEVEL",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_TRACKING_URI",
+)
+# wide enough that no line of a summary is folded
+COLUMNS = "240"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended.
+
+    Attributes:
+        status: Its exit status.
+        output: What it wrote to standard output.
+        errors: What it wrote to standard error.
+    """
+
+    status: int
+    output: str
+    errors: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong; asserts that there is one and nothing beside."""
+        assert self.status == 1, self.output + self.errors
+        assert "Traceback" not in self.output + self.errors
+        found = [line for line in self.errors.splitlines() if line.startswith("Error: ")]
+        assert len(found) == 1, self.errors
+        message = found[0].removeprefix("Error: ")
+        # said once: no log line tells the same at greater length
+        assert "failed with error" not in self.output
+        assert message[:40] not in self.output
+        return message
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: how it ended, and the folder that it wrote to."""
+
+    outcome: Outcome
+    root: Path
+
+
+Kedro = Callable[..., Outcome]
+MakeEnvironment = Callable[..., tuple[str, ...]]
+
+
+def command_line(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "kedro", "run", *arguments]
+
+
+def environment_variables(root: Path) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return own | {ROOT: str(root), "COLUMNS": COLUMNS}
+
+
+def run_apart(*arguments: str, root: Path) -> Outcome:
+    """Run `kedro run` as a person does: a process of its own."""
+    done = subprocess.run(
+        command_line(*arguments),
+        cwd=PROJECT,
+        env=environment_variables(root),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def session_variables(root: Path) -> Iterator[None]:
+    """Let sessions of this process write to a folder; undo afterwards what they leave behind."""
+    node_logger = logging.getLogger("kedro.pipeline.node")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tracking._use_tracking_uri(f"sqlite:///{root}/nowhere.db"),
+        contextlib.chdir(PROJECT),
+        warnings.catch_warnings(),
+    ):
+        for name in FOREIGN:
+            if name != "MLFLOW_TRACKING_URI":
+                # set first, so that what MLflow puts there is taken away again
+                patch.setenv(name, "")
+                patch.delenv(name)
+        patch.setenv(ROOT, str(root))
+        patch.setenv("COLUMNS", COLUMNS)
+        patch.setattr(fluent, "_active_experiment_id", None)
+        patch.setattr(node_logger, "filters", list(node_logger.filters))
+        patch.setattr(pipeline_registry, "_candidates", None)
+        yield
+    pipelines.configure("wine_quality.pipeline_registry")
+
+
+def run_here(*arguments: str, root: Path) -> Outcome:
+    """Run `kedro run` in this process, through the whole command line, which saves seconds."""
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        session_variables(root),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            KedroCLI(PROJECT).main(["run", *arguments], prog_name="kedro")
+        except SystemExit as end:
+            status = int(end.code or 0)
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    return Outcome(status, output.getvalue(), errors.getvalue())
+
+
+def load_all(root: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Load datasets that a run of the environment `test` wrote, through the project's catalog."""
+    with session_variables(root):
+        bootstrap_project(PROJECT)
+        with KedroSession.create(project_path=PROJECT, env="test") as session:
+            catalog = session.load_context().catalog
+            return {name: catalog.load(name) for name in names}
+
+
+@pytest.fixture(scope="session")
+def kedro_apart() -> Kedro:
+    return run_apart
+
+
+@pytest.fixture(scope="session")
+def kedro_here() -> Kedro:
+    return run_here
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[[Path, Iterable[str]], dict[str, Any]]:
+    return load_all
+
+
+@pytest.fixture(scope="session")
+def start_apart() -> Callable[..., subprocess.Popen[str]]:
+    """Start `kedro run` and go on."""
+
+    def start(*arguments: str, root: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command_line(*arguments),
+            cwd=PROJECT,
+            env=environment_variables(root),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The one `kedro run --env test` that many tests look at; none may write to its root."""
+    root = tmp_path_factory.mktemp("whole_run")
+    return Run(run_apart("--env", "test", root=root), root)
+
+
+@pytest.fixture
+def after_whole_run(whole_run: Run, tmp_path: Path) -> Path:
+    """A copy of the whole run's root, to go on from."""
+    return Path(shutil.copytree(whole_run.root, tmp_path / "after_whole_run"))
+
+
+@pytest.fixture
+def fresh_root(tmp_path: Path, _tracking_server: tuple[str, str]) -> Path:
+    """A root that nothing ran in; with a tracking database, because making one takes seconds."""
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.copy(_tracking_server[0].removeprefix("sqlite:///"), root / "mlflow.db")
+    return root
+
+
+@pytest.fixture
+def project_environment(tmp_path: Path) -> MakeEnvironment:
+    """Makes an environment in a copy of `conf/`; gives the arguments that choose it.
+
+    Takes its `name`, the environment that it is `like`, `files` by name, and globals.
+    """
+
+    def make(
+        name: str = "case",
+        like: str = "test",
+        files: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> tuple[str, ...]:
+        conf = tmp_path / "conf"
+        shutil.copytree(PROJECT / "conf", conf)
+        folder = conf / name
+        shutil.copytree(PROJECT / "conf" / like, folder, dirs_exist_ok=True)
+        globals_file = folder / "globals.yml"
+        merged = yaml.safe_load(globals_file.read_text()) | values
+        globals_file.write_text(yaml.safe_dump(merged))
+        for file_name, text in (files or {}).items():
+            (folder / file_name).write_text(text)
+        return ("--conf-source", str(conf), "--env", name)
+
+    return make

@@ -1,0 +1,196 @@
+import numpy as np
+import pandas as pd
+import pandera.errors
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from wine_quality.traffic.synthetic import draw_wines
+from wine_quality.wines import (
+    INPUTS,
+    LABELLED_WINES,
+    MEASUREMENT_NAMES,
+    MEASUREMENTS,
+    QUALITY,
+    TYPE,
+    WINE_INPUTS,
+    Wine,
+    fingerprint,
+    implausible,
+    wine_groups,
+)
+
+PLAIN = {TYPE: "red"} | {m.name: m.plausible[0] for m in MEASUREMENTS}
+TEN = draw_wines(10, 5)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def wines_of(**changes: object) -> pd.DataFrame:
+    return pd.DataFrame([PLAIN | {QUALITY: 5} | changes])
+
+
+# The domain
+
+
+def test_the_inputs_are_the_type_and_eleven_measurements():
+    assert (TYPE, *MEASUREMENT_NAMES) == INPUTS
+    assert len(set(INPUTS)) == 12
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda m: m.name)
+def test_plausible_values_are_possible(measurement):
+    assert measurement.possible[0] <= measurement.plausible[0] < measurement.plausible[1]
+    assert measurement.plausible[1] <= measurement.possible[1]
+
+
+def test_a_label_has_the_unit_where_there_is_one():
+    labels = {m.name: m.label for m in MEASUREMENTS}
+    assert labels["fixed_acidity"] == "fixed acidity (g/dm³)"
+    assert labels["pH"] == "pH"
+
+
+# The data contract
+
+
+def test_the_contract_coerces_types_and_lets_other_columns_pass():
+    wines = pd.DataFrame([{**PLAIN, "fixed_acidity": 7, QUALITY: 5.0, "source": "x.csv"}])
+    checked = LABELLED_WINES.validate(wines)
+    assert checked["fixed_acidity"].dtype == float
+    assert checked[QUALITY].dtype == np.int64
+    assert checked["source"].tolist() == ["x.csv"]
+
+
+def test_a_measurement_may_be_missing():
+    assert WINE_INPUTS.validate(wines_of(alcohol=None))["alcohol"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (TYPE, "rosé"),
+        (TYPE, None),
+        ("pH", 14.1),
+        ("alcohol", -0.1),
+        (QUALITY, 11),
+        (QUALITY, -1),
+        (QUALITY, None),
+    ],
+)
+def test_the_contract_names_the_column_that_breaks_it(column, value):
+    with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors), match=column):
+        LABELLED_WINES.validate(wines_of(**{column: value}))
+
+
+@pytest.mark.parametrize("column", LABELLED_WINES.columns)
+def test_the_contract_asks_for_every_column(column):
+    with pytest.raises(pandera.errors.SchemaError, match=column):
+        LABELLED_WINES.validate(wines_of().drop(columns=column))
+
+
+def test_a_client_may_send_null_but_must_send_every_measurement():
+    assert Wine(**PLAIN | {"density": None}).density is None
+    with pytest.raises(ValidationError, match="density"):
+        Wine(**{name: value for name, value in PLAIN.items() if name != "density"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (TYPE, "rosé"),
+        ("alcohol", 100.1),
+        ("pH", -0.1),
+        ("chlorides", float("nan")),
+        ("chlorides", float("inf")),
+        ("chlorides", "much"),
+        ("colour", "red"),
+    ],
+)
+def test_a_wine_refuses_what_cannot_be_and_names_it(name, value):
+    with pytest.raises(ValidationError, match=name):
+        Wine(**PLAIN | {name: value})
+
+
+def test_a_wine_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Wine(**PLAIN).alcohol = 12.0
+
+
+# Equal wines
+
+
+def test_equal_inputs_share_a_group_whatever_the_quality():
+    wines = pd.concat(
+        [
+            wines_of(),
+            wines_of(quality=8),
+            wines_of(type="white"),
+            wines_of(alcohol=np.nan),
+            wines_of(alcohol=np.nan),
+        ]
+    )
+    groups = wine_groups(wines).tolist()
+    assert groups[0] == groups[1]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 3
+
+
+@given(seed=SEEDS)
+def test_groups_do_not_depend_on_the_order(seed):
+    wines = TEN.iloc[np.random.default_rng(seed).integers(0, len(TEN), 30)]
+    wines = wines.reset_index(drop=True)
+    shuffled = wines.sample(frac=1, random_state=seed)
+    groups, again = wine_groups(wines), wine_groups(shuffled).sort_index()
+    assert (np.equal.outer(groups.to_numpy(), groups.to_numpy())).tolist() == (
+        np.equal.outer(again.to_numpy(), again.to_numpy())
+    ).tolist()
+
+
+# Fingerprint
+
+
+@given(row=st.integers(0, 9), column=st.sampled_from((*INPUTS, QUALITY)))
+def test_the_fingerprint_changes_with_any_cell(row, column):
+    changed = TEN.copy()
+    old = changed.loc[row, column]
+    if column == TYPE:
+        changed.loc[row, column] = "white" if old == "red" else "red"
+    elif column == QUALITY:
+        changed.loc[row, column] = old + 1
+    else:
+        changed.loc[row, column] = np.nextafter(old, np.inf)
+    assert fingerprint(changed) != fingerprint(TEN)
+
+
+@given(row=st.integers(0, 9), column=st.sampled_from(MEASUREMENT_NAMES))
+def test_the_fingerprint_tells_a_missing_value(row, column):
+    changed = TEN.copy()
+    changed.loc[row, column] = np.nan
+    assert fingerprint(changed) != fingerprint(TEN)
+    assert fingerprint(changed) == fingerprint(changed.copy())
+
+
+def test_the_fingerprint_is_of_the_rows_in_their_order_and_of_nothing_else():
+    assert fingerprint(TEN.iloc[::-1]) != fingerprint(TEN)
+    assert fingerprint(TEN.iloc[:9]) != fingerprint(TEN)
+    elsewhere = TEN.assign(source="x.csv").set_axis(range(100, 110))
+    assert fingerprint(elsewhere) == fingerprint(TEN)
+    assert len(fingerprint(TEN)) == 16
+
+
+def test_the_fingerprint_of_chosen_columns_ignores_the_others():
+    judged = TEN.assign(quality=TEN[QUALITY] + 1)
+    assert fingerprint(judged, INPUTS) == fingerprint(TEN, INPUTS)
+
+
+# Plausibility
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda m: m.name)
+def test_only_values_outside_the_plausible_range_are_implausible(measurement):
+    low, high = measurement.plausible
+    values = [np.nextafter(low, -np.inf), low, high, np.nextafter(high, np.inf), np.nan]
+    marks = implausible(pd.concat([wines_of(**{measurement.name: value}) for value in values]))
+    assert marks[measurement.name].tolist() == [True, False, False, True, False]
+    assert marks.drop(columns=measurement.name).to_numpy().sum() == 0
+    assert tuple(marks.columns) == MEASUREMENT_NAMES
