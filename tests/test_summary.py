@@ -33,9 +33,38 @@ COMPARISON = pd.DataFrame(
         "accuracy_within_1.0": [0.9, 0.8],
         "weighted_kappa": [0.5, 0.3],
         "rmse_std": [0.0123, 0.02],
+        "behind": [0.0, 0.1486],
+        "behind_low": [0.0, 0.1086],
+        "behind_high": [0.0, 0.1886],
     }
 )
+TUNING_RESULTS = pd.DataFrame(
+    {
+        "candidate": ["k_neighbors", "decision_tree"],
+        "metric": "rmse",
+        "finished": [40, 8],
+        "pruned": [11, 0],
+        "configured": [0.71234, None],
+        "best": [0.70111, 0.8],
+        "settings": ["n_neighbors 12", "max_depth 4"],
+    }
+)
+SECONDS = {
+    "processing.split_wines": 1.25,
+    "training.xgboost.cross_validate_candidate": 7.04,
+    "training.assign_folds": 0.5,
+    "processing.audit_wines": 0.25,
+}
+HELD_OUT_INTERVALS = {
+    "all": {
+        "rmse": {"low": 0.62, "high": 0.7},
+        "mae": {"low": 0.48, "high": 0.54},
+        "r2": {"low": 0.35, "high": 0.43},
+        "accuracy_within_0.5": {"low": 0.55, "high": 0.61},
+    }
+}
 HELD_OUT_METRICS = {"all": {"rmse": 0.66, "mae": 0.51, "r2": 0.39, "accuracy_within_0.5": 0.58}}
+SCORES = {"held_out_metrics": HELD_OUT_METRICS, "held_out_intervals": HELD_OUT_INTERVALS}
 PROMOTION = {
     "model": "wine-quality",
     "version": "7",
@@ -87,6 +116,8 @@ def test_what_a_summary_tells_of():
         "comparison",
         "promotion",
         "held_out_metrics",
+        "held_out_intervals",
+        "tuning_results",
         "traffic_summary",
         "verdicts",
         "model_verdicts",
@@ -123,31 +154,69 @@ def test_leakage_is_shouted():
 def test_candidates():
     lines = printed({"comparison": COMPARISON}).splitlines()
     header = next(line for line in lines if "candidate" in line and "RMSE" in line)
-    assert header.split() == ["candidate", "RMSE", "±", "fold", "sd", "MAE", "R²", "within", "0.5"]
-    assert lines[lines.index(header) + 1].split() == (
-        ["1", "extra", "trees", "regressor", "0.651", "±", "0.012", "0.502", "0.400", "59.1%"]
+    assert header.split() == (
+        ["candidate", "RMSE", "±", "sd", "behind", "(95", "%)", "MAE", "≤", "0.5"]
     )
-    assert lines[lines.index(header) + 2].split()[:3] == ["2", "decision", "tree"]
+    assert lines[lines.index(header) + 1].split() == (
+        ["1", "extra", "trees", "regressor", "0.651", "±", "0.012", "0.502", "59.1%"]
+    )
+    assert lines[lines.index(header) + 2].split() == (
+        ["2", "decision", "tree", "0.800", "±", "0.020", "+0.149", "±", "0.040", "0.600", "50.0%"]
+    )
 
 
 def test_candidates_by_another_metric():
     by_mae = COMPARISON.rename(columns={"rmse_std": "mae_std"})
     text = printed({"comparison": by_mae})
-    assert "MAE ± fold sd" in text
+    assert "MAE ± sd" in text
     assert "0.502 ± 0.012" in text
 
 
+def test_tuning():
+    rows = [line.split() for line in printed({"tuning_results": TUNING_RESULTS}).splitlines()]
+    assert ["Tuning"] in rows
+    assert [
+        "k",
+        "neighbors",
+        "40",
+        "(11",
+        "pruned)",
+        "RMSE",
+        "0.7123",
+        "0.7011",
+        "n_neighbors",
+        "12",
+    ] in rows
+    # the settings as configured lay outside of the search space
+    assert ["decision", "tree", "8", "(0", "pruned)", "0.8000", "max_depth", "4"] in rows
+
+
+def test_the_seconds_of_each_stage_and_its_longest_step():
+    out = StringIO()
+    print_summary({}, {}, Console(file=out, width=160), SECONDS)
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert ["processing", "1.5", "split", "wines,", "1.2"] in rows
+    assert ["training", "7.5", "xgboost:", "cross", "validate", "candidate,", "7.0"] in rows
+
+
 def test_a_new_champion():
-    text = printed({"promotion": PROMOTION, "held_out_metrics": HELD_OUT_METRICS})
+    text = printed({"promotion": PROMOTION, **SCORES})
     assert "wine-quality version 7 is champion: it is better: gain +0.02" in text
-    assert "RMSE 0.660, MAE 0.510, R² 0.390, 58.0% within 0.5" in text
+    assert "RMSE 0.660 (0.620 to 0.700), MAE 0.510 (0.480 to 0.540)" in text
+    assert "R² 0.390 (0.350 to 0.430), within 0.5 58.0% (55.0% to 61.0%)" in text
     assert "stays champion" not in text
 
 
 def test_a_challenger():
     kept = PROMOTION | {"promoted": False, "champion": "5", "reason": "it is not better"}
-    text = printed({"promotion": kept, "held_out_metrics": HELD_OUT_METRICS})
+    text = printed({"promotion": kept, **SCORES})
     assert "version 7 is challenger; version 5 stays champion: it is not better" in text
+
+
+def test_a_challenger_without_a_champion():
+    refused = PROMOTION | {"promoted": False, "champion": None, "reason": "it must not be served"}
+    text = printed({"promotion": refused, **SCORES})
+    assert "version 7 is challenger; there is no champion: it must not be served" in text
 
 
 @pytest.mark.parametrize("drift", ["", "residual_sugar by uniform_noise"])
@@ -198,7 +267,9 @@ def test_where_to_look_further():
 
 def test_a_section_needs_all_of_its_outputs():
     assert "Champion" not in printed({"promotion": PROMOTION})
-    assert set(SECTIONS) == {"Wines", "Candidates", "Champion", "Traffic", "Monitoring"}
+    assert set(SECTIONS) == {
+        *("Wines", "Tuning", "Candidates", "Champion", "Traffic", "Monitoring")
+    }
 
 
 def test_brackets_are_no_markup():

@@ -4,6 +4,8 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -16,6 +18,8 @@ from wine_quality.log_filters import NODE_FAILURES
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from sqlalchemy.exc import SQLAlchemyError
+
+    from wine_quality.modelling.registry import ModelRegistry
 
 
 @click.group(name="wine_quality")
@@ -130,8 +134,12 @@ def _run(show_traceback: bool, **options: Any) -> Any:
         message = None if show_traceback else explain(error)
         if message is None:
             raise
-        click.secho(f"Error: {message}", err=True, fg="red")
-        sys.exit(1)
+        _end_with(message)
+
+
+def _end_with(message: str) -> None:
+    click.secho(f"Error: {message}", err=True, fg="red")
+    sys.exit(1)
 
 
 cli.add_command(
@@ -149,3 +157,75 @@ cli.add_command(
         ],
     )
 )
+
+
+@cli.group()
+def champion() -> None:
+    """Show or change which version of the model is champion."""
+
+
+_environment = click.option("--env", "-e", default=None, help="Kedro's environment.")
+
+
+@champion.command()
+@_environment
+def show(env: str | None) -> None:
+    """Print champion, challenger and the champions before."""
+    with _registry(env) as registry:
+        for alias in ("champion", "challenger"):
+            found = registry.version(alias)
+            told = f"version {found.version}" if found else "none"
+            for key in ("candidate", "held_out_rmse", "environment", "git_revision", "onnx"):
+                if found and key in found.tags:
+                    told += f", {key.replace('_', ' ')} {found.tags[key]}"
+            click.echo(f"{alias} of {registry.name}: {told}")
+        former = registry.former_champions()
+        click.echo(f"champions before, the newest last: {', '.join(former) or 'none'}")
+
+
+@champion.command()
+@click.argument("version")
+@_environment
+def promote(version: str, env: str | None) -> None:
+    """Make VERSION champion, whatever the comparison said.
+
+    Refused is only a version whose ONNX model answers otherwise than it does.
+    """
+    with _registry(env) as registry:
+        present = registry.version("champion")
+        registry.promote(version, instead_of=present.version if present else None)
+        before = f"; before it was version {present.version}" if present else ""
+        click.echo(f"Champion of {registry.name} is version {version}{before}.")
+
+
+@champion.command()
+@_environment
+def rollback(env: str | None) -> None:
+    """Make the champion before this one champion again; repeated, the one before that."""
+    with _registry(env) as registry:
+        found = registry.roll_back()
+        click.echo(f"Champion of {registry.name} is version {found.version} again.")
+
+
+@contextmanager
+def _registry(env: str | None) -> "Iterator[ModelRegistry]":
+    """Give the registry of an environment; end in one line where a person can mend what fails."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    from wine_quality.modelling.registry import ModelRegistry
+
+    try:
+        project = find_kedro_project(Path.cwd()) or Path.cwd()
+        bootstrap_project(project)
+        session = KedroSession.create(project, env=env)
+        with session:
+            # kedro-mlflow sets the tracking server when the context is made
+            context = session.load_context()
+            yield ModelRegistry(context.config_loader["globals"]["registered_model"])
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        _end_with(message)

@@ -1,6 +1,7 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from kedro.pipeline.node import Node
 from wine_quality.errors import WineQualityError
 
 
-class ParametersHook:
-    """Checks the parameters of the session, and builds its training pipeline from them."""
+class ConfigurationHook:
+    """Checks the configuration of the session, and builds its training pipeline from it."""
 
     # first, so that a mistake stops the run before anything is set up or written
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Check all parameters, hand the candidates to the registry, and have it build anew."""
+        """Check environment, parameters and tracking file; have the pipelines built anew."""
         from kedro.framework.project import PACKAGE_NAME, pipelines
 
         from wine_quality import pipeline_registry
@@ -29,6 +30,7 @@ class ParametersHook:
 
         _check_environment(context)
         checked = check_parameters(context.config_loader["parameters"])
+        _check_tracking_file(context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"])
         pipeline_registry.configure_candidates(checked.training)
         pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
 
@@ -52,7 +54,7 @@ class MissingInputsHook:
         missing = {
             name: makers[name]
             for name in sorted(pipeline.inputs() & makers.keys())
-            if not catalog.exists(name)
+            if not getattr(catalog[name], "optional", False) and not catalog.exists(name)
         }
         if missing:
             env = f" --env {run_params['env']}" if run_params["env"] else ""
@@ -76,11 +78,10 @@ class TrackingHook:
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
-        uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
-        _check_tracking_file(uri)
         try:
             return (yield)
         except SQLAlchemyError as error:
+            uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
             raise WineQualityError(describe_tracking_trouble(uri, error)) from error
 
     @hook_impl(trylast=True)
@@ -109,12 +110,27 @@ class TrackingHook:
 
 
 class RunSummaryHook:
-    """Prints, after a run, what it came to in words."""
+    """Prints, after a run, what it came to in words, and how long its stages took."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the environment, for the commands that the summary names."""
         self._environment = context.env
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Begin to measure."""
+        self._clock = StageClock()
+
+    @hook_impl(tryfirst=True)
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Note that a node is at work."""
+        self._clock.note(node.name)
+
+    @hook_impl(trylast=True)
+    def after_dataset_saved(self, node: Node) -> None:
+        """Note that a node is at work."""
+        self._clock.note(node.name)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
@@ -126,7 +142,8 @@ class RunSummaryHook:
         written = pipeline.outputs() | pipeline.all_outputs()
         outputs = {name: catalog.load(name) for name in sorted(written & SUMMARISED)}
         if outputs:
-            print_summary(outputs, self._places(written, catalog), Console())
+            places = self._places(written, catalog)
+            print_summary(outputs, places, Console(), self._clock.seconds())
 
     def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""
@@ -141,6 +158,23 @@ class RunSummaryHook:
             "tracked runs, registry": f"./just mlflow{env}",
             "lineage, figures": f"./just viz{env}",
         }
+
+
+class StageClock:
+    """Measures nodes from the first thing they load to the last they save."""
+
+    def __init__(self) -> None:
+        self._spans: dict[str, tuple[float, float]] = {}
+
+    def note(self, node: str) -> None:
+        """Note that a node is at work now."""
+        now = time.monotonic()
+        begin, _ = self._spans.get(node, (now, now))
+        self._spans[node] = begin, now
+
+    def seconds(self) -> dict[str, float]:
+        """Give the seconds of each node, by its name."""
+        return {node: end - begin for node, (begin, end) in self._spans.items()}
 
 
 def _check_environment(context: KedroContext) -> None:

@@ -5,6 +5,8 @@ import logging
 KNOWN_NOISE = (
     # mlflow, about a model wrapper inside kedro-mlflow; it forces the warning past any filter
     "Add type hints to the `predict` method",
+    # mlflow, with a stack trace of what it raises anyway
+    "SQLAlchemy database error. The following exception is caught.",
 )
 
 

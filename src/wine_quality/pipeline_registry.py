@@ -1,7 +1,7 @@
 """The registered pipelines."""
 
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kedro.pipeline import Pipeline
@@ -12,40 +12,65 @@ from wine_quality.pipelines import (
     processing,
     serving_simulation,
     training,
+    tuning,
 )
 from wine_quality.pipelines.parameters import check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
 
-_candidates: tuple[str, ...] | None = None
+
+@dataclass(frozen=True)
+class CandidateNames:
+    """Which candidates the pipelines have.
+
+    Attributes:
+        compared: Those that training compares.
+        tuned: Those that the tuning pipeline searches the settings of.
+        quick: Those that the default run tunes as well.
+    """
+
+    compared: tuple[str, ...]
+    tuned: tuple[str, ...]
+    quick: tuple[str, ...]
+
+
+_candidates: CandidateNames | None = None
 
 
 def configure_candidates(parameters: TrainingParameters) -> None:
-    """Set which candidates the training pipeline has, from the parameters of the run at hand."""
+    """Set which candidates the pipelines have, from the parameters of the run at hand."""
     global _candidates
-    _candidates = enabled_candidates(parameters)
+    _candidates = name_candidates(parameters)
 
 
-def enabled_candidates(parameters: TrainingParameters) -> tuple[str, ...]:
-    """List the candidates that take part."""
-    return tuple(name for name, settings in parameters.candidates.items() if settings.enabled)
+def name_candidates(parameters: TrainingParameters) -> CandidateNames:
+    """List the candidates that take part, and those of them that are tuned."""
+    enabled = {name: c for name, c in parameters.candidates.items() if c.enabled}
+    tuned = {name: c for name, c in enabled.items() if c.tune and c.search_space}
+    quick = tuple(name for name, c in tuned.items() if c.quick_tune)
+    return CandidateNames(tuple(enabled), tuple(tuned), quick)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Register the four pipelines, their sum as the default, and what stands beside them."""
+    """Register the four pipelines, their sum as the default, and what stands beside them.
+
+    The default tunes a little, too: the candidates and the budget that are called quick.
+    """
+    names = _run_candidates()
     main = {
         "processing": processing.create_pipeline(),
-        "training": training.create_pipeline(_run_candidates()),
+        "training": training.create_pipeline(names.compared),
         "serving_simulation": serving_simulation.create_pipeline(),
         "monitoring": monitoring.create_pipeline(),
     }
     return {
-        "__default__": sum(main.values(), Pipeline([])),
+        "__default__": sum(main.values(), tuning.create_pipeline(names.quick, "quick")),
         **main,
+        "tuning": tuning.create_pipeline(names.tuned, "long"),
         "download": download.create_pipeline(),
     }
 
 
-def _run_candidates() -> Sequence[str]:
+def _run_candidates() -> CandidateNames:
     """Return the configured candidates; without a session, those of the environment's files."""
     if _candidates is not None:
         return _candidates
@@ -55,4 +80,4 @@ def _run_candidates() -> Sequence[str]:
     loader = settings.CONFIG_LOADER_CLASS(
         conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
     )
-    return enabled_candidates(check_parameters(loader["parameters"]).training)
+    return name_candidates(check_parameters(loader["parameters"]).training)

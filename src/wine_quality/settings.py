@@ -9,7 +9,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
-from wine_quality.hooks import MissingInputsHook, ParametersHook, RunSummaryHook, TrackingHook
+from wine_quality.hooks import ConfigurationHook, MissingInputsHook, RunSummaryHook, TrackingHook
 from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
 
 # evidently and prefect phone home unless told not to; kedro's own switch is the file .telemetry
@@ -25,7 +25,8 @@ def _project_path(relative: str) -> str:
 
 
 # Kedro takes no filter of ours in logging.yml
-logging.getLogger("py.warnings").addFilter(WithoutTexts(*KNOWN_NOISE))
+for _logger in ("py.warnings", "mlflow.store.db.utils"):
+    logging.getLogger(_logger).addFilter(WithoutTexts(*KNOWN_NOISE))
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -39,4 +40,4 @@ CONFIG_LOADER_ARGS = {
         "temporary_folder": tempfile.gettempdir,
     },
 }
-HOOKS = (ParametersHook(), MissingInputsHook(), TrackingHook(), RunSummaryHook())
+HOOKS = (ConfigurationHook(), MissingInputsHook(), TrackingHook(), RunSummaryHook())

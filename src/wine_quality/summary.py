@@ -18,19 +18,27 @@ VERDICT_STYLES = {
 Outputs = Mapping[str, Any]
 
 
-def print_summary(outputs: Outputs, places: Mapping[str, str], console: Console) -> None:
+def print_summary(
+    outputs: Outputs,
+    places: Mapping[str, str],
+    console: Console,
+    seconds: Mapping[str, float] | None = None,
+) -> None:
     """Print a section for each part of the work that the outputs tell of.
 
     Args:
         outputs: Loaded datasets by name; a section is printed where all it needs is there.
         places: Where to look further: what a person sees there, by command or path.
         console: Where to print.
+        seconds: How long each node took, by name; none: nothing is said of it.
     """
     sections: list[tuple[str, RenderableType]] = [
         (title, render(outputs))
         for title, (needed, render) in SECTIONS.items()
         if needed <= outputs.keys()
     ]
+    if seconds:
+        sections.append(("Seconds", _stages(seconds)))
     if places:
         sections.append(("Look further", _pairs(places)))
     console.rule("[bold]wine_quality", style="dim")
@@ -65,18 +73,37 @@ def _wines(outputs: Outputs) -> RenderableType:
     return Text("\n".join(lines))
 
 
+def _tuning(outputs: Outputs) -> RenderableType:
+    results: pd.DataFrame = outputs["tuning_results"]
+    table = _table("candidate", "trials", "as configured", "best", "settings")
+    for row in results.to_dict(orient="records"):
+        configured = row["configured"]
+        _add_row(
+            table,
+            row["candidate"].replace("_", " "),
+            f"{row['finished']} ({row['pruned']} pruned)",
+            "" if pd.isna(configured) else f"{row['metric'].upper()} {configured:.4f}",
+            f"{row['best']:.4f}",
+            row["settings"],
+        )
+    return table
+
+
 def _candidates(outputs: Outputs) -> RenderableType:
     comparison: pd.DataFrame = outputs["comparison"]
     metric = next(str(c).removesuffix("_std") for c in comparison if str(c).endswith("_std"))
-    table = _table("", "candidate", f"{metric.upper()} ± fold sd", "MAE", "R²", "within 0.5")
+    name = metric.upper()
+    # what fits into eighty characters; the dataset has every metric, and each by type
+    table = _table("", "candidate", f"{name} ± sd", "behind (95 %)", "MAE", "≤ 0.5")
     for row in comparison.to_dict(orient="records"):
+        reach = row["behind_high"] - row["behind"]
         _add_row(
             table,
             str(row["rank"]),
             row["candidate"].replace("_", " "),
             f"{row[metric]:.3f} ± {row[f'{metric}_std']:.3f}",
+            f"{row['behind']:+.3f} ± {reach:.3f}" if row["rank"] > 1 else "",
             f"{row['mae']:.3f}",
-            f"{row['r2']:.3f}",
             f"{row['accuracy_within_0.5']:.1%}",
         )
     return table
@@ -84,13 +111,36 @@ def _candidates(outputs: Outputs) -> RenderableType:
 
 def _champion(outputs: Outputs) -> RenderableType:
     decision, scores = outputs["promotion"], outputs["held_out_metrics"]["all"]
+    bounds = outputs["held_out_intervals"]["all"]
     became = "is champion" if decision["promoted"] else "is challenger"
-    kept = "" if decision["promoted"] else f"; version {decision['champion']} stays champion"
+    stays = f"version {decision['champion']} stays" if decision["champion"] else "there is no"
+    kept = "" if decision["promoted"] else f"; {stays} champion"
+
+    def told(metric: str, form: str = ".3f") -> str:
+        low, high = (format(bounds[metric][bound], form) for bound in ("low", "high"))
+        return f"{scores[metric]:{form}} ({low} to {high})"
+
     return Text(
         f"{decision['model']} version {decision['version']} {became}{kept}: {decision['reason']}\n"
-        f"on the held-out wines: RMSE {scores['rmse']:.3f}, MAE {scores['mae']:.3f}, "
-        f"R² {scores['r2']:.3f}, {scores['accuracy_within_0.5']:.1%} within 0.5"
+        f"on the held-out wines (95 %): RMSE {told('rmse')}, MAE {told('mae')}, "
+        f"R² {told('r2')}, within 0.5 {told('accuracy_within_0.5', '.1%')}"
     )
+
+
+def _stages(seconds: Mapping[str, float]) -> RenderableType:
+    """Tabulate the time of each pipeline, and of the step in it that took longest."""
+    table = _table("stage", "seconds", "longest step")
+    for stage in dict.fromkeys(name.partition(".")[0] for name in seconds):
+        of_stage = {n: s for n, s in seconds.items() if n.partition(".")[0] == stage}
+        longest = max(of_stage, key=lambda name: of_stage[name])
+        step = longest.partition(".")[2].replace(".", ": ").replace("_", " ")
+        _add_row(
+            table,
+            stage.replace("_", " "),
+            f"{sum(of_stage.values()):.1f}",
+            f"{step}, {of_stage[longest]:.1f}",
+        )
+    return table
 
 
 def _traffic(outputs: Outputs) -> RenderableType:
@@ -128,8 +178,9 @@ def _verdicts(outputs: Outputs) -> RenderableType:
 
 SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] = {
     "Wines": (frozenset({"wine_audit"}), _wines),
+    "Tuning": (frozenset({"tuning_results"}), _tuning),
     "Candidates": (frozenset({"comparison"}), _candidates),
-    "Champion": (frozenset({"promotion", "held_out_metrics"}), _champion),
+    "Champion": (frozenset({"promotion", "held_out_metrics", "held_out_intervals"}), _champion),
     "Traffic": (frozenset({"traffic_summary"}), _traffic),
     "Monitoring": (frozenset({"verdicts", "model_verdicts"}), _verdicts),
 }

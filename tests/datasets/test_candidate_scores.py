@@ -11,10 +11,13 @@ SCORES = {
         "estimator": "sklearn.tree.DecisionTreeRegressor",
         "settings": {"max_depth": 3},
         "scale": False,
-        "enabled": True,
+        "early_stopping": {"rounds": 30, "held_back_share": 0.15},
     },
+    "tuned": "tuned, best of 12 trials",
     "metrics": {"rmse": 0.7, "accuracy_within_0.5": 0.6},
     "folds": [{"repeat": 0, "fold": 0, "rmse": 0.7, "accuracy_within_0.5": 0.6}],
+    "rounds": [2, 4],
+    "curve": [0.9, 0.8, 0.85],
 }
 
 
@@ -51,9 +54,20 @@ def test_a_candidate_is_a_run_within_the_pipelines_run(dataset, experiment_id):
         "estimator": "sklearn.tree.DecisionTreeRegressor",
         "max_depth": "3",
         "scale": "False",
-        "enabled": "True",
+        "early_stopping.rounds": "30",
+        "early_stopping.held_back_share": "0.15",
     }
-    assert run.data.metrics == {"cv_rmse": 0.7, "cv_accuracy_within_0.5": 0.6}
+    assert run.data.tags["settings"] == "tuned, best of 12 trials"
+    assert run.data.metrics == {
+        "cv_rmse": 0.7,
+        "cv_accuracy_within_0.5": 0.6,
+        "held_back_rmse": 0.85,
+        "rounds": 4,
+    }
+    client = MlflowClient()
+    for key, values in (("held_back_rmse", [0.9, 0.8, 0.85]), ("rounds", [2, 4])):
+        history = client.get_metric_history(run.info.run_id, key)
+        assert [(metric.step, metric.value) for metric in history] == list(enumerate(values))
     assert MlflowClient().get_run(parent.info.run_id).data.metrics == {}
 
 

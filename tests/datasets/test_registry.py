@@ -10,6 +10,7 @@ from wine_quality.datasets import (
     PreviousChampionDataset,
     ReferencesDataset,
 )
+from wine_quality.drift.profiles import Reference
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.registry import CHALLENGER, CHAMPION, TrainedModel
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
@@ -51,7 +52,13 @@ def test_a_saved_model_is_the_newest_version(registry, save_version):
     save_version()
     save_version()
     assert dataset.exists()
-    assert (dataset.load().version, dataset.load().tags) == ("2", {"candidate": "tree"})
+    assert (dataset.load().version, dataset.load().tags["candidate"]) == ("2", "tree")
+
+
+def test_the_profile_of_the_reference_travels_with_the_version(registry, save_version, trained):
+    save_version()
+    profile = Reference.from_dict(registry.reference_profile("1"))
+    assert profile == Reference.from_wines(trained.reference)
 
 
 def test_a_model_saved_outside_of_a_run_is_refused(registry, trained):
@@ -63,7 +70,7 @@ def test_a_model_saved_outside_of_a_run_is_refused(registry, trained):
 def test_a_decision_sets_the_alias(registry, save_version, trained, labelled_wines):
     champion = ChampionDataset(model_name=registry.name)
     save_version()
-    champion.save({"promoted": True, "version": "1"})
+    champion.save({"promoted": True, "version": "1", "judged_against": None})
     save_version()
     champion.save({"promoted": False, "version": "2"})
     assert champion.exists()
@@ -75,6 +82,20 @@ def test_a_decision_sets_the_alias(registry, save_version, trained, labelled_win
     previous, reference = PreviousChampionDataset(model_name=registry.name).load()
     assert previous == loaded.version
     assert_frame_equal(reference, trained.reference)
+
+
+def test_a_version_that_was_judged_against_another_champion_stays_challenger(
+    registry, save_version
+):
+    champion = ChampionDataset(model_name=registry.name)
+    save_version()
+    save_version()
+    champion.save({"promoted": True, "version": "1", "judged_against": None})
+    with pytest.raises(DatasetError) as caught:
+        champion.save({"promoted": True, "version": "2", "judged_against": None})
+    assert "meanwhile version 1 has become champion" in explain(caught.value)
+    assert registry.version(CHAMPION).version == "1"
+    assert registry.version(CHALLENGER).version == "2"
 
 
 def test_references_are_loaded_by_version(registry, save_version, trained):

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from sklearn.base import clone
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.candidates import Candidate, build_model
+from wine_quality.modelling.candidates import Candidate, EarlyStopping, build_model, fit_candidate
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY
 
 TREE = Candidate(estimator="sklearn.tree.DecisionTreeRegressor", settings={"max_depth": 3})
@@ -114,3 +114,60 @@ def test_a_candidate_that_cannot_be_built_says_which_and_why(estimator, settings
 def test_a_misspelt_key_is_named():
     with pytest.raises(ValidationError, match="setings"):
         Candidate(estimator=TREE.estimator, setings={})
+
+
+# Search spaces
+
+
+def space(**changes):
+    plain = {"type": "int", "low": 2, "high": 8} | changes
+    return Candidate(estimator=TREE.estimator, search_space={"max_depth": plain}).search_space
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"low": 8}, "low has to be less than high"),
+        ({"low": 0, "log": True}, "needs low above 0"),
+        ({"low": 2.5}, "low"),
+        ({"type": "integer"}, "type"),
+        ({"step": 2}, "step"),
+        ({"type": "categorical"}, "choices"),
+    ],
+)
+def test_a_wrong_search_space_is_refused(changes, why):
+    with pytest.raises(ValidationError, match=why):
+        space(**changes)
+
+
+@pytest.mark.parametrize(
+    ("given", "held", "not_held"),
+    [
+        ({"type": "int", "low": 2, "high": 8}, [2, 8], [1, 9, 2.5, True, "2", None]),
+        ({"type": "float", "low": 0.5, "high": 2}, [0.5, 1, 2.0], [0.4, 2.1, True, None]),
+        ({"type": "categorical", "choices": [None, 1, "a"]}, [None, 1, "a"], [True, 1.0, "b"]),
+    ],
+)
+def test_what_a_range_holds(given, held, not_held):
+    candidate = Candidate(estimator=TREE.estimator, search_space={"x": given})
+    assert all(candidate.search_space["x"].holds(value) for value in held)
+    assert not any(candidate.search_space["x"].holds(value) for value in not_held)
+
+
+def test_some_settings_can_be_replaced():
+    changed = TREE.with_settings({"max_depth": 5, "min_samples_leaf": 2})
+    assert changed.settings == {"max_depth": 5, "min_samples_leaf": 2}
+    assert TREE.settings == {"max_depth": 3}
+
+
+def test_only_boosting_can_stop_early():
+    stopping = {"rounds": 5, "held_back_share": 0.2}
+    with pytest.raises(WineQualityError, match="cannot stop early: take early_stopping out"):
+        build_model(TREE.model_copy(update={"early_stopping": EarlyStopping(**stopping)}), 0)
+
+
+def test_a_candidate_without_early_stopping_is_fitted_as_it_is(labelled_wines):
+    fitted = fit_candidate(TREE, labelled_wines, 0)
+    assert (fitted.curve, fitted.rounds) == ((), None)
+    same = fit(TREE, labelled_wines)
+    assert (fitted.model.predict(labelled_wines) == same.predict(labelled_wines)).all()

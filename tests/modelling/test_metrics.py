@@ -16,10 +16,13 @@ from sklearn.metrics import (
 from wine_quality.modelling.metrics import (
     LOWER_IS_BETTER,
     METRICS,
+    bootstrap_intervals,
+    fold_difference,
     paired_bootstrap,
     score,
     score_slices,
 )
+from wine_quality.traffic.synthetic import draw_wines
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -168,3 +171,81 @@ def test_the_interval_covers_the_true_gain_about_as_often_as_it_says():
         covered += low <= truth <= high
     # a 95 % interval of 80 wines: within four standard errors, less what percentiles lose
     assert 0.88 <= covered / trials <= 0.995
+
+
+@given(loss=LOSSES, other=LOSSES, seed=SEEDS)
+def test_groups_of_one_are_wines(loss, other, seed):
+    alone = paired_bootstrap(loss, other, seed, resamples=20)
+    grouped = paired_bootstrap(loss, other, seed, resamples=20, groups=np.arange(12))
+    assert grouped == pytest.approx(alone, abs=1e-12)
+
+
+@given(loss=LOSSES, other=LOSSES, seed=SEEDS)
+def test_wines_entered_twice_tell_no_more_than_once(loss, other, seed):
+    """Doubling every wine leaves the interval as it is, where equal wines are drawn together."""
+    once = paired_bootstrap(loss, other, seed, resamples=30)
+    twice = paired_bootstrap(
+        np.tile(loss, 2), np.tile(other, 2), seed, resamples=30, groups=np.tile(np.arange(12), 2)
+    )
+    assert twice == pytest.approx(once, abs=1e-9)
+
+
+# Intervals of the metrics
+
+
+def judged_wines(n, seed, error=0.7):
+    wines = draw_wines(n, seed)
+    noise = np.random.default_rng(seed).normal(0, error, n)
+    return wines.assign(prediction=wines["quality"] + noise)
+
+
+def test_intervals_hold_the_metric_and_narrow_with_more_wines():
+    widths = []
+    for n in (60, 600):
+        wines = judged_wines(n, 4)
+        scores, intervals = score_slices(wines), bootstrap_intervals(wines, 1, 200)
+        assert intervals.keys() == scores.keys()
+        for name, metrics in scores.items():
+            for metric, value in metrics.items():
+                bounds = intervals[name][metric]
+                assert bounds["low"] <= value <= bounds["high"], (name, metric)
+        rmse = intervals["all"]["rmse"]
+        widths.append(rmse["high"] - rmse["low"])
+    assert widths[1] < widths[0] / 2
+
+
+def test_copies_of_wines_do_not_narrow_an_interval():
+    wines = judged_wines(80, 4)
+    copies = pd.concat([wines] * 5, ignore_index=True)
+    once, often = (bootstrap_intervals(part, 1, 300)["all"]["mae"] for part in (wines, copies))
+    assert often == pytest.approx(once, abs=1e-9)
+
+
+def test_the_seed_decides_the_intervals():
+    wines = judged_wines(60, 4)
+    assert bootstrap_intervals(wines, 1, 100) == bootstrap_intervals(wines, 1, 100)
+    assert bootstrap_intervals(wines, 1, 100) != bootstrap_intervals(wines, 2, 100)
+
+
+# Differences on the same folds
+
+
+def test_a_difference_by_hand():
+    # mean 0.2, variance 0.01, n 4, folds of a quarter: 1/4 + 1/3
+    mean, low, high = fold_difference(np.array([0.1, 0.3, 0.1, 0.3]), 0.25)
+    reach = 3.182446 * math.sqrt((1 / 4 + 1 / 3) * 0.04 / 3)
+    assert (mean, low, high) == pytest.approx((0.2, 0.2 - reach, 0.2 + reach), abs=1e-5)
+
+
+@given(st.floats(-1, 1), st.integers(2, 20), st.floats(0.05, 0.5))
+def test_the_same_difference_on_every_fold_is_certain(value, folds, share):
+    found = fold_difference(np.full(folds, value), share)
+    assert found == pytest.approx((value, value, value), abs=1e-9)
+
+
+@given(arrays(float, 5, elements=st.floats(-1, 1)))
+def test_overlapping_training_wines_widen_the_interval(difference):
+    _, low, high = fold_difference(difference, 0.2)
+    _, narrow_low, narrow_high = fold_difference(difference, 1e-9)
+    assert low <= narrow_low + 1e-9
+    assert high >= narrow_high - 1e-9

@@ -11,8 +11,8 @@ from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 HELD_OUT = draw_wines(120, 6, missing=True)
 
 
-def version(number):
-    return RegisteredVersion("wine-quality", number, f"run {number}", {})
+def version(number, **tags):
+    return RegisteredVersion("wine-quality", number, f"run {number}", tags)
 
 
 def judged(spread, seed=0, wines=HELD_OUT):
@@ -27,7 +27,7 @@ def decision(reference, champion_reference, seed=3):
 
 def test_the_first_version_becomes_champion():
     assert decide(version("1"), judged(1), None, None, 0) == Promotion(
-        "wine-quality", "1", True, "1", "it is the first champion"
+        "wine-quality", "1", True, "1", None, "it is the first champion"
     )
 
 
@@ -43,6 +43,19 @@ def test_a_better_model_is_promoted():
     assert (found.version, found.promoted, found.champion) == ("8", True, "8")
     assert found.reason.startswith("it is better: mean squared error")
     assert "of version 5 on the same 120 held-out wines, gain +" in found.reason
+
+
+def test_which_error_counts_is_a_choice():
+    # the challenger is off by half a point on every wine, the champion by two on each sixth
+    steady = HELD_OUT[[*INPUTS, QUALITY]].assign(**{PREDICTION: HELD_OUT[QUALITY] + 0.5})
+    wild = steady.assign(**{PREDICTION: HELD_OUT[QUALITY] + 2.0 * (np.arange(120) % 6 == 0)})
+    new, champion = version("8"), version("5")
+    by_square = decide(new, steady, champion, wild, 3)
+    assert by_square.promoted
+    assert "mean squared error 0.2500 against 0.6667" in by_square.reason
+    by_size = decide(new, steady, champion, wild, 3, metric="mae")
+    assert not by_size.promoted
+    assert "mean absolute error 0.5000 against 0.3333" in by_size.reason
 
 
 def test_a_crippled_model_stays_challenger():
@@ -83,15 +96,57 @@ def test_models_judged_on_other_wines_are_not_compared(others):
     found = decision(judged(0.1), judged(2.0, wines=others))
     assert (found.promoted, found.champion) == (False, "5")
     assert "version 5 was judged on other held-out wines" in found.reason
-    assert "set the alias champion in the MLflow registry" in found.reason
+    assert found.reason.endswith("to promote it anyway: 'kedro champion promote 8'")
+
+
+def test_models_of_different_environments_are_not_compared():
+    new, champion = version("8", environment="uci"), version("5", environment="local")
+    found = decide(new, judged(0.1), champion, judged(2.0), 3)
+    assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
+    assert found.reason == (
+        "version 5 was trained in environment local and this one in uci, so the two are not "
+        "compared; to promote it anyway: 'kedro champion promote 8'"
+    )
+
+
+@pytest.mark.parametrize("tags", [{"environment": "uci"}, {}])
+def test_models_of_one_environment_or_an_unknown_one_are_compared(tags):
+    new = version("8", environment="uci")
+    assert decide(new, judged(0.1), version("5", **tags), judged(2.0), 3).promoted
+
+
+@pytest.mark.parametrize("champion", [None, version("5")], ids=["first", "better"])
+def test_a_model_whose_onnx_form_answers_otherwise_is_not_promoted(champion):
+    new = version("8", onnx="it differs by 2 points", onnx_parity="failed")
+    found = decide(new, judged(0.1), champion, champion and judged(2.0), 3)
+    assert (found.promoted, found.champion) == (False, champion and "5")
+    assert found.reason == "it must not be served: it differs by 2 points"
+
+
+def test_a_model_without_an_onnx_form_may_be_promoted():
+    new = version("8", onnx="SVR cannot be converted", onnx_parity="none")
+    assert decide(new, judged(0.1), version("5"), judged(2.0), 3).promoted
+
+
+def test_copies_of_a_wine_do_not_make_a_gain_surer():
+    # six wines, of which the challenger is better on four and worse on two, twenty times over
+    wines = draw_wines(6, 1)
+    better = np.array([1.0, 1.0, 1.0, 1.0, 0.2, 0.2])
+
+    def copied(error):
+        judged_once = wines[[*INPUTS, QUALITY]].assign(**{PREDICTION: wines[QUALITY] + error})
+        return judged_once.loc[judged_once.index.repeat(20)].reset_index(drop=True)
+
+    assert not decision(copied(1.2 - better), copied(0.8 * np.ones(6))).promoted
 
 
 def test_a_decision_as_plain_values():
-    plain = Promotion("wine-quality", "8", False, "5", "because").to_dict()
+    plain = Promotion("wine-quality", "8", False, "5", "5", "because").to_dict()
     assert plain == {
         "model": "wine-quality",
         "version": "8",
         "promoted": False,
         "champion": "5",
+        "judged_against": "5",
         "reason": "because",
     }

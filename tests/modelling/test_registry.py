@@ -1,3 +1,7 @@
+import hashlib
+import multiprocessing
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pytest
@@ -6,8 +10,16 @@ from mlflow.exceptions import MlflowException
 from pandas.testing import assert_frame_equal
 
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling import onnx_export, registry_lock
 from wine_quality.modelling.candidates import Candidate, build_model
-from wine_quality.modelling.registry import CHALLENGER, CHAMPION, TrainedModel
+from wine_quality.modelling.registry import (
+    CHALLENGER,
+    CHAMPION,
+    ONNX_ARTIFACT,
+    ChampionChangedError,
+    ModelRegistry,
+    TrainedModel,
+)
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
 TREE = "sklearn.tree.DecisionTreeRegressor"
@@ -58,7 +70,7 @@ def test_a_champion_comes_back_as_it_was_trained(
     registry.set_alias(CHAMPION, version.version)
     champion = registry.champion()
     assert champion.version == version
-    assert (version.version, version.tags) == ("1", {"candidate": "x"})
+    assert (version.version, version.tags["candidate"]) == ("1", "x")
     assert (champion.model.predict(labelled_wines) == trained.reference[PREDICTION]).all()
     assert_frame_equal(registry.reference(version.version), trained.reference)
     # the version names the types that skops has to trust, and no more than that
@@ -181,3 +193,232 @@ def test_trouble_with_the_server_is_not_taken_for_an_unknown_version(registry, m
     monkeypatch.setattr(registry._client, "get_model_version_by_alias", refuse)
     with pytest.raises(MlflowException, match="out of order"):
         registry.version(CHAMPION)
+
+
+# What travels with a version
+
+
+def artifact(version, path):
+    return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{path}"))
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_version_has_an_onnx_model_that_answers_alike(register, labelled_wines):
+    trained = train(labelled_wines, max_depth=4)
+    version = register(trained)
+    path = artifact(version, ONNX_ARTIFACT)
+    assert (version.tags["onnx"], version.tags["onnx_parity"]) == ("yes", "passed")
+    assert float(version.tags["onnx_max_difference"]) <= onnx_export.TOLERANCE
+    assert version.tags["onnx_sha256"] == digest(path)
+    answers = onnx_export.run(path.read_bytes(), labelled_wines)
+    assert answers == pytest.approx(trained.reference[PREDICTION].to_numpy(), abs=1e-4)
+
+
+def test_a_version_has_the_digest_of_its_model(register, labelled_wines, tmp_path):
+    version = register(train(labelled_wines, max_depth=2))
+    mlflow.artifacts.download_artifacts(address(version), dst_path=str(tmp_path))
+    assert version.tags["model_sha256"] == digest(tmp_path / "model.skops")
+
+
+def test_a_model_without_an_onnx_form_says_so_and_may_be_champion(
+    registry, register, labelled_wines
+):
+    version = register(train(labelled_wines, "sklearn.svm.SVR", kernel="linear"))
+    assert version.tags["onnx"].startswith("SVR with kernel linear cannot be converted")
+    assert "onnx_sha256" not in version.tags
+    with pytest.raises((MlflowException, OSError)):
+        artifact(version, ONNX_ARTIFACT)
+    registry.promote(version.version, instead_of=None)
+    assert registry.champion().version == version
+
+
+def test_a_model_whose_onnx_form_answers_otherwise_cannot_be_champion(
+    registry, register, labelled_wines, monkeypatch
+):
+    monkeypatch.setattr(onnx_export, "run", lambda _, wines: np.zeros(len(wines)))
+    version = register(train(labelled_wines, max_depth=2))
+    assert version.tags["onnx_parity"] == "failed"
+    with pytest.raises((MlflowException, OSError)):
+        artifact(version, ONNX_ARTIFACT)
+    with pytest.raises(WineQualityError, match="cannot become champion: the converted model diff"):
+        registry.promote(version.version, instead_of=None)
+    assert registry.version(CHAMPION) is None
+
+
+def test_files_travel_with_the_version(register, labelled_wines):
+    trained = train(labelled_wines, max_depth=2)
+    files = {"model_card.md": "# Ein Wein für alle", "reference/profile.json": "{}"}
+    version = register(TrainedModel(trained.model, trained.reference, {}, files))
+    for path, text in files.items():
+        assert artifact(version, path).read_text(encoding="utf-8") == text
+
+
+def test_a_version_bears_the_tags_of_its_run(registry, experiment_id, labelled_wines):
+    with mlflow.start_run(experiment_id=experiment_id):
+        mlflow.set_tags({"environment": "uci", "git_revision": "abc+", "other": "not taken"})
+        version = registry.register(train(labelled_wines, tags={"candidate": "x"}, max_depth=2))
+    tags = registry.version("1").tags
+    assert tags == version.tags
+    assert (tags["environment"], tags["git_revision"]) == ("uci", "abc+")
+    assert tags["candidate"] == "x"
+    assert "other" not in tags
+
+
+def test_the_profile_of_a_version(registry, register, labelled_wines):
+    trained = train(labelled_wines, max_depth=2)
+    files = {"reference/profile.json": '{"columns": [1]}'}
+    register(TrainedModel(trained.model, trained.reference, {}, files))
+    register(trained)
+    assert registry.reference_profile("1") == {"columns": [1]}
+    with pytest.raises(WineQualityError, match=r"Version 2 of .* has no reference"):
+        registry.reference_profile("2")
+
+
+# Promotion and rollback
+
+
+@pytest.fixture
+def versions(registry, tmp_path):
+    """Five versions without a model: who is champion has nothing to do with what they are."""
+    client = MlflowClient()
+    client.create_registered_model(registry.name)
+    for _ in range(5):
+        client.create_model_version(registry.name, source=tmp_path.as_uri())
+    return client
+
+
+def champion_of(registry):
+    return registry.version(CHAMPION).version
+
+
+def test_a_promotion_holds_only_against_the_champion_that_it_was_judged_against(registry, versions):
+    registry.promote("1", instead_of=None)
+    registry.promote("2", instead_of="1")
+    with pytest.raises(ChampionChangedError) as caught:
+        registry.promote("3", instead_of="1")
+    assert str(caught.value) == (
+        f"Version 3 of {registry.name} was judged against version 1, but meanwhile version 2 has "
+        "become champion: train again, or promote it by hand with 'kedro champion promote 3'."
+    )
+    assert champion_of(registry) == "2"
+    with pytest.raises(ChampionChangedError, match="against no champion"):
+        registry.promote("3", instead_of=None)
+
+
+def test_a_promoted_challenger_is_challenger_no_more(registry, versions):
+    registry.set_alias(CHALLENGER, "2")
+    registry.promote("1", instead_of=None)
+    assert registry.version(CHALLENGER).version == "2"
+    registry.promote("2", instead_of="1")
+    assert registry.version(CHALLENGER) is None
+
+
+def test_rolling_back_goes_through_the_champions_before(registry, versions):
+    registry.promote("1", instead_of=None)
+    registry.promote("2", instead_of="1")
+    # set by hand in MLflow, past all of this
+    versions.set_registered_model_alias(registry.name, CHAMPION, "4")
+    registry.promote("3", instead_of="4")
+    registry.promote("3", instead_of="3")
+    assert registry.former_champions() == ("1", "4")
+    assert [registry.roll_back().version for _ in range(2)] == ["4", "1"]
+    assert champion_of(registry) == "1"
+    with pytest.raises(WineQualityError, match="had no champion before the present one"):
+        registry.roll_back()
+    assert champion_of(registry) == "1"
+
+
+def test_a_champion_that_was_deleted_cannot_come_back(registry, versions):
+    registry.promote("1", instead_of=None)
+    registry.promote("2", instead_of="1")
+    versions.delete_model_version(registry.name, "1")
+    with pytest.raises(WineQualityError, match="has no version 1"):
+        registry.roll_back()
+    assert champion_of(registry) == "2"
+
+
+@pytest.mark.parametrize("version", ["9", "champion", "-1"])
+def test_only_a_version_can_be_promoted(registry, versions, version):
+    registry.promote("1", instead_of=None)
+    with pytest.raises(WineQualityError, match=f"has no version {version}: "):
+        registry.promote(version, instead_of="1")
+
+
+def test_nobody_was_champion_of_nothing(registry):
+    assert registry.former_champions() == ()
+
+
+def promote_at_once(uri, name, version, start, results):
+    mlflow.set_tracking_uri(uri)
+    registry = ModelRegistry(name)
+    registry.version(CHAMPION)
+    start.wait(60)
+    try:
+        registry.promote(version, instead_of="1")
+        results.put((version, "champion"))
+    except ChampionChangedError:
+        results.put((version, "refused"))
+
+
+@pytest.mark.parametrize("on_server", [False, True], ids=["file lock", "server"])
+def test_of_two_processes_only_one_promotes(registry, versions, on_server, monkeypatch):
+    registry.promote("1", instead_of=None)
+    uri = mlflow.get_tracking_uri()
+    context = multiprocessing.get_context("fork")
+    if on_server:
+        # as if the registry were behind a server, where there is no file to lock
+        monkeypatch.setattr(registry_lock, "_database_file", lambda _: None)
+    start, results = context.Barrier(3), context.Queue()
+    processes = [
+        context.Process(target=promote_at_once, args=(uri, registry.name, version, start, results))
+        for version in ("2", "3", "4")
+    ]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(60)
+    assert sorted(found.values()) == ["champion", "refused", "refused"]
+    assert found[champion_of(registry)] == "champion"
+    assert registry.former_champions() == ("1",)
+
+
+def test_a_process_waits_for_the_lock_and_says_so_when_it_gives_up(registry, versions, monkeypatch):
+    monkeypatch.setattr(registry_lock, "PATIENCE", 0.2)
+    with (
+        registry_lock.registry_lock(versions, registry.name),
+        pytest.raises(WineQualityError, match="Another process has been changing the champion"),
+    ):
+        registry.promote("1", instead_of=None)
+    registry.promote("1", instead_of=None)
+    assert champion_of(registry) == "1"
+
+
+def test_a_lock_that_was_left_behind_on_a_server_is_taken_over(registry, versions, monkeypatch):
+    monkeypatch.setattr(registry_lock, "_database_file", lambda _: None)
+    monkeypatch.setattr(registry_lock, "PATIENCE", 0.3)
+    lock = registry.name + registry_lock.SUFFIX
+    versions.create_registered_model(lock)
+    with pytest.raises(WineQualityError, match="Another process has been changing the champion"):
+        registry.promote("1", instead_of=None)
+    monkeypatch.setattr(registry_lock, "STALE", 0.0)
+    registry.promote("1", instead_of=None)
+    assert champion_of(registry) == "1"
+    with pytest.raises(MlflowException, match="not found"):
+        versions.get_registered_model(lock)
+
+
+@pytest.mark.parametrize(
+    ("address", "file"),
+    [
+        ("sqlite:////srv/mlflow.db", Path("/srv/mlflow.db")),
+        ("sqlite:///data/mlflow.db", Path("data/mlflow.db")),
+        ("postgresql://host/mlflow", None),
+        ("https://mlflow.example.org", None),
+    ],
+)
+def test_the_file_that_is_locked(address, file):
+    assert registry_lock._database_file(address) == file

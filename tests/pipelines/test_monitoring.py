@@ -7,6 +7,7 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.drift import evidently_reports
+from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.evidently_reports import ReportPage, WindowReports
 from wine_quality.drift.profiles import Reference
 from wine_quality.drift.settings import DriftSettings
@@ -61,7 +62,7 @@ def week():
             day(4, "1", wines[4], quality=wines[4][QUALITY] + 1.0),
             day(3, "1", stronger(wines[3]), quality=np.nan),
             day(2, "1", wines[2]),
-            day(1, "1", predicted(draw_wines(30, 9), 9)),
+            day(1, "2", predicted(draw_wines(30, 9), 9)),
         ],
         ignore_index=True,
     )
@@ -76,7 +77,9 @@ def made(run_pipeline):
     given = {
         "inference_log": LOG,
         "references": REFERENCES.__getitem__,
+        "previous_alerts": [],
         "params:monitoring.drift": SETTINGS,
+        "params:monitoring.alerts": AlertSettings(),
     }
     return run_pipeline(create_pipeline(), given)
 
@@ -95,7 +98,7 @@ def test_every_day_and_column_has_a_verdict(made):
         rows = of_day(verdicts, number)
         assert sorted(rows["column"]) == sorted(COLUMNS)
         assert (rows["window_end"] - rows["window_start"] == pd.Timedelta("1D")).all()
-        assert set(rows["model_version"]) == {"2" if number == 5 else "1"}
+        assert set(rows["model_version"]) == {"2" if number in (1, 5) else "1"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,7 @@ def test_the_alerts_are_the_alarming_verdicts(made):
     assert found >= {
         ("2026-01-03T00:00:00+00:00", "1", "alcohol", "drift"),
         ("2026-01-05T00:00:00+00:00", "2", "pH", "data_quality"),
-        ("2026-01-04T00:00:00+00:00", "1", "all", "decayed"),
+        ("2026-01-04T00:00:00+00:00", "1", "model (all)", "decayed"),
     }
     verdicts = pd.concat([made["verdicts"], made["model_verdicts"]])["verdict"]
     assert len(alerts) == verdicts.isin(["drift", "data_quality", "decayed"]).sum()
@@ -173,9 +176,14 @@ def test_the_reports_are_of_the_newest_window(made):
 
 def test_the_figures_show_the_week(made):
     heat_map = made["drift_figure"].data[0]
-    assert list(heat_map.x) == [f"2026-01-0{n} v{1 + (n == 5)}" for n in range(1, 6)]
+    assert list(heat_map.x) == [f"2026-01-0{n} v{1 + (n in (1, 5))}" for n in range(1, 6)]
     assert len(heat_map.y) == len(COLUMNS)
     names = list(VERDICT_COLOURS)
+    # each verdict has one plain colour, from half a code below it to half a code above
+    low, high = heat_map.zmin, heat_map.zmax
+    for code, colour in enumerate(VERDICT_COLOURS.values()):
+        ends = [(code + side - low) / (high - low) for side in (-0.5, 0.5)]
+        assert [end for end, of in heat_map.colorscale if of == colour] == pytest.approx(ends)
     by_column = dict(zip(heat_map.y, np.array(heat_map.z), strict=True))
     assert [names[int(code)] for code in by_column["alcohol"]] == [
         "insufficient_data",
@@ -241,7 +249,21 @@ def test_a_stored_reference_of_another_kind_is_an_error(made):
 
 def test_a_quiet_day_raises_no_alert(made):
     quiet = [of_day(made[name], 2) for name in ("verdicts", "model_verdicts")]
-    assert nodes.collect_alerts(*quiet) == []
+    assert nodes.raise_alerts(*quiet, [], AlertSettings()) == []
+
+
+def test_an_alert_that_was_told_before_is_not_logged_again(made, caplog):
+    nodes.raise_alerts(made["verdicts"], made["model_verdicts"], made["alerts"], AlertSettings())
+    assert caplog.text == ""
+    nodes.raise_alerts(made["verdicts"], made["model_verdicts"], [], AlertSettings())
+    assert "alcohol: score" in caplog.text
+
+
+def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):
+    assert made["failing_alerts"] == []
+    assert nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("decayed",))) == []
+    with pytest.raises(WineQualityError, match=r"newest window has \d+ alerts .* pH: "):
+        nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("data_quality",)))
 
 
 @pytest.mark.parametrize("reported", [True, False], ids=["reported", "nothing to report"])

@@ -171,12 +171,16 @@ def test_a_header_without_wines_is_an_error(end):
         (HEADER.replace('"pH";', "").replace(';"quality"', ""), "pH, quality"),
         (HEADER.replace("pH", "PH"), "pH"),
         (ROW, ", ".join(VALUES)),
-        (";;;", ", ".join(VALUES)),
     ],
 )
 def test_a_missing_column_is_named(header, missing):
     with pytest.raises(WineQualityError, match=f"red.csv: column {missing} is missing from the"):
         read_file("red.csv", f"{header}\n{ROW}")
+
+
+def test_nothing_but_delimiters_is_no_header():
+    with pytest.raises(WineQualityError, match=r"red\.csv: column fixed_acidity, .* is missing"):
+        read_file("red.csv", ";;;\n;;;\n")
 
 
 @pytest.mark.parametrize(

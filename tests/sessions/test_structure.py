@@ -111,7 +111,9 @@ def undeclared_datasets(pipelines: Pipelines, catalog: DataCatalog) -> list[str]
 
 def unused_entries(pipelines: Pipelines, entries: Json) -> list[str]:
     names = datasets_of(pipelines)
-    resolver = DataCatalog.from_config(entries, {"inference_log": {}}).config_resolver
+    resolver = DataCatalog.from_config(
+        entries, {"inference_log": {}, "studies": {}}
+    ).config_resolver
     used = names | {resolver.match_dataset_pattern(name) for name in names - entries.keys()}
     return sorted(entry for entry in entries if entry not in used and not entry.startswith("_"))
 
@@ -267,9 +269,13 @@ def test_a_node_outside_of_its_pipelines_namespace_is_found():
     assert nodes_outside_of(pipelines) == ["take"]
 
 
-def test_the_default_is_the_sum_of_the_four(base):
+def test_the_default_is_the_sum_of_the_four_and_a_little_tuning(base):
     nodes = {node.name for name in MAIN for node in base.pipelines[name].nodes}
-    assert {node.name for node in base.pipelines["__default__"].nodes} == nodes
+    default = {node.name for node in base.pipelines["__default__"].nodes}
+    assert nodes < default
+    assert default - nodes == {"tuning.xgboost.tune_candidate", "tuning.summarise_tuning"}
+    budgets = {name for name in base.pipelines["__default__"].inputs() if "params:tuning." in name}
+    assert budgets == {"params:tuning.search", "params:tuning.quick"}
 
 
 # candidates
@@ -297,6 +303,8 @@ def test_a_candidate_can_be_disabled_by_parameter():
     before, after = (load_environment(BASE, **given).pipelines for given in ({}, off))
     assert candidate_namespaces(before) - candidate_namespaces(after) == {"xgboost"}
     assert not [name for name in datasets_of(after) if "xgboost" in name]
+    # nor is it tuned any more, which it was in the default run
+    assert not [node for node in after["__default__"].nodes if "tuning" in node.name]
 
 
 def test_a_candidate_can_be_added_by_parameter():
@@ -338,7 +346,8 @@ def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def parameters_of(pipelines: Pipelines) -> set[tuple[str, ...]]:
-    names = {name for node in nodes_of(pipelines) for name in node.inputs}
+    # by pipeline: a node may take one parameter in the default run and another by itself
+    names = set().union(*(pipeline.inputs() for pipeline in pipelines.values()))
     return {
         tuple(name.removeprefix("params:").split("."))
         for name in names
@@ -409,8 +418,10 @@ def test_a_missing_and_an_unused_parameter_are_found(base):
     assert "monitoring.drift.window" in unused_parameters(without, base.parameters)
 
 
-def test_every_field_of_the_parameters_is_read_somewhere():
+def test_every_field_of_the_parameters_is_read_somewhere(base):
     sources = [path.read_text() for path in SOURCE.rglob("*.py")]
+    # or is what a node takes as a whole
+    sources += [".".join(("params", *path)) for path in parameters_of(base.pipelines)]
     assert unread_fields(ProjectParameters, sources) == []
 
 
@@ -518,6 +529,7 @@ def test_a_setting_that_says_nothing_new_is_found(tmp_path):
         "parameters: training.candidates.xgboost.enabled",
         "globals: registered_model",
         "credentials: inference_log",
+        "credentials: studies",
     ]
 
 

@@ -27,8 +27,13 @@ def made(whole_run, load):
         "comparison",
         "drift_figure",
         "error_figure",
+        "decision_tree_classifier_best_settings",
+        "decision_tree_classifier_scores",
+        "held_out_intervals",
         "held_out_metrics",
         "held_out_wines",
+        "k_neighbors_regressor_best_settings",
+        "model_card_md",
         "inference_log",
         "model_verdicts",
         "promotion",
@@ -87,15 +92,47 @@ def test_the_summary_ranks_the_candidates_with_their_scores(summary, made):
         line = summary[start + 2 + position]
         assert line.startswith(f"{row.rank}  {row.candidate.replace('_', ' ')}")
         assert f" {row.rmse:.3f} ± {row.rmse_std:.3f} " in line
+        assert row.rank == 1 or f" {row.behind:+.3f} ± " in line
         assert f" {row.mae:.3f} " in line
 
 
 def test_the_summary_names_the_champion_and_says_why(summary, made):
     assert "wine-quality version 1 is champion: it is the first champion" in summary
     scores = made["held_out_metrics"]["all"]
-    assert f"RMSE {scores['rmse']:.3f}, MAE {scores['mae']:.3f}" in line_about(
-        summary, "on the held-out wines"
-    )
+    line = line_about(summary, "on the held-out wines")
+    bounds = made["held_out_intervals"]["all"]
+    for metric in ("rmse", "mae"):
+        low, high = bounds[metric]["low"], bounds[metric]["high"]
+        assert low < scores[metric] < high
+        assert f"{metric.upper()} {scores[metric]:.3f} ({low:.3f} to {high:.3f})" in line
+
+
+def test_the_summary_tells_what_was_tuned_and_how_long_everything_took(summary):
+    assert line_about(summary, "decision tree classifier", "pruned)")
+    start = summary.index("Seconds")
+    told = {line.split("  ")[0] for line in summary[start + 2 : start + 7]}
+    assert told == {"processing", "tuning", "training", "serving simulation", "monitoring"}
+
+
+def test_the_model_card_travels_with_the_run_and_the_version(registry, whole_run, made):
+    version = registry.get_model_version_by_alias("wine-quality", "champion")
+    artifacts = {artifact.path for artifact in registry.list_artifacts(version.run_id)}
+    assert {"model_card.md", "model_card.html", "figures"} <= artifacts
+    figures = {artifact.path for artifact in registry.list_artifacts(version.run_id, "figures")}
+    for name in ("comparison", "residuals", "quality_errors", "importance", "learning_curve"):
+        assert f"figures/{name}.json" in figures
+    assert "figures/training_figures.html" in figures
+    scores = made["held_out_metrics"]["all"]
+    assert f"| RMSE (points of quality) | {scores['rmse']:.3f} (" in made["model_card_md"]
+
+
+def test_the_best_settings_are_used_by_the_candidate_that_was_tuned(made):
+    best = made["decision_tree_classifier_best_settings"]
+    used = made["decision_tree_classifier_scores"]
+    assert best["finished"] == 2
+    assert best["settings"].items() <= used["settings"]["settings"].items()
+    assert used["tuned"] == "tuned, best of 2 trials"
+    assert made["k_neighbors_regressor_best_settings"] == {}
 
 
 def test_the_summary_counts_the_wines_sent(summary):
@@ -214,9 +251,12 @@ def test_the_tracking_run_has_a_nested_run_for_each_candidate(registry, made):
     (experiment,) = (e for e in registry.search_experiments() if e.name == "wine_quality")
     runs = registry.search_runs([experiment.experiment_id])
     nested = {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
-    assert set(nested) == CANDIDATES
+    trials = {name for name, run in nested.items() if "trial" in run.data.tags}
+    assert trials == {f"decision_tree_classifier trial {number}" for number in (0, 1)}
+    assert set(nested) - trials == CANDIDATES
     scores = made["comparison"].set_index("candidate")["rmse"]
-    for name, run in nested.items():
+    for name in CANDIDATES:
+        run = nested[name]
         assert run.data.metrics["cv_rmse"] == pytest.approx(scores[name])
         assert run.data.params["estimator"].startswith("sklearn.")
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)

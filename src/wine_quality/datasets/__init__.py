@@ -3,6 +3,7 @@
 from wine_quality.datasets.candidate_scores import CandidateScoresDataset
 from wine_quality.datasets.inference_log import InferenceLogConnection, InferenceLogDataset
 from wine_quality.datasets.metrics import MetricsDataset
+from wine_quality.datasets.optional_json import OptionalJSONDataset
 from wine_quality.datasets.raw_wines import RawWinesDataset
 from wine_quality.datasets.registry import (
     ChampionDataset,
@@ -10,6 +11,7 @@ from wine_quality.datasets.registry import (
     PreviousChampionDataset,
     ReferencesDataset,
 )
+from wine_quality.datasets.tuning import StudyDataset
 
 __all__ = [
     "CandidateScoresDataset",
@@ -18,7 +20,9 @@ __all__ = [
     "InferenceLogDataset",
     "MetricsDataset",
     "ModelVersionDataset",
+    "OptionalJSONDataset",
     "PreviousChampionDataset",
     "RawWinesDataset",
     "ReferencesDataset",
+    "StudyDataset",
 ]

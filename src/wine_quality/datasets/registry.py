@@ -1,15 +1,20 @@
 """The model registry as datasets, so that the nodes that train and judge stay pure."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wine_quality.drift.profiles import Reference
 from wine_quality.modelling.registry import (
     CHALLENGER,
     CHAMPION,
+    PROFILE_ARTIFACT,
     Champion,
+    ChampionChangedError,
     ModelRegistry,
     RegisteredVersion,
     TrainedModel,
@@ -39,8 +44,10 @@ class ModelVersionDataset(_RegistryDataset, AbstractDataset[TrainedModel, Regist
     """Saving registers a trained model as a new version; loading describes the newest version."""
 
     def save(self, data: TrainedModel) -> None:
-        """Register a trained model in the active MLflow run."""
-        self._registry().register(data)
+        """Register a trained model in the active MLflow run, with the profile of its reference."""
+        profile = json.dumps(Reference.from_wines(data.reference).to_dict(), indent=1)
+        files = {**data.files, PROFILE_ARTIFACT: profile}
+        self._registry().register(replace(data, files=files))
 
     def load(self) -> RegisteredVersion:
         """Describe the newest version."""
@@ -75,9 +82,21 @@ class ChampionDataset(_RegistryDataset, AbstractDataset[dict[str, Any], Champion
     """Saving a promotion decision sets the aliases; loading gives the champion's model."""
 
     def save(self, data: dict[str, Any]) -> None:
-        """Make the decision's version champion, or else challenger."""
-        alias = CHAMPION if data["promoted"] else CHALLENGER
-        self._registry().set_alias(alias, data["version"])
+        """Make the decision's version champion, or else challenger.
+
+        Raises:
+            ChampionChangedError: The version was judged against a champion that is none any more;
+                it is challenger then.
+        """
+        registry = self._registry()
+        if not data["promoted"]:
+            registry.set_alias(CHALLENGER, data["version"])
+            return
+        try:
+            registry.promote(data["version"], instead_of=data["judged_against"])
+        except ChampionChangedError:
+            registry.set_alias(CHALLENGER, data["version"])
+            raise
 
     def load(self) -> Champion:
         """Load the champion's model."""

@@ -1,5 +1,9 @@
 """The MLflow model registry: versions of one registered model and who is champion."""
 
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.onnx_export import OnnxExport, export
+from wine_quality.modelling.registry_lock import registry_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
 
 if TYPE_CHECKING:
@@ -16,6 +22,16 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 REFERENCE_ARTIFACT = "reference/held_out_wines.parquet"
+PROFILE_ARTIFACT = "reference/profile.json"
+ONNX_ARTIFACT = "onnx/model.onnx"
+SKOPS_FILE = "model.skops"
+ONNX_TAG, ONNX_PARITY_TAG = "onnx", "onnx_parity"
+ENVIRONMENT_TAG = "environment"
+RUN_TAGS = (ENVIRONMENT_TAG, "git_revision")
+"""Tags of the run that its version bears as well."""
+FORMER_CHAMPIONS_TAG = "former_champions"
+"""Tag of the registered model: the champions before this one, the newest last."""
+REMEMBERED_CHAMPIONS = 50
 
 
 @dataclass(frozen=True)
@@ -27,11 +43,13 @@ class TrainedModel:
         reference: Held-out wines with `quality` and the model's `prediction`, which drift and decay
             are later judged against.
         tags: What the version says of itself: candidate, data fingerprints, scores.
+        files: Texts that are kept with the version, by artifact path: its card, its profile.
     """
 
     model: "Model"
     reference: pd.DataFrame
     tags: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,10 @@ class Champion:
     model: "Model"
 
 
+class ChampionChangedError(WineQualityError):
+    """Somebody else changed the champion in the meantime."""
+
+
 class ModelRegistry:
     """Versions of one registered model in the tracking server that MLflow is set to.
 
@@ -66,26 +88,52 @@ class ModelRegistry:
         self._client = MlflowClient()
 
     def register(self, trained: TrainedModel) -> RegisteredVersion:
-        """Log a model and its reference to the active MLflow run and register a new version.
+        """Log a model with what travels with it to the active MLflow run; register a new version.
 
         The model is saved by skops, whose files run no code when they are loaded, with signature,
-        input example, exact requirements and the list of types that loading has to trust.
+        input example, exact requirements and the list of types that loading has to trust; beside
+        it, where it answers alike, as ONNX. The version's tags are those of the model, those of
+        `RUN_TAGS` that the run has, and `onnx` (`yes`, or why not), `onnx_parity` (`passed`,
+        `failed`, or `none` without a conversion), `onnx_max_difference` in points of quality, and
+        the digests `onnx_sha256` and `model_sha256` of the two files.
+
+        Raises:
+            WineQualityError: No MLflow run is active.
         """
         import mlflow
-        from mlflow.models import infer_signature
 
-        # complete wines make the better example; where a measurement is never taken there are none
-        complete = trained.reference[list(INPUTS)].dropna()
-        example = (trained.reference[list(INPUTS)] if complete.empty else complete).head(3)
         run = mlflow.active_run()
         if run is None:
             raise WineQualityError(
                 "No MLflow run is active, so the model cannot be registered: "
                 "do not list this pipeline under tracking.disable_tracking in mlflow.yml."
             )
+        info = self._log_model(trained)
+        converted = export(trained.model, trained.reference)
+        _log_files(trained, converted)
+        version = str(info.registered_model_version)
+        # what the active run holds in memory are its tags as of its start
+        of_run = self._client.get_run(run.info.run_id).data.tags
+        tags = (
+            trained.tags
+            | {key: of_run[key] for key in RUN_TAGS if key in of_run}
+            | _onnx_tags(converted)
+            | {"model_sha256": _digest_of_model(f"models:/{self.name}/{version}")}
+        )
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self.name, version, key, value)
+        return RegisteredVersion(self.name, version, run.info.run_id, tags)
+
+    def _log_model(self, trained: TrainedModel) -> Any:
+        import mlflow
+        from mlflow.models import infer_signature
+
+        # complete wines make the better example; where a measurement is never taken there are none
+        complete = trained.reference[list(INPUTS)].dropna()
+        example = (trained.reference[list(INPUTS)] if complete.empty else complete).head(3)
         # floats may be missing in MLflow's signature, whole numbers may not
         inputs = example.astype(dict.fromkeys(MEASUREMENT_NAMES, float))
-        info = mlflow.sklearn.log_model(
+        return mlflow.sklearn.log_model(
             trained.model,
             name="model",
             registered_model_name=self.name,
@@ -94,14 +142,6 @@ class ModelRegistry:
             pip_requirements=_requirements(trained.model),
             skops_trusted_types=_trusted_types(trained.model),
         )
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / Path(REFERENCE_ARTIFACT).name
-            trained.reference.to_parquet(path, index=False)
-            mlflow.log_artifact(str(path), artifact_path=str(Path(REFERENCE_ARTIFACT).parent))
-        version = str(info.registered_model_version)
-        for key, value in trained.tags.items():
-            self._client.set_model_version_tag(self.name, version, key, value)
-        return RegisteredVersion(self.name, version, run.info.run_id, dict(trained.tags))
 
     def version(self, alias_or_number: str) -> RegisteredVersion | None:
         """Look up a version by number or alias; None where there is none."""
@@ -150,6 +190,21 @@ class ModelRegistry:
         Raises:
             WineQualityError: The version is unknown, or has no reference.
         """
+        with TemporaryDirectory() as folder:
+            return pd.read_parquet(self._download(version, REFERENCE_ARTIFACT, folder))
+
+    def reference_profile(self, version: str) -> dict[str, Any]:
+        """Load the profile of a version's reference, as `drift.profiles.Reference` writes it.
+
+        Raises:
+            WineQualityError: The version is unknown, or has no profile.
+        """
+        with TemporaryDirectory() as folder:
+            path = self._download(version, PROFILE_ARTIFACT, folder)
+            profile: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return profile
+
+    def _download(self, version: str, artifact: str, folder: str) -> Path:
         import mlflow
         from mlflow.exceptions import MlflowException
 
@@ -158,10 +213,8 @@ class ModelRegistry:
         if found is None:
             raise WineQualityError(f"{problem}: it is not registered there.")
         try:
-            with TemporaryDirectory() as folder:
-                uri = f"runs:/{found.run_id}/{REFERENCE_ARTIFACT}"
-                path = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
-                return pd.read_parquet(path)
+            uri = f"runs:/{found.run_id}/{artifact}"
+            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
         except (MlflowException, OSError) as error:
             raise WineQualityError(f"{problem}: {error}") from error
 
@@ -169,13 +222,146 @@ class ModelRegistry:
         """Point an alias to a version, and away from any other."""
         self._client.set_registered_model_alias(self.name, alias, version)
 
+    def promote(self, version: str, instead_of: str | None) -> None:
+        """Make a version champion, provided that the champion is still who it was.
+
+        Of two runs that judged their versions against the same champion, the second to come here
+        is refused. The champion that gives way is remembered for `roll_back`.
+
+        Args:
+            version: The version.
+            instead_of: Version of the champion that it was judged against; None if there was none.
+
+        Raises:
+            ChampionChangedError: The champion is another one by now.
+            WineQualityError: The version is unknown, or its ONNX model does not answer as it does.
+        """
+        found = self._known(version)
+        if found.tags.get(ONNX_PARITY_TAG) == "failed":
+            raise WineQualityError(
+                f"Version {version} of {self.name} cannot become champion: {found.tags[ONNX_TAG]}. "
+                "Train another."
+            )
+        with self._lock():
+            present = self._champion_number()
+            if present != instead_of:
+                raise ChampionChangedError(
+                    f"Version {version} of {self.name} was judged against "
+                    f"{_in_words(instead_of)}, but meanwhile {_in_words(present)} has become "
+                    "champion: train again, or promote it by hand with "
+                    f"'kedro champion promote {version}'."
+                )
+            if present == version:
+                return
+            former = [*self.former_champions(), *([present] if present else [])]
+            self._appoint(version, former)
+
+    def roll_back(self) -> RegisteredVersion:
+        """Make the champion before this one champion again; once more, the one before that.
+
+        Returns:
+            The champion now.
+
+        Raises:
+            WineQualityError: There is no champion before this one.
+        """
+        with self._lock():
+            former = list(self.former_champions())
+            if not former:
+                raise WineQualityError(
+                    f"{self.name} had no champion before the present one: choose a version with "
+                    "'kedro champion promote VERSION'."
+                )
+            found = self._known(former.pop())
+            self._appoint(found.version, former)
+        return found
+
+    def former_champions(self) -> tuple[str, ...]:
+        """List the versions that were champion before this one, the newest last."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            tags = self._client.get_registered_model(self.name).tags
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return ()
+            raise
+        return tuple(filter(None, tags.get(FORMER_CHAMPIONS_TAG, "").split(",")))
+
+    def _appoint(self, version: str, former: list[str]) -> None:
+        # first the memory: a process that dies in between forgets nobody
+        remembered = ",".join(former[-REMEMBERED_CHAMPIONS:])
+        self._client.set_registered_model_tag(self.name, FORMER_CHAMPIONS_TAG, remembered)
+        self.set_alias(CHAMPION, version)
+        challenger = self.version(CHALLENGER)
+        if challenger is not None and challenger.version == version:
+            self._client.delete_registered_model_alias(self.name, CHALLENGER)
+
+    def _champion_number(self) -> str | None:
+        champion = self.version(CHAMPION)
+        return champion.version if champion else None
+
+    def _known(self, version: str) -> RegisteredVersion:
+        found = self.version(version) if version.isdigit() else None
+        if found is None:
+            raise WineQualityError(
+                f"{self.name} has no version {version}: './just mlflow' shows those that it has."
+            )
+        return found
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return registry_lock(self._client, self.name)
+
+
+def _in_words(version: str | None) -> str:
+    return f"version {version}" if version else "no champion"
+
+
+def _log_files(trained: TrainedModel, converted: OnnxExport) -> None:
+    """Log what travels with a model to the active run."""
+    import mlflow
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / REFERENCE_ARTIFACT
+        path.parent.mkdir(parents=True)
+        trained.reference.to_parquet(path, index=False)
+        if converted.content is not None:
+            path = Path(folder) / ONNX_ARTIFACT
+            path.parent.mkdir(parents=True)
+            path.write_bytes(converted.content)
+        for artifact, text in trained.files.items():
+            path = Path(folder) / artifact
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        mlflow.log_artifacts(folder)
+
+
+def _onnx_tags(converted: OnnxExport) -> dict[str, str]:
+    tags = {ONNX_PARITY_TAG: converted.parity}
+    if converted.max_difference is not None:
+        tags["onnx_max_difference"] = f"{converted.max_difference:.3g}"
+    if converted.content is None:
+        return tags | {ONNX_TAG: converted.reason}
+    digest = hashlib.sha256(converted.content).hexdigest()
+    return tags | {ONNX_TAG: "yes", "onnx_sha256": digest}
+
+
+def _digest_of_model(uri: str) -> str:
+    """Digest the file of a model as it was stored."""
+    import mlflow
+
+    with TemporaryDirectory() as folder:
+        stored = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        return hashlib.sha256((stored / SKOPS_FILE).read_bytes()).hexdigest()
+
 
 def _requirements(model: Any) -> list[str]:
     """Pin what the model needs to be loaded; asking MLflow to infer it takes seconds."""
     from importlib.metadata import version
 
     packages = ["scikit-learn", "skops", "pandas", "numpy"]
-    if type(model[-1]).__module__.startswith("xgboost"):
+    members = getattr(model[-1], "estimators_", [model[-1]])
+    if any(type(member).__module__.startswith("xgboost") for member in [model[-1], *members]):
         packages.append("xgboost")
     return [f"{package}=={version(package)}" for package in packages]
 

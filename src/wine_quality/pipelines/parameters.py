@@ -12,6 +12,7 @@ from wine_quality.pipelines.monitoring.parameters import MonitoringParameters
 from wine_quality.pipelines.processing.parameters import ProcessingParameters
 from wine_quality.pipelines.serving_simulation.parameters import SimulationParameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.pipelines.tuning.parameters import TuningParameters
 
 
 class ProjectParameters(Parameters):
@@ -19,6 +20,7 @@ class ProjectParameters(Parameters):
 
     download: DownloadParameters
     processing: ProcessingParameters
+    tuning: TuningParameters
     training: TrainingParameters
     serving_simulation: SimulationParameters
     monitoring: MonitoringParameters
@@ -48,5 +50,9 @@ def check_parameters(parameters: Mapping[str, Any]) -> ProjectParameters:
 def _in_words(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return "there is no such parameter"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{message} (it is {problem['input']!r})"
+    if problem["type"] == "missing":
+        return "it has no value"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    # a whole group would bury the message
+    is_group = isinstance(problem["input"], Mapping)
+    return message if is_group else f"{message} (it is {problem['input']!r})"

@@ -6,15 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from wine_quality.drift import evidently_reports
+from wine_quality.drift import alerts, evidently_reports
+from wine_quality.drift.alerts import Alert, AlertSettings
 from wine_quality.drift.performance import judge_performance
 from wine_quality.drift.profiles import Profile, Reference, profile_windows, window_starts
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.summary_page import render_page
 from wine_quality.drift.verdicts import decide
+from wine_quality.errors import WineQualityError
 
 Json = dict[str, Any]
 REPORTS = ("drift", "summary", "regression")
-ALARMS = frozenset({"drift", "data_quality", "decayed"})
+PAGE_LINKS = {f"Evidently's {kind} report": f"evidently/{kind}.html" for kind in REPORTS}
+"""Where the reports lie, seen from the monitoring page; the catalog puts them there."""
 
 
 def describe_references(
@@ -93,18 +97,43 @@ def _judge(
     return pd.concat(verdicts).sort_values("window_start", kind="stable", ignore_index=True)
 
 
-def collect_alerts(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> list[Json]:
-    """List what a person should look at, for machines: one entry an alarming verdict."""
-    alarms = [
-        table[table["verdict"].isin(ALARMS)].rename(columns={subject: "subject"})
-        for table, subject in ((verdicts, "column"), (model_verdicts, "segment"))
-    ]
-    fields = ["window_start", "window_end", "model_version", "subject", "verdict", "value"]
-    fields += ["threshold", "n", "reason"]
-    table = pd.concat([alarm[fields] for alarm in alarms], ignore_index=True)
-    moments = {name: table[name].map(pd.Timestamp.isoformat) for name in fields[:2]}
-    records = table.assign(**moments).to_dict(orient="records")
-    return [{str(key): value for key, value in record.items()} for record in records]
+def raise_alerts(
+    verdicts: pd.DataFrame,
+    model_verdicts: pd.DataFrame,
+    previous_alerts: list[Alert],
+    settings: AlertSettings,
+) -> list[Alert]:
+    """List what a person should look at, and tell of what is new since the run before."""
+    found = alerts.raise_alerts(verdicts, model_verdicts, settings)
+    return alerts.tell(found, previous_alerts, settings)
+
+
+def check_alerts(raised: list[Alert], settings: AlertSettings, *_reports: object) -> list[Alert]:
+    """End the run with status 1 where the newest window has an alert that must not pass unseen.
+
+    Args:
+        raised: All alerts.
+        settings: Names the verdicts.
+        _reports: What has to be there before the run may end.
+
+    Raises:
+        WineQualityError: The newest window has such an alert; the message gives the reasons.
+    """
+    failing = alerts.failing(raised, settings)
+    if failing:
+        reasons = "; ".join(alert["reason"] for alert in failing)
+        raise WineQualityError(
+            f"The newest window has {len(failing)} alerts of the kinds in "
+            f"monitoring.alerts.fail_on ({', '.join(settings.fail_on)}): {reasons}"
+        )
+    return failing
+
+
+def write_monitoring_page(
+    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, raised: list[Alert]
+) -> str:
+    """Write the page that says how the windows were judged, and links Evidently's reports."""
+    return render_page(verdicts, model_verdicts, raised, PAGE_LINKS)
 
 
 def report_newest_window(

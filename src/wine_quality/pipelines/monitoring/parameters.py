@@ -1,5 +1,6 @@
 """Parameters of the monitoring pipeline."""
 
+from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.parameters import Parameters
 
@@ -8,3 +9,4 @@ class MonitoringParameters(Parameters):
     """Parameters of the monitoring pipeline."""
 
     drift: DriftSettings
+    alerts: AlertSettings

@@ -16,7 +16,12 @@ class SplitParameters(Parameters):
         description="`grouped`: seeded, stratified by type and quality, equal wines on one side; "
         "`file`: one source file is held out as it stands"
     )
-    held_out_share: float = Field(gt=0, le=0.5, description="Share of wines held out (`grouped`)")
+    held_out_share: float = Field(
+        gt=0,
+        le=0.5,
+        description="Share of wines held out (`grouped`), as one part of a whole number of equal "
+        "parts: 0.2 is one of five, 0.3 one of three",
+    )
     held_out_file: str | None = Field(
         default=None, description="Name of the file held out (`file`)"
     )

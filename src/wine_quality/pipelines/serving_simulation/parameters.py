@@ -15,14 +15,18 @@ class EventTimeParameters(Parameters):
     start: AwareDatetime = Field(
         description="Start of the first simulated period; each later run is the next period"
     )
-    hours: float = Field(gt=0, description="Length of a period, over which a run's wines spread")
+    hours: float = Field(
+        ge=0.01, le=24 * 366, description="Length of a period, over which a run's wines spread"
+    )
 
 
 class GroundTruthParameters(Parameters):
     """What becomes known of the wines' quality."""
 
     share: float = Field(ge=0, le=1, description="Share of the wines that get a label")
-    delay_hours: float = Field(ge=0, description="From a wine's measurement to its label")
+    delay_hours: float = Field(
+        ge=0, le=24 * 366, description="From a wine's measurement to its label"
+    )
 
 
 class BackendParameters(Parameters):

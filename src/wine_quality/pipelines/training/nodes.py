@@ -1,5 +1,6 @@
 """Nodes of the training pipeline: candidates in, a registered version and a champion out."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,17 @@ from sklearn.pipeline import Pipeline as Model
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import evaluation, promotion
-from wine_quality.modelling.candidates import Candidate, build_model
-from wine_quality.modelling.metrics import METRICS, score_slices
+from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
+from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
+from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
 from wine_quality.modelling.registry import RegisteredVersion, TrainedModel
-from wine_quality.pipelines.training.parameters import ComparisonParameters
+from wine_quality.pipelines.training.parameters import AnalysisParameters, ComparisonParameters
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint
 
+logger = logging.getLogger(__name__)
+
 Json = dict[str, Any]
+BUILT_WITH = {"estimator", "settings", "scale", "early_stopping"}
 
 
 def assign_folds(training_wines: pd.DataFrame, parameters: ComparisonParameters) -> pd.DataFrame:
@@ -29,49 +34,93 @@ def cross_validate_candidate(
     training_wines: pd.DataFrame,
     folds: pd.DataFrame,
     candidate: Candidate,
+    best_settings: Json,
     parameters: ComparisonParameters,
 ) -> Json:
-    """Score one candidate on every fold.
+    """Score one candidate on every fold, with the settings that tuning found for it.
 
     Returns:
-        `settings` of the candidate, mean `metrics` over the folds, and each of the `folds`.
+        `settings` of the candidate as it was built, where they are from (`tuned`, in words), mean
+        `metrics` over the folds, each of the `folds`; with early stopping the `rounds` of each and
+        the `curve` of the first: the error on held-back wines by round.
 
     Raises:
         WineQualityError: The candidate cannot be built, or not be fitted with its settings.
     """
-    model = build_model(candidate, parameters.seed)
+    tuned, origin = _tuned_candidate(candidate, best_settings, fingerprint(training_wines))
+    model = build_model(tuned, parameters.seed)
     try:
-        scores = evaluation.cross_validate(model, training_wines, folds)
+        found = list(evaluation.score_folds(model, training_wines, folds))
     except ValueError as error:
         raise WineQualityError(
-            f"Candidate {candidate.estimator} with settings {candidate.settings} cannot be "
+            f"Candidate {tuned.estimator} with settings {tuned.settings} cannot be "
             f"fitted: {error} Correct its settings in the training parameters."
         ) from error
+    scores = pd.DataFrame([fold.scores for fold in found])
     return {
-        "settings": candidate.model_dump(),
-        "metrics": scores[list(METRICS)].mean().to_dict(),
+        "settings": tuned.model_dump(mode="json", include=BUILT_WITH),
+        "tuned": origin,
+        "metrics": scores.drop(columns=["repeat", "fold"]).mean().to_dict(),
         "folds": scores.to_dict(orient="records"),
+        "rounds": [fold.fitted.rounds for fold in found if fold.fitted.rounds],
+        "curve": list(found[0].fitted.curve),
     }
 
 
-def compare_candidates(parameters: ComparisonParameters, **scores: Json) -> pd.DataFrame:
+def _tuned_candidate(
+    candidate: Candidate, best_settings: Json, training_wines: str
+) -> tuple[Candidate, str]:
+    """Give a candidate the settings that tuning found for it on these very wines."""
+    if not best_settings:
+        return candidate, "as configured"
+    name = best_settings["candidate"]
+    if best_settings["estimator"] != candidate.estimator:
+        logger.info("%s: tuned with another estimator, so it runs as configured", name)
+        return candidate, "as configured (tuned with another estimator)"
+    if best_settings["configured"] != candidate.settings:
+        # whoever changed a setting since wants to see that one at work
+        logger.info("%s: configured anew since it was tuned, so it runs as configured", name)
+        return candidate, "as configured (configured anew since tuning)"
+    if best_settings["training_wines"] != training_wines:
+        # wines that are held out now may have chosen them
+        logger.info("%s: tuned on other wines, so it runs as configured: tune it anew", name)
+        return candidate, "as configured (tuned on other wines)"
+    trials = f"best of {best_settings['finished']} trials"
+    return candidate.with_settings(best_settings["settings"]), f"tuned, {trials}"
+
+
+def compare_candidates(
+    folds: pd.DataFrame, parameters: ComparisonParameters, **scores: Json
+) -> pd.DataFrame:
     """Rank the candidates by the chosen metric, the best first.
 
     Args:
+        folds: The folds that all were scored on.
         parameters: Names the metric.
         scores: What `cross_validate_candidate` returned, by candidate.
 
     Returns:
-        One row a candidate: `candidate`, `rank`, the mean of every metric, and `<metric>_std`, the
-        chosen metric's standard deviation over the folds.
+        One row a candidate: `candidate`, `rank`, the mean of every metric, all wines and by type;
+        `<metric>_std`, the chosen metric's standard deviation over the folds; `behind`, by how much
+        it is worse than the best on the same folds, with `behind_low` and `behind_high`, the 95 %
+        interval of that; and `tuned`, where its settings are from.
     """
     metric = parameters.metric
-    rows = [
-        {"candidate": name}
-        | result["metrics"]
-        | {f"{metric}_std": float(np.std([fold[metric] for fold in result["folds"]], ddof=1))}
-        for name, result in scores.items()
-    ]
+    on_folds = {
+        name: np.array([fold[metric] for fold in found["folds"]]) for name, found in scores.items()
+    }
+    best = min(scores, key=lambda name: (scores[name]["metrics"][metric], name))
+    rows = []
+    for name, found in scores.items():
+        behind, low, high = fold_difference(
+            on_folds[name] - on_folds[best], 1 / folds.iloc[:, 0].nunique()
+        )
+        rows.append(
+            {"candidate": name}
+            | found["metrics"]
+            | {f"{metric}_std": float(np.std(on_folds[name], ddof=1))}
+            | {"behind": behind, "behind_low": low, "behind_high": high, "tuned": found["tuned"]}
+        )
     table = pd.DataFrame(rows).sort_values([metric, "candidate"]).reset_index(drop=True)
     table.insert(1, "rank", table.index + 1)
     return table
@@ -81,12 +130,11 @@ def fit_best_candidate(
     training_wines: pd.DataFrame,
     comparison: pd.DataFrame,
     parameters: ComparisonParameters,
-    **candidates: Candidate,
+    **scores: Json,
 ) -> Model:
-    """Fit the best of the candidates on all training wines."""
-    best = candidates[comparison["candidate"].iloc[0]]
-    model = build_model(best, parameters.seed)
-    return model.fit(training_wines[list(INPUTS)], training_wines[QUALITY])
+    """Fit the best of the candidates on all training wines, as it was built for the comparison."""
+    best = Candidate.model_validate(scores[comparison["candidate"].iloc[0]]["settings"])
+    return fit_candidate(best, training_wines, parameters.seed).model
 
 
 def predict_held_out(model: Model, held_out_wines: pd.DataFrame) -> pd.DataFrame:
@@ -100,21 +148,86 @@ def evaluate_model(reference: pd.DataFrame) -> dict[str, dict[str, float]]:
     return score_slices(reference)
 
 
+def estimate_intervals(
+    reference: pd.DataFrame, analysis: AnalysisParameters
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Estimate the 95 % intervals of the held-out metrics, all and by type."""
+    return bootstrap_intervals(reference, analysis.seed, analysis.bootstrap_resamples)
+
+
+def measure_importance(
+    model: Model, held_out_wines: pd.DataFrame, analysis: AnalysisParameters
+) -> pd.DataFrame:
+    """Measure how much each input matters for the predictions of held-out wines."""
+    return evaluation.permutation_importance(
+        model, held_out_wines, analysis.seed, analysis.permutation_repeats
+    )
+
+
+def trace_learning_curve(
+    training_wines: pd.DataFrame, folds: pd.DataFrame, model: Model, analysis: AnalysisParameters
+) -> pd.DataFrame:
+    """Trace how the model's error falls with the number of training wines."""
+    return evaluation.learning_curve(
+        model, training_wines, folds.iloc[:, 0], analysis.learning_curve_shares, analysis.seed
+    )
+
+
+def write_model_card(
+    reference: pd.DataFrame,
+    training_wines: pd.DataFrame,
+    held_out_metrics: dict[str, dict[str, float]],
+    held_out_intervals: dict[str, dict[str, dict[str, float]]],
+    comparison: pd.DataFrame,
+    quality_errors: pd.DataFrame,
+    importance: pd.DataFrame,
+    wine_audit: Json,
+    split_audit: Json,
+    parameters: ComparisonParameters,
+    texts: CardTexts,
+    **scores: Json,
+) -> tuple[str, str]:
+    """Write the model card, as Markdown and as HTML."""
+    best = str(comparison["candidate"].iloc[0])
+    facts = CardFacts(
+        candidate=best,
+        settings=scores[best]["settings"],
+        tuned=scores[best]["tuned"],
+        rounds=scores[best]["rounds"],
+        metrics=held_out_metrics,
+        intervals=held_out_intervals,
+        comparison=comparison,
+        metric=parameters.metric,
+        by_quality=quality_errors,
+        importance=importance,
+        wine_audit=wine_audit,
+        split_audit=split_audit,
+        training_wines=fingerprint(training_wines),
+        held_out_wines=fingerprint(reference),
+        seed=parameters.seed,
+    )
+    return write_card(facts, texts)
+
+
 def describe_version(
     model: Model,
     reference: pd.DataFrame,
     held_out_metrics: dict[str, dict[str, float]],
     comparison: pd.DataFrame,
     training_wines: pd.DataFrame,
+    model_card_md: str,
+    model_card_html: str,
 ) -> TrainedModel:
-    """Pack what goes into the registry: the model, its reference, and what it says of itself."""
+    """Pack what goes into the registry: model, reference, card, and what it says of itself."""
     tags = {
         "candidate": str(comparison["candidate"].iloc[0]),
+        "settings": str(comparison["tuned"].iloc[0]),
         "training_wines": fingerprint(training_wines),
         "held_out_wines": fingerprint(reference),
     }
-    scores = {f"held_out_{key}": f"{value:.4f}" for key, value in held_out_metrics["all"].items()}
-    return TrainedModel(model, reference, tags | scores)
+    metrics = {f"held_out_{key}": f"{value:.4f}" for key, value in held_out_metrics["all"].items()}
+    files = {"model_card.md": model_card_md, "model_card.html": model_card_html}
+    return TrainedModel(model, reference, tags | metrics, files=files)
 
 
 def decide_promotion(
@@ -126,10 +239,15 @@ def decide_promotion(
     """Decide whether the new version becomes champion.
 
     Returns:
-        The decision, once for the report and once for the registry.
+        The decision, once for the registry and once for the report.
     """
     champion, champion_reference = previous_champion or (None, None)
     decision = promotion.decide(
-        registered_version, reference, champion, champion_reference, parameters.seed
+        registered_version,
+        reference,
+        champion,
+        champion_reference,
+        parameters.seed,
+        parameters.metric,
     ).to_dict()
     return decision, decision

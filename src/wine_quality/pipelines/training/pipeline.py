@@ -4,10 +4,16 @@ from collections.abc import Sequence
 
 from kedro.pipeline import Pipeline
 
+from wine_quality.modelling import model_card
 from wine_quality.pipelines.steps import step
 from wine_quality.pipelines.training import figures, nodes
 
 PARAMETERS = "params:training.comparison"
+ANALYSIS = "params:training.analysis"
+FIGURES = (
+    *("comparison", "predictions", "residuals", "quality_errors", "importance"),
+    "learning_curve",
+)
 
 
 def create_candidate_pipeline(candidate: str) -> Pipeline:
@@ -20,6 +26,7 @@ def create_candidate_pipeline(candidate: str) -> Pipeline:
                     "training_wines": "training_wines",
                     "folds": "folds",
                     "candidate": f"params:training.candidates.{candidate}",
+                    "best_settings": f"{candidate}_best_settings",
                     "parameters": PARAMETERS,
                 },
                 f"{candidate}_scores",
@@ -37,36 +44,72 @@ def create_pipeline(candidates: Sequence[str]) -> Pipeline:
         candidates: Names of the candidates that take part.
     """
     templates = sum((create_candidate_pipeline(name) for name in candidates), Pipeline([]))
+    scores = {name: f"{name}_scores" for name in candidates}
     steps = [
         step(nodes.assign_folds, ["training_wines", PARAMETERS], "folds"),
         step(
             nodes.compare_candidates,
-            {"parameters": PARAMETERS} | {name: f"{name}_scores" for name in candidates},
+            {"folds": "folds", "parameters": PARAMETERS} | scores,
             "comparison",
         ),
-        step(figures.plot_comparison, ["comparison", PARAMETERS], "comparison_figure"),
         step(
             nodes.fit_best_candidate,
-            {
-                "training_wines": "training_wines",
-                "comparison": "comparison",
-                "parameters": PARAMETERS,
-            }
-            | {name: f"params:training.candidates.{name}" for name in candidates},
+            _same("training_wines", "comparison") | {"parameters": PARAMETERS} | scores,
             "model",
         ),
         step(nodes.predict_held_out, ["model", "held_out_wines"], "reference"),
         step(nodes.evaluate_model, "reference", "held_out_metrics"),
-        step(figures.plot_predictions, "reference", "predictions_figure"),
+        step(nodes.estimate_intervals, ["reference", ANALYSIS], "held_out_intervals"),
+        step(model_card.errors_by_quality, "reference", "quality_errors"),
+        step(nodes.measure_importance, ["model", "held_out_wines", ANALYSIS], "importance"),
+        step(
+            nodes.trace_learning_curve,
+            _same("training_wines", "folds", "model") | {"analysis": ANALYSIS},
+            "learning_curve",
+        ),
+        step(
+            nodes.write_model_card,
+            _same(
+                *("reference", "training_wines", "held_out_metrics", "held_out_intervals"),
+                *("comparison", "quality_errors", "importance", "wine_audit", "split_audit"),
+            )
+            | {"parameters": PARAMETERS, "texts": "params:training.model_card"}
+            | scores,
+            ["model_card_md", "model_card_html"],
+        ),
         step(
             nodes.describe_version,
-            ["model", "reference", "held_out_metrics", "comparison", "training_wines"],
+            _same(
+                *("model", "reference", "held_out_metrics", "comparison", "training_wines"),
+                *("model_card_md", "model_card_html"),
+            ),
             "registered_version",
         ),
         step(
             nodes.decide_promotion,
             ["registered_version", "reference", "previous_champion", PARAMETERS],
-            ["promotion", "champion"],
+            # the report is written once the registry has accepted the decision
+            ["champion", "promotion"],
         ),
     ]
-    return Pipeline([*steps, templates], namespace="training", prefix_datasets_with_namespace=False)
+    shown = [
+        step(figures.plot_comparison, ["comparison", PARAMETERS], "comparison_figure"),
+        step(figures.plot_predictions, "reference", "predictions_figure"),
+        step(figures.plot_residuals, "reference", "residuals_figure"),
+        step(figures.plot_quality_errors, "quality_errors", "quality_errors_figure"),
+        step(figures.plot_importance, "importance", "importance_figure"),
+        step(figures.plot_learning_curve, "learning_curve", "learning_curve_figure"),
+        step(
+            figures.collect_figures,
+            [f"{name}_figure" for name in FIGURES],
+            "training_figures_html",
+        ),
+    ]
+    return Pipeline(
+        [*steps, *shown, templates], namespace="training", prefix_datasets_with_namespace=False
+    )
+
+
+def _same(*names: str) -> dict[str, str]:
+    """Give each argument the dataset of its name."""
+    return {name: name for name in names}

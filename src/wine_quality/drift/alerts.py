@@ -1,0 +1,157 @@
+"""Which verdicts a person should be told of, and telling them once."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from wine_quality.parameters import Parameters
+
+logger = logging.getLogger(__name__)
+
+Alarm = Literal["drift", "data_quality", "decayed"]
+ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "decayed")
+UNJUDGED = frozenset({"insufficient_data", "no_labels"})
+IDENTITY = ("window_start", "model_version", "subject", "verdict")
+"""What makes two alerts the same one."""
+Alert = dict[str, Any]
+"""Plain values: `IDENTITY`, `window_end`, `value`, `threshold`, `n`, `reason`, `newest`, `told`."""
+
+
+class AlertSettings(Parameters):
+    """Which alarming verdicts become alerts, and who is told."""
+
+    after: int = Field(1, ge=1, description="An alert needs this many alarming windows …")
+    of: int = Field(1, ge=1, description="… among this many latest judged windows of its subject")
+    fail_on: tuple[Alarm, ...] = Field(
+        (), description="Verdicts whose alerts in the newest window end the run with status 1"
+    )
+    webhook: str | None = Field(
+        None, description="Address that new alerts are posted to as JSON; nobody without one"
+    )
+    attempts: int = Field(3, ge=1, le=10, description="Tries of each post")
+    timeout: float = Field(10, gt=0, description="Seconds without an answer before a try fails")
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.after > self.of:
+            raise ValueError(f"after ({self.after}) cannot exceed of ({self.of})")
+        if self.webhook and not self.webhook.startswith(("http://", "https://")):
+            raise ValueError("webhook is neither an http nor an https address")
+        return self
+
+
+def raise_alerts(
+    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, settings: AlertSettings
+) -> list[Alert]:
+    """Find the alerts of all windows, in the order of event time.
+
+    An alarming verdict becomes an alert if at least `after` of the subject's `of` latest judged
+    windows, itself included, were alarming. Windows that could not be judged are passed over.
+
+    Args:
+        verdicts: Rows of `verdicts.decide`; the subject is the column.
+        model_verdicts: Rows of `performance.judge_performance`; the subject is `model (segment)`.
+        settings: The rule.
+
+    Returns:
+        Alerts, not yet told to anybody; `newest` marks those of the newest window.
+    """
+    subjects = (
+        verdicts["column"],
+        "model (" + model_verdicts["segment"] + ")",
+    )
+    tables = (verdicts, model_verdicts)
+    judged = pd.concat(
+        [table.assign(subject=subject) for table, subject in zip(tables, subjects, strict=True)],
+        ignore_index=True,
+    )
+    if judged.empty:
+        return []
+    newest = judged["window_start"].max()
+    judged = judged[~judged["verdict"].isin(UNJUDGED)].sort_values("window_start", kind="stable")
+    alarming = judged["verdict"].isin(ALARMS)
+    recent = (
+        alarming.astype(int)
+        .groupby([judged["model_version"], judged["subject"]])
+        .transform(lambda alarms: alarms.rolling(settings.of, min_periods=1).sum())
+    )
+    fields = ["window_start", "window_end", "model_version", "subject", "verdict"]
+    fields += ["value", "threshold", "n", "reason"]
+    table = judged.loc[alarming & (recent >= settings.after), fields]
+    alerts = []
+    for row in table.to_dict(orient="records"):
+        plain = {str(key): value for key, value in row.items()}
+        plain["newest"] = plain["window_start"] == newest
+        plain["told"] = False
+        plain |= {key: plain[key].isoformat() for key in ("window_start", "window_end")}
+        alerts.append(plain)
+    return alerts
+
+
+def untold(alerts: Sequence[Alert], previous: Iterable[Alert]) -> list[Alert]:
+    """Leave out the alerts that were told in an earlier run."""
+    told = {_identity(alert) for alert in previous if alert["told"]}
+    return [alert for alert in alerts if _identity(alert) not in told]
+
+
+def tell(
+    alerts: Sequence[Alert], previous: Iterable[Alert], settings: AlertSettings
+) -> list[Alert]:
+    """Log each alert that is new, and post the new ones to the webhook where there is one.
+
+    What could not be posted stays untold, so that the next run tries again; the run itself goes on.
+
+    Args:
+        alerts: All alerts of this run.
+        previous: Those of the run before.
+        settings: Where to post, and how often to try.
+
+    Returns:
+        All alerts, with `told` true where somebody was told, now or before.
+    """
+    new = untold(alerts, previous)
+    for alert in new:
+        logger.warning("%s since %s: %s", alert["verdict"], alert["window_start"], alert["reason"])
+    delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
+    waiting = set() if delivered else {_identity(alert) for alert in new}
+    return [alert | {"told": _identity(alert) not in waiting} for alert in alerts]
+
+
+def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:
+    """Select the newest window's alerts that a scheduler has to know of by the exit status."""
+    return [alert for alert in alerts if alert["newest"] and alert["verdict"] in settings.fail_on]
+
+
+def _identity(alert: Alert) -> tuple[str, ...]:
+    return tuple(str(alert[key]) for key in IDENTITY)
+
+
+def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> bool:
+    """Post alerts, trying again after 1, 2, 4, … seconds; a 4xx answer is final."""
+    request = Request(  # noqa: S310 - the settings allow http and https only
+        address,
+        data=json.dumps({"alerts": list(alerts)}).encode(),
+        headers={"Content-Type": "application/json", "User-Agent": "wine-quality"},
+    )
+    for attempt in range(1, settings.attempts + 1):
+        try:
+            with urlopen(request, timeout=settings.timeout):  # noqa: S310
+                return True
+        except (URLError, OSError) as error:
+            refused = isinstance(error, HTTPError) and error.code < 500
+            if refused or attempt == settings.attempts:
+                logger.warning(
+                    "%d alerts could not be posted (%s); the next run tries again",
+                    len(alerts),
+                    error,
+                )
+                return False
+        time.sleep(2 ** (attempt - 1))
+    return False

@@ -1,0 +1,160 @@
+"""One page that says how the windows were judged: self-contained, readable on a phone."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import pandas as pd
+
+from wine_quality.drift.alerts import Alert
+
+MOST_WINDOWS = 60
+"""Windows in the grid; older ones are in the verdicts' table."""
+WORDS = {
+    "ok": "ok",
+    "drift": "drift",
+    "decayed": "decayed",
+    "data_quality": "data quality",
+    "insufficient_data": "too few wines",
+    "no_labels": "no ground truth",
+}
+STYLE = """
+:root { color-scheme: light dark; --ok: #2e7d4f; --alarm: #c0392b; --quality: #d08a17;
+  --unjudged: #9aa0a6; --line: #8884; }
+* { box-sizing: border-box }
+body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem }
+h1 { font-size: 1.35rem; margin: 0 0 .25rem }
+h2 { font-size: 1.1rem; margin: 1.75rem 0 .5rem }
+p { margin: .25rem 0 }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top }
+.grid { width: auto }
+.grid td { padding: 1px; border: 0; min-width: 1.1rem }
+.grid th { font-weight: 400; border: 0; padding: 0 .6rem 0 0; white-space: nowrap;
+  position: sticky; left: 0; background: Canvas }
+.cell { display: block; height: 1.35rem; border-radius: 2px }
+.ok { --c: var(--ok) } .drift, .decayed { --c: var(--alarm) }
+.data_quality { --c: var(--quality) } .insufficient_data, .no_labels { --c: var(--unjudged) }
+.cell { background: var(--c, transparent) }
+.word { color: var(--c); font-weight: 600; white-space: nowrap }
+ul { padding-left: 1.2rem; margin: .25rem 0 }
+@media (max-width: 40rem) {
+  .stack thead { display: none }
+  .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .5rem 0 }
+  .stack td { display: block; border: 0; padding: .05rem 0 }
+  .stack td:nth-child(-n+2) { display: inline-block; padding-right: .6rem }
+}
+"""
+
+
+def render_page(
+    verdicts: pd.DataFrame,
+    model_verdicts: pd.DataFrame,
+    alerts: Sequence[Alert],
+    links: Mapping[str, str],
+) -> str:
+    """Write the page.
+
+    Args:
+        verdicts: Rows of `verdicts.decide`, at least one.
+        model_verdicts: Rows of `performance.judge_performance` of the same windows.
+        alerts: As `raise_alerts` gave them.
+        links: Further pages: addresses, relative to this one, by what they are called.
+
+    Returns:
+        A whole HTML document without scripts, images or addresses outside of `links`.
+    """
+    start = verdicts["window_start"].max()
+    newest = verdicts[verdicts["window_start"] == start]
+    end = newest["window_end"].iloc[0]
+    windows = len(_windows(verdicts))
+    raised = [alert for alert in alerts if alert["newest"]]
+    state = f"{len(raised)} alerts" if len(raised) != 1 else "1 alert"
+    body = [
+        f"<h1>Monitoring: {state} in the newest window</h1>",
+        f"<p>{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, newest of {windows} windows</p>",
+        _alert_list(raised),
+        "<h2>All windows</h2>",
+        _grid(verdicts, model_verdicts),
+        "<h2>Newest window</h2>",
+        _table(newest, model_verdicts[model_verdicts["window_start"] == start]),
+        "<h2>Further</h2>",
+        "<ul>",
+        *(f'<li><a href="{escape(at)}">{escape(name)}</a></li>' for name, at in links.items()),
+        "</ul>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Monitoring: {state}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _windows(verdicts: pd.DataFrame) -> pd.DataFrame:
+    return verdicts[["window_start", "model_version"]].drop_duplicates().sort_values("window_start")
+
+
+def _alert_list(alerts: Sequence[Alert]) -> str:
+    if not alerts:
+        return "<p>Nothing that a person has to look at.</p>"
+    items = "".join(
+        f'<li class="{alert["verdict"]}"><span class="word">{WORDS[alert["verdict"]]}</span> '
+        f"{escape(alert['reason'])}</li>"
+        for alert in alerts
+    )
+    return f"<ul>{items}</ul>"
+
+
+def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
+    """Draw a cell for each subject and window, the newest on the right."""
+    shown = list(_windows(verdicts).itertuples(index=False, name=None))[-MOST_WINDOWS:]
+    model = model_verdicts[model_verdicts["segment"] == "all"].assign(column="model error")
+    fields = ["window_start", "model_version", "column", "verdict", "reason"]
+    cells = {
+        (column, start, version): (verdict, reason)
+        for start, version, column, verdict, reason in pd.concat(
+            [verdicts[fields], model[fields]]
+        ).itertuples(index=False, name=None)
+    }
+    rows = []
+    for subject in [*verdicts["column"].unique(), "model error"]:
+        line = []
+        for start, version in shown:
+            verdict, reason = cells.get((subject, start, version), ("", "not judged"))
+            title = f"{start:%Y-%m-%d %H:%M}, version {version}: {reason}"
+            line.append(f'<td><span class="cell {verdict}" title="{escape(title)}"></span></td>')
+        rows.append(f"<tr><th>{escape(_words(subject))}</th>{''.join(line)}</tr>")
+    legend = " · ".join(
+        f'<span class="{verdict}"><span class="word">{word}</span></span>'
+        for verdict, word in WORDS.items()
+        if verdict in set(verdicts["verdict"]) | set(model["verdict"])
+    )
+    first, last = shown[0][0], shown[-1][0]
+    return (
+        f'<div class="scroll"><table class="grid">{"".join(rows)}</table></div>'
+        f"<p>{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, left to right. {legend}</p>"
+    )
+
+
+def _table(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
+    subjects = [*verdicts["column"], *(f"model ({s})" for s in model_verdicts["segment"])]
+    judged = [
+        *zip(verdicts["verdict"], verdicts["reason"], strict=True),
+        *zip(model_verdicts["verdict"], model_verdicts["reason"], strict=True),
+    ]
+    rows = [
+        f'<tr class="{verdict}"><td>{escape(_words(subject))}</td>'
+        f'<td class="word">{WORDS[verdict]}</td><td>{escape(reason.partition(": ")[2])}</td></tr>'
+        for subject, (verdict, reason) in zip(subjects, judged, strict=True)
+    ]
+    return (
+        '<table class="stack"><thead><tr><th>subject</th><th>verdict</th><th>why</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _words(subject: str) -> str:
+    return str(subject).replace("_", " ")

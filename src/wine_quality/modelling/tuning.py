@@ -1,0 +1,407 @@
+"""Searches a candidate's settings; what it finds is kept in a database and outlives a kill."""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.candidates import Candidate, Choices, IntegerRange, build_model
+from wine_quality.modelling.evaluation import score_folds
+from wine_quality.parameters import Parameters
+from wine_quality.wines import fingerprint
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+    from optuna import Trial
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+HEARTBEAT = 5
+"""Seconds between two signs of life of a trial under way."""
+GRACE = 30
+"""Seconds without a sign of life after which a trial counts as interrupted."""
+POLL = 0.5
+"""Seconds between two looks at trials that run elsewhere."""
+OPENINGS = 5
+"""Attempts at a database that another worker sets up at the same time."""
+STARTUP_TRIALS = 5
+"""Trials drawn at random before the sampler models what it has seen, and before any is pruned."""
+
+
+class SearchSettings(Parameters):
+    """How settings are judged and searched; what changes it starts a new study."""
+
+    folds: int = Field(ge=2, description="Folds of the cross-validation of a trial")
+    seed: int = Field(ge=0, description="Seed of the folds, and of each trial's draw")
+    prune: bool = Field(description="Whether to stop a trial whose first folds are below average")
+
+
+class Budget(Parameters):
+    """When to stop searching: at whichever comes first."""
+
+    trials: int = Field(ge=1, description="Finished trials that a study shall have, over all runs")
+    minutes: float = Field(gt=0, description="A run begins no trial of a candidate after this time")
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A trial that came to an end.
+
+    Attributes:
+        candidate: Name of the candidate.
+        study: Name of its study.
+        number: Its number there, from 0.
+        state: `complete` or `pruned`, or `fail` where it was interrupted.
+        settings: What it tried.
+        value: Mean metric over its folds; None where it did not complete.
+        values: Mean metric over the folds up to each.
+        seconds: How long it took.
+    """
+
+    candidate: str
+    study: str
+    number: int
+    state: str
+    settings: dict[str, Any]
+    value: float | None
+    values: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BestSettings:
+    """What a study has found.
+
+    Attributes:
+        candidate: Name of the candidate.
+        estimator: Its class path; settings of another class are of no use to it.
+        configured: Its settings as configured, where the search started.
+        training_wines: Fingerprint of the wines that it was judged on.
+        study: Name of the study.
+        metric: Name of what was minimised.
+        finished: Number of trials that completed or were pruned.
+        pruned: How many of these were pruned.
+        configured_value: Metric of the settings as configured; None where they lie outside of the
+            search space.
+        value: Metric of the best settings.
+        settings: The best settings.
+    """
+
+    candidate: str
+    estimator: str
+    configured: dict[str, Any]
+    training_wines: str
+    study: str
+    metric: str
+    finished: int
+    pruned: int
+    configured_value: float | None
+    value: float
+    settings: dict[str, Any]
+
+
+Watch = Callable[[FinishedTrial], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The study of a candidate in a database that several processes may search at once.
+
+    Attributes:
+        candidate: Name of the candidate.
+        url: The database, as SQLAlchemy has it: SQLite for one machine, PostgreSQL for several.
+        watch: Called with every trial that this process finished.
+    """
+
+    candidate: str
+    url: str
+    watch: Watch | None = None
+
+    def tune(
+        self,
+        candidate: Candidate,
+        wines: pd.DataFrame,
+        folds: pd.DataFrame,
+        metric: str,
+        search: SearchSettings,
+        budget: Budget,
+    ) -> BestSettings:
+        """Search a candidate's space until its study has as many trials as the budget asks for.
+
+        The study bears the name of the candidate and a digest of the wines and of all that a
+        trial's value depends on. Where it exists it is gone on with: a finished trial counts and is
+        not repeated; one that was interrupted is run again with the settings that it had. Trials
+        are drawn by the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), each with
+        a seed of its own number, so that a search that was interrupted draws as one that was not
+        and two processes do not draw the same. The settings as configured are tried first.
+
+        Args:
+            candidate: The candidate, with a search space.
+            wines: Training wines.
+            folds: Folds of these wines, as `assign_folds` gives them.
+            metric: Name of the metric to minimise: rmse or mae.
+            search: How to search.
+            budget: When to stop.
+
+        Raises:
+            WineQualityError: The database cannot be used, or settings cannot be fitted.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            # heartbeats have been an experiment of Optuna's since its version 2
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study = self._open(
+                _study_name(self.candidate, candidate, wines, metric, search), search
+            )
+            objective = _Objective(candidate, wines, folds, metric, search)
+            configured = self._enqueue_configured(study, candidate)
+            self._search(study, objective, budget)
+            return self._best(study, candidate, wines, metric, configured)
+
+    def _enqueue_configured(
+        self, study: "OptunaStudy", candidate: Candidate
+    ) -> dict[str, Any] | None:
+        """Have the settings as configured tried first, where the space holds them."""
+        configured = {
+            key: candidate.settings[key]
+            for key, space in candidate.search_space.items()
+            if key in candidate.settings and space.holds(candidate.settings[key])
+        }
+        if len(configured) < len(candidate.search_space):
+            return None
+        study.enqueue_trial(configured, skip_if_exists=True)
+        return configured
+
+    def _search(self, study: "OptunaStudy", objective: "_Objective", budget: Budget) -> None:
+        from tqdm import tqdm
+
+        deadline = time.monotonic() + 60 * budget.minutes
+        title = f"tuning {self.candidate}"
+        with tqdm(total=budget.trials, desc=title, unit="trial", disable=None) as bar:
+            while _is_trial_missing(study, budget, deadline, bar):
+                study.optimize(objective, n_trials=1, callbacks=[self._tell])
+
+    def _open(self, name: str, search: SearchSettings) -> "OptunaStudy":
+        import optuna
+        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+        pruner: optuna.pruners.BasePruner = (
+            optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
+            if search.prune
+            else optuna.pruners.NopPruner()
+        )
+        for attempt in range(OPENINGS):
+            try:
+                return optuna.create_study(
+                    study_name=name,
+                    storage=_open_database(self.url),
+                    pruner=pruner,
+                    direction="minimize",
+                    load_if_exists=True,
+                )
+            except (SQLAlchemyError, OSError, RuntimeError) as error:
+                # another worker may be making the same tables at this moment
+                made_meanwhile = isinstance(error, IntegrityError) or "exists" in str(error)
+                if made_meanwhile and attempt < OPENINGS - 1:
+                    time.sleep(POLL)
+                    continue
+                raise WineQualityError(
+                    f"The database of studies {_without_password(self.url)} cannot be used "
+                    f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name "
+                    "another under studies in credentials.yml."
+                ) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _tell(self, study: "OptunaStudy", trial: "FrozenTrial") -> None:
+        if self.watch:
+            self.watch(self._finished(study, trial))
+
+    def _finished(self, study: "OptunaStudy", trial: "FrozenTrial") -> FinishedTrial:
+        duration = trial.duration
+        return FinishedTrial(
+            candidate=self.candidate,
+            study=study.study_name,
+            number=trial.number,
+            state=trial.state.name.lower(),
+            settings=trial.params,
+            # a pruned trial bears the value of its last fold, which is no mean over all
+            value=trial.value if trial.state.name == "COMPLETE" else None,
+            values=tuple(value for _, value in sorted(trial.intermediate_values.items())),
+            seconds=duration.total_seconds() if duration else 0.0,
+        )
+
+    def _best(
+        self,
+        study: "OptunaStudy",
+        candidate: Candidate,
+        wines: pd.DataFrame,
+        metric: str,
+        configured: dict[str, Any] | None,
+    ) -> BestSettings:
+        trials = [self._finished(study, trial) for trial in _finished(study)]
+        complete = [(trial.value, trial) for trial in trials if trial.value is not None]
+        value, best = min(complete, key=lambda pair: (pair[0], pair[1].number))
+        return BestSettings(
+            candidate=self.candidate,
+            estimator=candidate.estimator,
+            configured=dict(candidate.settings),
+            training_wines=fingerprint(wines),
+            study=study.study_name,
+            metric=metric,
+            finished=len(trials),
+            pruned=len(trials) - len(complete),
+            configured_value=next((v for v, t in complete if t.settings == configured), None),
+            value=value,
+            settings=best.settings,
+        )
+
+
+class _Objective:
+    """Cross-validates the settings of a trial, fold by fold."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        wines: pd.DataFrame,
+        folds: pd.DataFrame,
+        metric: str,
+        search: SearchSettings,
+    ) -> None:
+        self._candidate, self._wines, self._folds = candidate, wines, folds
+        self._metric, self._search = metric, search
+
+    def __call__(self, trial: "Trial") -> float:
+        import optuna
+
+        # a trial's draw depends on its number alone, whichever process makes it and whenever
+        trial.study.sampler = optuna.samplers.TPESampler(
+            seed=int(np.random.default_rng([self._search.seed, trial.number]).integers(2**32)),
+            n_startup_trials=STARTUP_TRIALS,
+        )
+        settings = {
+            key: _suggest(trial, key, self._candidate) for key in self._candidate.search_space
+        }
+        twin = _finished_twin(trial)
+        if twin is not None:
+            trial.set_user_attr("same_as", twin.number)
+            for step, value in twin.intermediate_values.items():
+                trial.report(value, step)
+            if twin.state == optuna.trial.TrialState.PRUNED:
+                raise optuna.TrialPruned
+            return float(cast("float", twin.value))
+        model = build_model(self._candidate.with_settings(settings), self._search.seed)
+        values: list[float] = []
+        try:
+            for step, fold in enumerate(score_folds(model, self._wines, self._folds)):
+                values.append(fold.scores[self._metric])
+                trial.report(float(np.mean(values)), step)
+                if trial.should_prune() and len(values) < self._search.folds:
+                    raise optuna.TrialPruned
+        except ValueError as error:
+            raise WineQualityError(
+                f"Candidate {self._candidate.estimator} cannot be fitted with settings {settings}: "
+                f"{error} Correct its search_space in the training parameters."
+            ) from error
+        return float(np.mean(values))
+
+
+def _suggest(trial: "Trial", key: str, candidate: Candidate) -> Any:
+    space = candidate.search_space[key]
+    if isinstance(space, Choices):
+        return trial.suggest_categorical(key, space.choices)
+    if isinstance(space, IntegerRange):
+        return trial.suggest_int(key, space.low, space.high, log=space.log)
+    return trial.suggest_float(key, space.low, space.high, log=space.log)
+
+
+def _study_name(
+    name: str, candidate: Candidate, wines: pd.DataFrame, metric: str, search: SearchSettings
+) -> str:
+    searched = {*candidate.search_space, "n_jobs"}
+    fixed = {key: value for key, value in candidate.settings.items() if key not in searched}
+    judged_by = candidate.model_dump(
+        mode="json", include={"estimator", "scale", "early_stopping", "search_space"}
+    ) | {"fixed": fixed, "metric": metric, "search": search.model_dump(mode="json")}
+    text = json.dumps(judged_by, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name}-{fingerprint(wines)}-{digest}"
+
+
+def _open_database(url: str) -> "RDBStorage":
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from sqlalchemy.engine import make_url
+
+    place = make_url(url)
+    arguments: dict[str, Any] = {"pool_pre_ping": True}
+    if place.get_backend_name() == "sqlite":
+        # several processes may write: wait for each other rather than fail
+        arguments = {"connect_args": {"timeout": 60}}
+        if place.database and place.database != ":memory:":
+            Path(place.database).parent.mkdir(parents=True, exist_ok=True)
+    return RDBStorage(
+        url,
+        engine_kwargs=arguments,
+        heartbeat_interval=HEARTBEAT,
+        grace_period=GRACE,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "with an address that is no URL"
+
+
+def _is_trial_missing(study: "OptunaStudy", budget: Budget, deadline: float, bar: Any) -> bool:
+    """Tell whether to begin a trial; wait while others run what may be the last ones.
+
+    A trial that is under way elsewhere counts, until it shows no sign of life any more: then it is
+    put back into the queue with the settings that it had. The first trial to complete is waited
+    for whatever the time, so that every search ends with a result.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    while True:
+        optuna.storages.fail_stale_trials(study)
+        finished = _finished(study)
+        values = [
+            trial.value
+            for trial in finished
+            if trial.state == TrialState.COMPLETE and trial.value is not None
+        ]
+        bar.n = min(len(finished), budget.trials)
+        bar.set_postfix({"best": f"{min(values):.4f}"} if values else {})
+        if len(finished) >= budget.trials or (values and time.monotonic() > deadline):
+            return False
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if len(finished) + len(running) < budget.trials:
+            return True
+        time.sleep(POLL)
+
+
+def _finished(study: "OptunaStudy") -> "list[FrozenTrial]":
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _finished_twin(trial: "Trial") -> "FrozenTrial | None":
+    """Find a finished trial of the same settings: what is known is not computed again."""
+    return next((t for t in _finished(trial.study) if t.params == trial.params), None)

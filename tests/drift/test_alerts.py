@@ -1,0 +1,181 @@
+import json
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from wine_quality.drift import alerts as alerts_module
+from wine_quality.drift.alerts import AlertSettings, failing, raise_alerts, tell, untold
+
+
+def judged(*windows, subject="column", version="1"):
+    """Verdicts of consecutive days; each window maps its columns (or segments) to verdicts."""
+    rows = [
+        {
+            "window_start": pd.Timestamp(2026, 1, number, tz="UTC"),
+            "window_end": pd.Timestamp(2026, 1, number + 1, tz="UTC"),
+            "model_version": version,
+            subject: name,
+            "verdict": verdict,
+            "value": 5.0,
+            "threshold": 4.0,
+            "n": 200,
+            "reason": f"{name}: because",
+        }
+        for number, window in enumerate(windows, 1)
+        for name, verdict in window.items()
+    ]
+    columns = ["window_start", "window_end", "model_version", subject, "verdict"]
+    return pd.DataFrame(rows, columns=[*columns, "value", "threshold", "n", "reason"])
+
+
+NO_MODEL = judged(subject="segment")
+
+
+def raised(*windows, **settings):
+    alerts = raise_alerts(judged(*windows), NO_MODEL, AlertSettings(**settings))
+    return [(alert["window_start"][8:10], alert["subject"], alert["verdict"]) for alert in alerts]
+
+
+def test_every_alarm_is_an_alert_by_default_and_quiet_verdicts_are_none():
+    windows = {"pH": "drift", "alcohol": "ok"}, {"pH": "ok", "alcohol": "data_quality"}
+    assert raised(*windows) == [("01", "pH", "drift"), ("02", "alcohol", "data_quality")]
+
+
+def test_nothing_judged_raises_nothing():
+    assert raise_alerts(judged(), NO_MODEL, AlertSettings()) == []
+
+
+def test_an_alert_waits_for_k_of_n_windows_of_its_own_subject():
+    windows = (
+        {"pH": "drift", "alcohol": "ok"},
+        {"pH": "ok", "alcohol": "drift"},
+        {"pH": "drift", "alcohol": "ok"},
+        {"pH": "ok", "alcohol": "ok"},
+        {"pH": "ok", "alcohol": "drift"},
+    )
+    assert raised(*windows, after=2, of=3) == [("03", "pH", "drift")]
+
+
+def test_windows_that_were_not_judged_are_passed_over():
+    windows = {"pH": "drift"}, {"pH": "insufficient_data"}, {"pH": "drift"}
+    assert raised(*windows, after=2, of=2) == [("03", "pH", "drift")]
+
+
+def test_versions_do_not_count_for_each_other():
+    both = pd.concat(
+        [judged({"pH": "drift"}), judged({"pH": "ok"}, {"pH": "drift"}, version="2")],
+        ignore_index=True,
+    )
+    assert raise_alerts(both, NO_MODEL, AlertSettings(after=2, of=2)) == []
+
+
+def test_the_model_is_a_subject_and_an_alert_is_plain_json():
+    model = judged({"all": "no_labels"}, {"all": "decayed", "red": "ok"}, subject="segment")
+    alerts = raise_alerts(judged({"pH": "ok"}, {"pH": "ok"}), model, AlertSettings())
+    assert json.loads(json.dumps(alerts)) == [
+        {
+            "window_start": "2026-01-02T00:00:00+00:00",
+            "window_end": "2026-01-03T00:00:00+00:00",
+            "model_version": "1",
+            "subject": "model (all)",
+            "verdict": "decayed",
+            "value": 5.0,
+            "threshold": 4.0,
+            "n": 200,
+            "reason": "all: because",
+            "newest": True,
+            "told": False,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"after": 3, "of": 2}, "after"),
+        ({"webhook": "ftp://somewhere"}, "webhook"),
+        ({"fail_on": ["storm"]}, "fail_on"),
+        ({"fial_on": []}, "fial_on"),
+    ],
+)
+def test_wrong_settings_are_named(settings, problem):
+    with pytest.raises(ValidationError, match=problem):
+        AlertSettings(**settings)
+
+
+def test_only_chosen_verdicts_of_the_newest_window_fail_a_run():
+    windows = {"pH": "drift"}, {"pH": "drift", "alcohol": "data_quality"}
+    alerts = raise_alerts(judged(*windows), NO_MODEL, AlertSettings())
+    chosen = failing(alerts, AlertSettings(fail_on=("drift",)))
+    assert [(a["window_start"][8:10], a["subject"]) for a in chosen] == [("02", "pH")]
+    assert failing(alerts, AlertSettings()) == []
+
+
+def test_an_alert_is_told_once(caplog):
+    settings = AlertSettings()
+    first = raise_alerts(judged({"pH": "drift"}), NO_MODEL, settings)
+    told = tell(first, [], settings)
+    assert [alert["told"] for alert in told] == [True]
+    both = raise_alerts(judged({"pH": "drift"}, {"alcohol": "drift"}), NO_MODEL, settings)
+    assert [alert["subject"] for alert in untold(both, told)] == ["alcohol"]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert all(alert["told"] for alert in tell(both, told, settings))
+    assert [record.getMessage() for record in caplog.records] == [
+        "drift since 2026-01-02T00:00:00+00:00: alcohol: because"
+    ]
+
+
+@pytest.fixture
+def webhook(monkeypatch):
+    """A server that answers with the statuses it is given, the last one for ever."""
+    monkeypatch.setattr(alerts_module.time, "sleep", lambda _: None)
+    received, statuses = [], [200]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(json.loads(body)["alerts"])
+            self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", received, statuses
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def acidity_alert():
+    return raise_alerts(judged({"pH": "drift"}), NO_MODEL, AlertSettings())
+
+
+def test_a_webhook_gets_the_new_alerts_and_a_stumble_is_forgiven(webhook):
+    address, received, statuses = webhook
+    statuses[:] = [503, 200]
+    told = tell(acidity_alert(), [], AlertSettings(webhook=address))
+    assert [alert["told"] for alert in told] == [True]
+    assert [[alert["subject"] for alert in post] for post in received] == [["pH"], ["pH"]]
+    tell(acidity_alert(), told, AlertSettings(webhook=address))
+    assert len(received) == 2
+
+
+@pytest.mark.parametrize(("status", "posts"), [(404, 1), (503, 3)])
+def test_what_could_not_be_posted_is_told_by_the_next_run(webhook, caplog, status, posts):
+    address, received, statuses = webhook
+    statuses[:] = [status]
+    untold_yet = tell(acidity_alert(), [], AlertSettings(webhook=address, attempts=3))
+    assert [alert["told"] for alert in untold_yet] == [False]
+    assert len(received) == posts
+    assert "1 alerts could not be posted" in caplog.text
+    statuses[:] = [200]
+    assert tell(acidity_alert(), untold_yet, AlertSettings(webhook=address))[0]["told"]

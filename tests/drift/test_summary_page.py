@@ -1,0 +1,99 @@
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wine_quality.drift.alerts import AlertSettings, raise_alerts
+from wine_quality.drift.performance import judge_performance
+from wine_quality.drift.profiles import Reference, profile_windows
+from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.summary_page import MOST_WINDOWS, render_page
+from wine_quality.drift.verdicts import decide
+from wine_quality.traffic.synthetic import draw_wines
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY
+
+SETTINGS = DriftSettings(resamples=1000, seed=1)
+LINKS = {"Evidently's <drift> report": "evidently/drift.html"}
+
+
+class Page(HTMLParser):
+    """Collects what a reader sees, the grid's cells by their class, and all addresses."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.text, self.cells, self.addresses, self.rows = "", [], [], 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if "cell" in (attributes.get("class") or "").split():
+            self.cells.append(attributes["class"].removeprefix("cell").strip())
+        self.addresses += [attributes[k] for k in ("href", "src") if k in attributes]
+        self.rows += tag == "tr"
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def judged(days, spoil):
+    wines = draw_wines(400 + 100 * days, 3)
+    wines[PREDICTION] = wines[QUALITY] + np.random.default_rng(3).normal(0, 0.6, len(wines))
+    reference, log = Reference.from_wines(wines[:400]), wines[400:].reset_index(drop=True)
+    start = pd.Timestamp("2026-01-01", tz="UTC")
+    log["event_time"] = start + pd.to_timedelta(log.index // 100, unit="D")
+    log["model_version"] = "1"
+    profile = profile_windows(spoil(log), reference)
+    verdicts = decide(profile, reference, SETTINGS)
+    model = judge_performance(profile, reference, SETTINGS)
+    return verdicts, model, raise_alerts(verdicts, model, AlertSettings())
+
+
+def sweeter_on_the_second_day(log):
+    second = log["event_time"].dt.day == 2
+    return log.assign(alcohol=log["alcohol"] + 3 * second)
+
+
+def test_a_drifted_window_leads_the_page():
+    html = render_page(*judged(2, sweeter_on_the_second_day), LINKS)
+    page = Page(html)
+    assert "1 alert in the newest window" in page.text
+    assert "2026-01-02 00:00 to 2026-01-03 00:00 UTC, newest of 2 windows" in page.text
+    assert "alcohol: score" in page.text
+    assert page.cells.count("drift") == 1
+    # twelve inputs, the prediction and the model's error, each in both windows
+    assert len(page.cells) == 2 * (len(INPUTS) + 2)
+
+
+def test_a_quiet_page_says_so_and_no_labels_are_said_too():
+    html = render_page(*judged(2, lambda log: log.assign(quality=np.nan)), LINKS)
+    page = Page(html)
+    assert "0 alerts in the newest window" in page.text
+    assert "Nothing that a person has to look at." in page.text
+    assert page.cells.count("no_labels") == 2
+    assert "no ground truth" in page.text
+
+
+def test_the_page_stands_alone_and_escapes_what_it_shows():
+    html = render_page(*judged(1, lambda log: log), LINKS)
+    page = Page(html)
+    assert page.addresses == ["evidently/drift.html"]
+    assert "<script" not in html
+    assert "http" not in html
+    assert "Evidently's <drift> report" in page.text
+    assert 'name="viewport"' in html
+
+
+@pytest.mark.parametrize("days", [MOST_WINDOWS + 3])
+def test_the_grid_keeps_to_the_newest_windows(days):
+    verdicts, model, alerts = judged(1, lambda log: log)
+    shifted = [
+        [
+            table.assign(window_start=table["window_start"] + pd.Timedelta(days=n))
+            for n in range(days)
+        ]
+        for table in (verdicts, model)
+    ]
+    page = Page(render_page(pd.concat(shifted[0]), pd.concat(shifted[1]), alerts, {}))
+    assert len(page.cells) == MOST_WINDOWS * (len(INPUTS) + 2)
+    assert f"newest of {days} windows" in page.text

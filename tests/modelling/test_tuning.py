@@ -1,0 +1,356 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from pydantic import ValidationError
+
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling import tuning
+from wine_quality.modelling.candidates import Candidate, build_model
+from wine_quality.modelling.evaluation import assign_folds, cross_validate
+from wine_quality.modelling.tuning import Budget, FinishedTrial, SearchSettings, Study
+from wine_quality.traffic.synthetic import draw_wines
+from wine_quality.wines import fingerprint
+
+NEIGHBOURS = Candidate.model_validate(
+    {
+        "estimator": "sklearn.neighbors.KNeighborsRegressor",
+        "settings": {"n_neighbors": 5, "weights": "uniform"},
+        "scale": True,
+        "search_space": {
+            "n_neighbors": {"type": "int", "low": 1, "high": 40, "log": True},
+            "weights": {"type": "categorical", "choices": ["uniform", "distance"]},
+        },
+    }
+)
+SEARCH = SearchSettings(folds=3, seed=7, prune=False)
+SEVERAL = Budget(trials=6, minutes=5)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/studies/optuna.db"
+
+
+@pytest.fixture
+def tune(url, labelled_wines):
+    """Searches for a candidate; notes the trials that were run."""
+    seen: list[FinishedTrial] = []
+
+    def run(candidate=NEIGHBOURS, budget=SEVERAL, search=SEARCH, wines=labelled_wines):
+        folds = assign_folds(wines, search.folds, 1, search.seed)
+        return Study("knn", url, seen.append).tune(candidate, wines, folds, "mae", search, budget)
+
+    run.seen = seen
+    return run
+
+
+def load_trials(url, study):
+    return optuna.load_study(study_name=study, storage=url).trials
+
+
+# what a search finds
+
+
+def test_the_best_settings_are_those_of_the_best_trial(tune, labelled_wines):
+    found = tune()
+    assert found.finished == len(tune.seen) == 6
+    assert found.value == min(trial.value for trial in tune.seen)
+    folds = assign_folds(labelled_wines, 3, 1, 7)
+    model = build_model(NEIGHBOURS.with_settings(found.settings), 7)
+    assert cross_validate(model, labelled_wines, folds)["mae"].mean() == pytest.approx(found.value)
+    assert found.candidate == "knn"
+    assert found.estimator == NEIGHBOURS.estimator
+    assert found.training_wines == fingerprint(labelled_wines)
+
+
+def test_the_settings_as_configured_are_tried_first(tune):
+    found = tune()
+    assert tune.seen[0].settings == {"n_neighbors": 5, "weights": "uniform"}
+    assert found.configured_value == tune.seen[0].value >= found.value
+
+
+def test_configured_settings_outside_of_the_space_are_not_tried(tune):
+    outside = NEIGHBOURS.with_settings({"n_neighbors": 400})
+    found = tune(outside)
+    assert found.configured_value is None
+    assert all(trial.settings["n_neighbors"] <= 40 for trial in tune.seen)
+
+
+def test_the_same_seed_searches_the_same(tune, url, labelled_wines, tmp_path):
+    first = tune()
+    folds = assign_folds(labelled_wines, 3, 1, 7)
+    other = Study("knn", f"sqlite:///{tmp_path}/other.db")
+    assert other.tune(NEIGHBOURS, labelled_wines, folds, "mae", SEARCH, SEVERAL) == first
+
+
+def test_a_trial_knows_the_mean_after_every_fold(tune):
+    tune(budget=Budget(trials=1, minutes=1))
+    (trial,) = tune.seen
+    assert len(trial.values) == 3
+    assert trial.values[-1] == trial.value
+    assert trial.state == "complete"
+    assert trial.seconds > 0
+
+
+def test_trials_that_begin_badly_are_pruned(tune):
+    # one neighbour is far worse than many, on every fold
+    search = SearchSettings(folds=3, seed=7, prune=True)
+    found = tune(budget=Budget(trials=25, minutes=5), search=search)
+    pruned = [trial for trial in tune.seen if trial.state == "pruned"]
+    assert found.finished == 25
+    assert found.pruned == len(pruned) > 0
+    for trial in pruned:
+        assert trial.value is None
+        assert len(trial.values) < 3
+        assert trial.settings != found.settings
+
+
+# going on
+
+
+def test_a_finished_study_is_not_searched_again(tune):
+    first = tune()
+    tune.seen.clear()
+    assert tune() == first
+    assert tune.seen == []
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_ended(tune, url, tmp_path, labelled_wines):
+    tune(budget=Budget(trials=3, minutes=5))
+    found = tune()
+    assert [trial.number for trial in tune.seen] == list(range(6))
+    # and draws what one search of six would have drawn
+    other: list[FinishedTrial] = []
+    folds = assign_folds(labelled_wines, 3, 1, 7)
+    Study("knn", f"sqlite:///{tmp_path}/other.db", other.append).tune(
+        NEIGHBOURS, labelled_wines, folds, "mae", SEARCH, SEVERAL
+    )
+    assert [trial.settings for trial in other] == [trial.settings for trial in tune.seen]
+    assert found.finished == 6
+
+
+def test_time_ends_a_search_that_has_a_result(tune):
+    found = tune(budget=Budget(trials=500, minutes=1e-6))
+    assert found.finished == 1
+
+
+@pytest.mark.parametrize("what", ["wines", "space", "scale", "search"])
+def test_what_changes_a_trials_value_starts_a_new_study(tune, what):
+    first = tune(budget=Budget(trials=1, minutes=1)).study
+    space = NEIGHBOURS.search_space | {"p": {"type": "int", "low": 1, "high": 2}}
+    changed = {
+        "wines": {"wines": draw_wines(120, 5)},
+        "space": {
+            "candidate": Candidate.model_validate(NEIGHBOURS.model_dump() | {"search_space": space})
+        },
+        "scale": {"candidate": NEIGHBOURS.model_copy(update={"scale": False})},
+        "search": {"search": SearchSettings(folds=2, seed=7, prune=False)},
+    }[what]
+    second = tune(budget=Budget(trials=1, minutes=1), **changed).study
+    assert second != first
+    assert second.startswith("knn-")
+
+
+def test_the_studys_name_holds_the_wines_fingerprint(tune, labelled_wines):
+    name = tune(budget=Budget(trials=1, minutes=1)).study
+    assert name.split("-")[:2] == ["knn", fingerprint(labelled_wines)]
+
+
+def test_no_settings_are_judged_twice(tune, monkeypatch):
+    judged = []
+    original = tuning.score_folds
+
+    def score_folds(model, *rest):
+        judged.append((model[-1].n_neighbors, model[-1].weights))
+        return original(model, *rest)
+
+    monkeypatch.setattr(tuning, "score_folds", score_folds)
+    space = {
+        "n_neighbors": {"type": "int", "low": 4, "high": 5},
+        "weights": {"type": "categorical", "choices": ["uniform", "distance"]},
+    }
+    few = Candidate.model_validate(NEIGHBOURS.model_dump() | {"search_space": space})
+    found = tune(few, budget=Budget(trials=12, minutes=5))
+    assert found.finished == 12
+    assert len(judged) == len(set(judged)) <= 4
+
+
+# killed, and several at once
+
+WORKER = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import pandas as pd
+from wine_quality.modelling.candidates import Candidate
+from wine_quality.modelling.evaluation import assign_folds
+from wine_quality.modelling.tuning import Budget, SearchSettings, Study
+from wine_quality.traffic.synthetic import draw_wines
+
+wines = draw_wines(120, 3)
+search = SearchSettings(folds=2, seed=7, prune=False)
+candidate = Candidate.model_validate({{
+    "estimator": "slow.SlowTree",
+    "settings": {{"min_samples_leaf": 5}},
+    "search_space": {{"min_samples_leaf": {{"type": "int", "low": 1, "high": 1000}}}},
+}})
+study = Study("tree", {url!r}, lambda trial: print(trial.number, flush=True))
+found = study.tune(candidate, wines, assign_folds(wines, 2, 1, 7), "rmse", search,
+                   Budget(trials={trials}, minutes=5))
+print(found.study, flush=True)
+"""
+SLOW = """
+import time
+from sklearn.tree import DecisionTreeRegressor
+
+class SlowTree(DecisionTreeRegressor):
+    def fit(self, X, y, **given):
+        time.sleep(0.2)
+        return super().fit(X, y, **given)
+"""
+
+
+@pytest.fixture
+def start_worker(tmp_path, url):
+    started = []
+
+    def start(trials, grace=tuning.GRACE):
+        (tmp_path / "slow.py").write_text(SLOW)
+        patch = f"import wine_quality.modelling.tuning as t; t.HEARTBEAT, t.GRACE = 1, {grace}\n"
+        code = patch + textwrap.dedent(WORKER).format(folder=str(tmp_path), url=url, trials=trials)
+        worker = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        if worker.poll() is None:
+            os.kill(worker.pid, signal.SIGKILL)
+        worker.communicate()
+
+
+def of_state(trials, *states):
+    return [trial for trial in trials if trial.state in states]
+
+
+def test_after_a_kill_no_finished_trial_is_lost_or_repeated(start_worker, url):
+    killed = start_worker(trials=1000)
+    for _ in range(4):
+        assert killed.stdout.readline().strip().isdigit(), killed.stderr.read()
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    (name,) = optuna.get_all_study_names(storage=url)
+    before = load_trials(url, name)
+    finished = {t.number: (t.params, t.value) for t in of_state(before, TrialState.COMPLETE)}
+    interrupted = of_state(before, TrialState.RUNNING)
+    assert len(finished) >= 4
+
+    budget = len(finished) + 3
+    again = start_worker(trials=budget, grace=2)
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    after = load_trials(url, name)
+    assert {t.number: (t.params, t.value) for t in after if t.number in finished} == finished
+    complete = of_state(after, TrialState.COMPLETE)
+    assert len(complete) == budget
+    # only what was not finished was run
+    assert not {int(line) for line in output.splitlines()[:-1]} & finished.keys()
+    settings = [tuple(trial.params.items()) for trial in complete]
+    assert len(set(settings)) == len(settings)
+    assert of_state(after, TrialState.RUNNING) == []
+    for trial in interrupted:
+        assert after[trial.number].state == TrialState.FAIL
+        if trial.params:
+            assert trial.params in [t.params for t in complete]
+
+
+def test_two_workers_share_a_study(start_worker, url):
+    workers = [start_worker(trials=10) for _ in range(2)]
+    results = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], results
+    numbers = [set(output.splitlines()[:-1]) for output, _ in results]
+    assert not numbers[0] & numbers[1]
+    (name,) = optuna.get_all_study_names(storage=url)
+    complete = of_state(load_trials(url, name), TrialState.COMPLETE)
+    assert len(complete) == 10
+    settings = [tuple(trial.params.items()) for trial in complete]
+    assert len(set(settings)) == len(settings)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stale_trial_elsewhere_is_waited_for_and_then_run_again(tune, url, monkeypatch):
+    monkeypatch.setattr(tuning, "HEARTBEAT", 1)
+    monkeypatch.setattr(tuning, "GRACE", 2)
+    monkeypatch.setattr(tuning, "POLL", 0.05)
+    name = tune(budget=Budget(trials=2, minutes=5)).study
+    study = optuna.load_study(study_name=name, storage=tuning._open_database(url))
+    lost = study.ask()
+    settings = {
+        "n_neighbors": lost.suggest_int("n_neighbors", 1, 40, log=True),
+        "weights": lost.suggest_categorical("weights", ("uniform", "distance")),
+    }
+    study._storage.record_heartbeat(lost._trial_id)
+    tune.seen.clear()
+    begun = time.monotonic()
+    tune(budget=Budget(trials=3, minutes=5))
+    assert time.monotonic() - begun > 1
+    assert [trial.settings for trial in tune.seen] == [settings]
+
+
+# what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql+psycopg://someone:secret@127.0.0.1:1/x", "postgresql"),
+        ("no url", "is no URL"),
+        ("sqlite:////dev/null/optuna.db", "/dev/null"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named_without_its_password(labelled_wines, url, named):
+    folds = assign_folds(labelled_wines, 3, 1, 7)
+    message = f"(?s)database of studies.*{named}.*credentials.yml"
+    with pytest.raises(WineQualityError, match=message) as e:
+        Study("knn", url).tune(NEIGHBOURS, labelled_wines, folds, "mae", SEARCH, SEVERAL)
+    assert "secret" not in str(e.value)
+
+
+def test_a_damaged_database_is_named(tune, url):
+    path = Path(url.removeprefix("sqlite:///"))
+    path.parent.mkdir()
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(WineQualityError, match=r"not a database.*mend it or move it away"):
+        tune()
+
+
+def test_settings_that_cannot_be_fitted_are_named(tune):
+    space = {"n_neighbors": {"type": "int", "low": 5000, "high": 6000}}
+    wrong = Candidate(estimator=NEIGHBOURS.estimator, search_space=space)
+    with pytest.raises(WineQualityError, match=r"cannot be fitted.*search_space"):
+        tune(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"trials": 0, "minutes": 1}, {"trials": 1, "minutes": 0}, {"trials": 1, "hours": 1}]
+)
+def test_a_wrong_budget_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Budget.model_validate(wrong)
+
+
+def test_a_trials_draw_depends_on_its_number(tune):
+    tune(budget=Budget(trials=5, minutes=5))
+    drawn = [trial.settings["n_neighbors"] for trial in tune.seen[1:]]
+    assert len(set(drawn)) > 1
+    assert np.isfinite([trial.value for trial in tune.seen]).all()
