@@ -20,6 +20,23 @@ run *arguments:
 traffic samples="200" drift="false":
     kedro run --pipeline serving_simulation --params serving_simulation.samples={{ samples }},serving_simulation.drift.enabled={{ drift }}
 
+# search settings of the candidates, for the next training to use
+tune *arguments:
+    kedro run --pipeline tuning {{ arguments }}
+
+# answer predictions with the champion
+serve *arguments:
+    python -m wine_quality.serving serve {{ arguments }}
+
+# serve the champion the MLflow way
+serve-mlflow port="5001":
+    MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-sqlite:///data/mlflow.db}" mlflow models serve -m models:/wine-quality@champion --env-manager local -p {{ port }}
+
+# load a local service, and write the report
+load *arguments:
+    mkdir -p data/08_reporting
+    locust --headless --users 20 --run-time 1m --host http://127.0.0.1:8000 --html data/08_reporting/load.html {{ arguments }}
+
 # judge the logged traffic
 monitor *arguments:
     kedro run --pipeline monitoring {{ arguments }}

@@ -1,19 +1,36 @@
-"""Inference logs to test with: always a SQLite file, and PostgreSQL where one is named."""
+"""Inference logs and services to test with.
+
+Logs are SQLite files always, and PostgreSQL where a server is named.
+"""
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from wine_quality.modelling.candidates import Candidate, build_model
+from wine_quality.modelling.onnx_export import export
+from wine_quality.modelling.registry import ModelRegistry, TrainedModel
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
-from wine_quality.wines import MEASUREMENTS, WINE_TYPES
+from wine_quality.serving.settings import ServiceSettings
+from wine_quality.traffic.synthetic import draw_wines
+from wine_quality.wines import INPUTS, MEASUREMENTS, WINE_TYPES
 
 POSTGRES = "WINE_QUALITY_TEST_POSTGRES_URL"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -85,3 +102,144 @@ def make_batch(make_wines: MakeWines) -> MakeBatch:
         return PredictionBatch.from_frame(frame, np.linspace(3, 8, len(frame)), **arguments)
 
     return make
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model for the service to find, and what it should answer."""
+
+    tracking_uri: str
+    experiment: str
+    registry: ModelRegistry
+    wines: pd.DataFrame
+    model: Any
+    onnx: bytes
+
+    def add(
+        self,
+        onnx: str = "yes",
+        tags: Mapping[str, str | None] | None = None,
+        content: bytes | None = None,
+    ) -> str:
+        """Register a version more and make it champion, with tags and ONNX file changed."""
+        import mlflow
+        from mlflow import MlflowClient
+
+        tags = {"onnx": onnx, **(tags or {})}
+        scores = {"held_out_mae": "0.5", "held_out_wines": "0123456789abcdef"}
+        with mlflow.start_run(experiment_id=self.experiment), TemporaryDirectory() as folder:
+            made = self.registry.register(TrainedModel(self.model, self.wines, scores))
+            if content is not None:
+                path = Path(folder) / "model.onnx"
+                path.write_bytes(content)
+                mlflow.log_artifact(str(path), artifact_path="onnx")
+        client = MlflowClient(self.tracking_uri)
+        for key, value in tags.items():
+            if value is None:
+                client.delete_model_version_tag(made.name, made.version, key)
+            else:
+                client.set_model_version_tag(made.name, made.version, key, value)
+        self.registry.set_alias("champion", made.version)
+        return made.version
+
+
+@pytest.fixture(scope="session")
+def trained() -> tuple[pd.DataFrame, Any, bytes]:
+    """240 wines with a model's predictions, the model, and the model as ONNX."""
+    wines = draw_wines(240, 11, duplicates=True, missing=True)
+    candidate = Candidate(
+        estimator="sklearn.ensemble.ExtraTreesRegressor",
+        settings={"n_estimators": 20, "min_samples_leaf": 3},
+    )
+    model = build_model(candidate, seed=0).fit(wines[list(INPUTS)], wines["quality"])
+    content = export(model, wines).content
+    assert content is not None
+    return wines.assign(prediction=model.predict(wines[list(INPUTS)])), model, content
+
+
+@pytest.fixture
+def registered(
+    registry: ModelRegistry,
+    _tracking_server: tuple[str, str],
+    trained: tuple[pd.DataFrame, Any, bytes],
+) -> Registered:
+    """A registered model of the test's own, without versions."""
+    return Registered(*_tracking_server, registry, *trained)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, registered: Registered) -> ServiceSettings:
+    """Settings for a service with a registry and a log of the test's own."""
+    return ServiceSettings(
+        tracking_uri=registered.tracking_uri,
+        registered_model=registered.registry.name,
+        log_url=f"sqlite:///{tmp_path}/log.db",
+        reload_s=0.05,
+        retry_refused_s=0.1,
+    )
+
+
+class Server:
+    """The service as a process, like a person starts it.
+
+    Args:
+        settings: Its settings; the port is a free one.
+        folder: For its log lines.
+    """
+
+    def __init__(self, settings: ServiceSettings, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_url = settings.log_url
+        self.lines = folder / f"service-{self.port}.log"
+        self._environment = {
+            **os.environ, **settings.to_environment(), "WINE_QUALITY_PORT": str(self.port)
+        }  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        with self.lines.open("ab") as lines:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "wine_quality.serving", "serve"],
+                env=self._environment, stdout=lines, stderr=lines, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.lines.read_text()
+            try:
+                if httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"the service did not become ready: {self.lines.read_text()}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it, and every process it started; its exit status."""
+        if self.process is None:
+            return 0
+        if how is signal.SIGKILL:
+            os.killpg(self.process.pid, how)
+        else:
+            self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[ServiceSettings], Server]]:
+    """Starts services as processes, and stops them after the test."""
+    started: list[Server] = []
+
+    def start(settings: ServiceSettings) -> Server:
+        server = Server(settings, tmp_path)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        if server.process is not None and server.process.poll() is None:
+            server.stop(signal.SIGKILL)

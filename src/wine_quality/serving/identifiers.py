@@ -20,6 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -53,6 +54,12 @@ class Uuid7Generator:
             n identifiers.
         """
         milliseconds, first = self._reserve(n)
+        if n == 1:
+            # most requests ask for one, and arrays cost ten times as much
+            tail = int.from_bytes(os.urandom(4), "big")
+            upper = milliseconds << 16 | 7 << 12 | first >> _LOW_BITS
+            lower = 0b10 << 62 | (first & ((1 << _LOW_BITS) - 1)) << 32 | tail
+            return [UUID(int=upper << 64 | lower)]
         counters = np.arange(first, first + n, dtype=np.uint64)
         tails = np.frombuffer(os.urandom(4 * n), dtype=np.uint32).astype(np.uint64)
         high = counters >> np.uint64(_LOW_BITS)
@@ -79,6 +86,16 @@ class Uuid7Generator:
     def _start_millisecond(self, milliseconds: int) -> None:
         self._milliseconds = milliseconds
         self._counter = int.from_bytes(os.urandom(6), "big") >> (48 - _COUNTER_BITS + 1)
+
+
+def first_uuid7(moment: datetime) -> UUID:
+    """The smallest identifier of version 7 that a moment can have.
+
+    Args:
+        moment: With a timezone, not before 1970.
+    """
+    milliseconds = int(moment.timestamp() * 1000)
+    return UUID(int=milliseconds << 80 | 7 << 76 | 0b10 << 62)
 
 
 _GENERATOR = Uuid7Generator()

@@ -10,7 +10,9 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain, pairwise
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -24,12 +26,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from wine_quality.errors import WineQualityError
+from wine_quality.serving.identifiers import first_uuid7
 from wine_quality.serving.log_database import LogDatabase, Synchronous
 from wine_quality.serving.log_schema import (
     GROUND_TRUTH,
     LOG_DTYPES,
     PREDICTION_REQUESTS,
     PREDICTIONS,
+    SCHEMA,
     labelled_predictions,
 )
 from wine_quality.serving.moments import Moments, utc_moment, utc_moments
@@ -38,13 +42,23 @@ from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, QUALITY_BOUNDS, TYPE
 _T = TypeVar("_T")
 
 _IDS_A_LOOKUP = 1_000
+_ROWS_A_STATEMENT = 100
+_COLUMNS_OF = itemgetter(*(column.name for column in PREDICTIONS.columns))
 _NAMES_IN_A_MESSAGE = 5
 _REQUEST_ID_LENGTH = 255
 _PACK_MEASUREMENTS = struct.Struct(f"<{len(MEASUREMENT_NAMES)}d").pack
 
 
 class UnknownPredictionsError(WineQualityError):
-    """Ground truth names predictions that the log does not hold."""
+    """Ground truth names predictions that the log does not hold.
+
+    Attributes:
+        names: All of them, as they were given.
+    """
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class RequestConflictError(WineQualityError):
@@ -247,6 +261,16 @@ class InferenceLog:
         """
         self._database.open(create=True)
 
+    def check(self) -> None:
+        """Check that the log can be written to now; writes nothing beyond a missing schema.
+
+        Raises:
+            InferenceLogError: If it cannot.
+        """
+        self._database.open(create=True)
+        with self._database.transaction(writing=True) as connection:
+            connection.execute(sa.select(SCHEMA.c.version_num))
+
     def append_predictions(self, batch: PredictionBatch) -> LoggedBatch:
         """Write the predictions of one request; they are on disk when this returns.
 
@@ -326,6 +350,33 @@ class InferenceLog:
             options = {"preserve_rowcount": True}
             return connection.execute(statement, rows, execution_options=options).rowcount
 
+    def newest_labels(self, prediction_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """Look up what these predictions' wines were last said to be.
+
+        Args:
+            prediction_ids: Predictions, known or not.
+
+        Returns:
+            The quality by prediction, of those that have a label.
+
+        Raises:
+            InferenceLogError: If the log cannot be read.
+        """
+        labels: dict[UUID, int] = {}
+        if not self._database.open(create=False):
+            return labels
+        columns = GROUND_TRUTH.c
+        with self._database.transaction(writing=False) as connection:
+            for chunk in _chunks(prediction_ids):
+                query = (
+                    sa.select(columns.prediction_id, columns.quality)
+                    .where(columns.prediction_id.in_(chunk))
+                    .order_by(columns.labelled_at, columns.label_id)
+                )
+                # the newest comes last, and stays
+                labels.update((row.prediction_id, row.quality) for row in connection.execute(query))
+        return labels
+
     def read(
         self,
         since: datetime | None = None,
@@ -362,6 +413,70 @@ class InferenceLog:
         frame = pd.DataFrame.from_records(rows, columns=names)
         frame["prediction_id"] = [str(i) for i in frame["prediction_id"]]
         return frame.astype(LOG_DTYPES)
+
+    def newest(self, since: datetime, limit: int) -> pd.DataFrame:
+        """Read the predictions that were made last, without their labels.
+
+        The primary key is ordered by time, so that this reads no more rows than it gives.
+
+        Args:
+            since: First moment of arrival wanted.
+            limit: Most rows.
+
+        Returns:
+            Frame in order of arrival with ``received_at``, ``model_version``, the twelve inputs and
+            ``prediction``; at most ``limit`` rows.
+
+        Raises:
+            InferenceLogError: If the log cannot be read.
+        """
+        names = ["received_at", "model_version", TYPE, *MEASUREMENT_NAMES, "prediction"]
+        query = (
+            sa.select(*(PREDICTIONS.c[name] for name in names))
+            .where(PREDICTIONS.c.prediction_id >= first_uuid7(utc_moment(since, "since")))
+            .order_by(PREDICTIONS.c.prediction_id.desc())
+            .limit(limit)
+        )
+        rows = self._rows(query)
+        frame = pd.DataFrame.from_records(rows[::-1], columns=names)
+        return frame.astype({name: LOG_DTYPES[name] for name in names})
+
+    def newest_labelled(self, limit: int) -> pd.DataFrame:
+        """Read the predictions whose labels came last.
+
+        Args:
+            limit: Most labels; of several labels of a prediction the newest counts.
+
+        Returns:
+            Frame in the order in which the labels came, with ``labelled_at``, ``model_version``,
+            ``type``, ``prediction`` and ``quality``.
+
+        Raises:
+            InferenceLogError: If the log cannot be read.
+        """
+        names = ["labelled_at", "model_version", TYPE, "prediction", QUALITY]
+        newest = (
+            sa.select(GROUND_TRUTH).order_by(GROUND_TRUTH.c.label_id.desc()).limit(limit).subquery()
+        )
+        query = (
+            sa.select(
+                PREDICTIONS.c.prediction_id,
+                newest.c.labelled_at,
+                *(PREDICTIONS.c[name] for name in names[1:4]),
+                newest.c[QUALITY],
+            )
+            .join(newest, newest.c.prediction_id == PREDICTIONS.c.prediction_id)
+            .order_by(newest.c.label_id)
+        )
+        frame = pd.DataFrame.from_records(self._rows(query), columns=["prediction_id", *names])
+        once = frame.drop_duplicates("prediction_id", keep="last")
+        return once[names].astype({name: LOG_DTYPES[name] for name in names})
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        if not self._database.open(create=False):
+            return []
+        with self._database.transaction(writing=False) as connection:
+            return connection.execute(query).all()
 
     def last_event_time(self, source: str | None = None) -> datetime | None:
         """When the newest logged wine was measured.
@@ -453,8 +568,43 @@ def _append(
     if requests:
         connection.execute(sa.insert(PREDICTION_REQUESTS), requests)
     if rows:
-        connection.execute(sa.insert(PREDICTIONS), rows)
+        _insert(connection, rows)
     return results
+
+
+def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert predictions; the one statement whose cost every request feels.
+
+    For SQLite by the bare driver, a hundred rows a statement: SQLAlchemy's processing costs several
+    times as much, and the driver gives the interpreter's lock away and has to win it back at every
+    statement, which under load takes longer than the statement itself.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.insert(PREDICTIONS), rows)
+        return
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        chunk = rows[start : start + _ROWS_A_STATEMENT]
+        values = tuple(chain.from_iterable(map(_sqlite_values, chunk)))
+        connection.exec_driver_sql(_sqlite_insert(len(chunk)), values)
+
+
+@lru_cache(maxsize=_ROWS_A_STATEMENT)
+def _sqlite_insert(n: int) -> str:
+    columns = ", ".join(f'"{column.name}"' for column in PREDICTIONS.columns)
+    row = f"({', '.join('?' * len(PREDICTIONS.columns))})"
+    return f"INSERT INTO {PREDICTIONS.name} ({columns}) VALUES {', '.join([row] * n)}"  # noqa: S608
+
+
+def _sqlite_values(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A row as the column types of `log_schema` write it; SQLite takes NaN for NULL by itself."""
+    prediction_id, event_time, received_at, *others = _COLUMNS_OF(row)
+    return prediction_id.bytes, _sqlite_moment(event_time), _sqlite_moment(received_at), *others
+
+
+def _sqlite_moment(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a timezone cannot be logged")
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:-6]
 
 
 def _logged(rows: Iterable[tuple[UUID, float, str]]) -> LoggedBatch:
@@ -559,5 +709,6 @@ def _unknown(names: Sequence[str], submitted: int) -> UnknownPredictionsError:
     more = ", …" if len(names) > _NAMES_IN_A_MESSAGE else ""
     return UnknownPredictionsError(
         f"{len(names)} of {submitted} labels name predictions that are not in the inference log "
-        f"({shown}{more}): nothing of this batch was written; send ids that the service answered."
+        f"({shown}{more}): nothing of this batch was written; send ids that the service answered.",
+        names,
     )

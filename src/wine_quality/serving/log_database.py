@@ -105,6 +105,16 @@ class LogDatabase:
                 self._opened_as = self._identity()
             return found or create
 
+    def prepare(self) -> None:
+        """Make the place ready for a migration: folders, and SQLite's WAL mode. No tables.
+
+        Raises:
+            InferenceLogError: If the place cannot be used.
+        """
+        if self.is_sqlite:
+            self._check_place(create=True)
+            self._enter_wal_mode()
+
     @contextmanager
     def transaction(self, *, writing: bool) -> Iterator[Connection]:
         """Begin a transaction, which is committed at the end of the block, or undone by an error.
@@ -208,7 +218,14 @@ class LogDatabase:
             versions = connection.scalars(sa.select(SCHEMA.c.version_num)).all()
         if list(versions) == [SCHEMA_VERSION]:
             return True
-        if len(versions) == 1 and versions[0].isdecimal() and versions[0] > SCHEMA_VERSION:
+        numbered = len(versions) == 1 and versions[0].isdecimal()
+        if numbered and versions[0] < SCHEMA_VERSION:
+            raise InferenceLogError(
+                f"The inference log {self.where} was written by an older wine-quality (schema "
+                f"{versions[0]}, this one needs {SCHEMA_VERSION}): stop what writes to it, then "
+                "'python -m wine_quality.serving migrate'."
+            )
+        if numbered and versions[0] > SCHEMA_VERSION:
             raise InferenceLogError(
                 f"The inference log {self.where} was written by a newer wine-quality (schema "
                 f"{versions[0]}, this one knows {SCHEMA_VERSION}): upgrade wine-quality."

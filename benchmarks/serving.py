@@ -1,0 +1,275 @@
+"""How fast the service answers, side by side with others that serve the same model.
+
+    python benchmarks/serving.py --mlserver /path/to/a/venv/bin/mlserver
+
+All services run at once and are measured in turn, round after round, so that whatever else the
+machine does disturbs all of them alike; the ratios matter, the figures are this machine's.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+HERE = Path(__file__).parent
+MODEL = "wine-quality"
+
+
+@dataclass
+class Peer:
+    """A service to measure."""
+
+    name: str
+    command: list[str]
+    path: str
+    body: bytes
+    health: str
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, folder: Path) -> None:
+        """Start it and wait until it answers."""
+        lines = (folder / f"{self.name.replace(' ', '_')}.log").open("wb")
+        self.process = subprocess.Popen(
+            self.command, env={**os.environ, **self.environment}, cwd=self.cwd,
+            stdout=lines, stderr=lines, start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.health}", timeout=2)
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return
+        sys.exit(f"{self.name} did not start:\n{Path(lines.name).read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Stop it, and what it started."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def measure(self, folder: Path, connections: int, seconds: float) -> dict[str, Any]:
+        """Load it for so many seconds."""
+        body = folder / "body.json"
+        body.write_bytes(self.body)
+        done = subprocess.run(
+            [sys.executable, str(HERE / "load.py"), str(self.port), self.path, str(body),
+             "--connections", str(connections), "--seconds", str(seconds)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def train(folder: Path, trees: int) -> tuple[Any, list[dict[str, Any]]]:
+    """Register extra trees as champion, as training does; the model, and 1,000 wines to send."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    from wine_quality.modelling.candidates import Candidate, build_model
+    from wine_quality.modelling.onnx_export import export
+    from wine_quality.modelling.registry import ModelRegistry, TrainedModel
+    from wine_quality.traffic.synthetic import draw_wines
+    from wine_quality.wines import INPUTS
+
+    wines = draw_wines(6_497, 1, duplicates=False, missing=False)
+    held_out = draw_wines(1_000, 2, duplicates=False, missing=False)
+    candidate = Candidate(
+        estimator="sklearn.ensemble.ExtraTreesRegressor",
+        settings={"n_estimators": trees, "min_samples_leaf": 2, "n_jobs": -1},
+    )
+    model = build_model(candidate, seed=0).fit(wines[list(INPUTS)], wines["quality"])
+    reference = held_out.assign(prediction=model.predict(held_out[list(INPUTS)]))
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    experiment = MlflowClient(uri).create_experiment("e", (folder / "artifacts").as_uri())
+    registry = ModelRegistry(MODEL)
+    with mlflow.start_run(experiment_id=experiment):
+        version = registry.register(TrainedModel(model, reference))
+    registry.set_alias("champion", version.version)
+    content = export(model, reference).content
+    (folder / "model.onnx").write_bytes(content)
+    (folder / "model.pickle").write_bytes(pickle.dumps(model))
+    return model, json.loads(held_out[list(INPUTS)].to_json(orient="records"))
+
+
+def peers(folder: Path, wine: dict[str, Any], mlserver: str, postgres: str) -> list[Peer]:
+    """Everything to measure; ours first."""
+    python = sys.executable
+    uri = f"sqlite:///{folder}/mlflow.db"
+    single = json.dumps(wine).encode()
+    split = json.dumps({"dataframe_split": {"columns": list(wine), "data": [list(wine.values())]}})
+
+    def ours(name: str, *flags: str, log: str = "") -> Peer:
+        port = free_port()
+        log = log or f"sqlite:///{folder}/{name.replace(' ', '_').replace(',', '')}.db"
+        return Peer(
+            name, [python, "-m", "wine_quality.serving", "serve", "--port", str(port), *flags],
+            "/predict", single, "/health/ready", port,
+            {"WINE_QUALITY_TRACKING_URI": uri, "WINE_QUALITY_LOG_URL": log},
+        )  # fmt: skip
+
+    def uvicorn(name: str, app: str, health: str, *flags: str, **more: str) -> Peer:
+        port = free_port()
+        command = [python, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", *flags]
+        return Peer(name, command, "/predict", single, health, port, more, HERE / "peers")
+
+    unlogged = uvicorn(
+        "ours, log taken out", "unlogged:create", "/health/ready", "--factory",
+        WINE_QUALITY_TRACKING_URI=uri, WINE_QUALITY_LOG_URL=f"sqlite:///{folder}/unlogged.db",
+    )  # fmt: skip
+    tutorial = uvicorn(
+        "tutorial", "tutorial:app", "/openapi.json", BENCHMARK_PICKLE=f"{folder}/model.pickle"
+    )
+    port = free_port()
+    mlflow = Peer(
+        "mlflow models serve",
+        [python, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}@champion",
+         "--env-manager", "local", "-p", str(port)],
+        "/invocations", split.encode(), "/ping", port, {
+            "MLFLOW_TRACKING_URI": uri,
+            # it starts uvicorn by its bare name
+            "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+    )  # fmt: skip
+    found = [ours("ours, SQLite"), unlogged, ours("ours, 2 workers", "--workers", "2")]
+    if postgres:
+        found.append(ours("ours, PostgreSQL", log=postgres))
+    found += [tutorial, mlflow]
+    if mlserver:
+        found.append(_mlserver(folder, wine, mlserver))
+    return found
+
+
+def _mlserver(folder: Path, wine: dict[str, Any], command: str) -> Peer:
+    """MLServer's own scikit-learn runtime on the same trees; it has no place for a text column."""
+    import joblib
+
+    place = folder / "mlserver"
+    place.mkdir()
+    port = free_port()
+    model = pickle.loads((folder / "model.pickle").read_bytes())
+    joblib.dump(model[-1], place / "model.joblib")
+    settings = {
+        "http_port": port, "grpc_port": free_port(), "metrics_port": free_port(),
+        "debug": False, "parallel_workers": 0,
+    }  # fmt: skip
+    (place / "settings.json").write_text(json.dumps(settings))
+    (place / "model-settings.json").write_text(
+        json.dumps(
+            {"name": MODEL, "implementation": "mlserver_sklearn.SKLearnModel",
+             "parameters": {"uri": "./model.joblib"}}
+        )
+    )  # fmt: skip
+    numbers = [v for k, v in wine.items() if k != "type"] + [1.0, 0.0]
+    body = {"inputs": [{"name": "x", "shape": [1, 13], "datatype": "FP32", "data": numbers}]}
+    return Peer(
+        "MLServer", [command, "start", str(place)], f"/v2/models/{MODEL}/infer",
+        json.dumps(body).encode(), f"/v2/models/{MODEL}/ready", port, cwd=place,
+    )  # fmt: skip
+
+
+def batches(folder: Path, peer: Peer, model: Any, wines: list[dict[str, Any]]) -> None:
+    """A batch of 1,000 wines against the bare call of the model on them."""
+    import pandas as pd
+
+    from wine_quality.serving.served_model import OnnxEngine
+    from wine_quality.wines import MEASUREMENT_NAMES
+
+    frame = pd.DataFrame(wines)
+    types = frame["type"].tolist()
+    measurements = frame[list(MEASUREMENT_NAMES)].to_numpy()
+    engine = OnnxEngine((folder / "model.onnx").read_bytes())
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{peer.port}/predict/batch", json.dumps({"wines": wines}).encode(),
+        {"Content-Type": "application/json"},
+    )  # fmt: skip
+    calls = {
+        "bare ONNX Runtime": lambda: engine(types, measurements),
+        "bare scikit-learn": lambda: model.predict(frame),
+        "POST /predict/batch, logged": lambda: urllib.request.urlopen(request).read(),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(15):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(1000 * (time.perf_counter() - start))
+    print("\n| 1,000 wines at once | median ms |\n|---|--:|")
+    for name, found in seconds.items():
+        print(f"| {name} | {statistics.median(found):.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mlserver", default="", help="its command, from a venv of its own")
+    parser.add_argument("--postgres", default="", help="URL of an empty database")
+    parser.add_argument("--only", default="", help="measure the services that begin like this")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trees", type=int, default=100)
+    given = parser.parse_args()
+    with TemporaryDirectory(prefix="serving-benchmark-") as name:
+        folder = Path(name)
+        model, wines = train(folder, given.trees)
+        services = peers(folder, wines[0], given.mlserver, given.postgres)
+        services = [p for p in services if p.name.startswith(given.only)]
+        try:
+            for peer in services:
+                peer.start(folder)
+                peer.measure(folder, given.connections, 1)
+            found: dict[str, list[dict[str, Any]]] = {p.name: [] for p in services}
+            for _ in range(given.rounds):
+                for peer in services:
+                    found[peer.name].append(peer.measure(folder, given.connections, given.seconds))
+            report(found, services[0].name, given)
+            batches(folder, services[0], model, wines)
+        finally:
+            for peer in services:
+                peer.stop()
+
+
+def report(found: dict[str, list[dict[str, Any]]], first: str, given: argparse.Namespace) -> None:
+    print(
+        f"\n{given.rounds} rounds of {given.seconds:g} s in turn, {given.connections} connections, "
+        f"one wine a request, {given.trees} trees\n"
+    )
+    print(f"| service | requests/s | p50 ms | p99 ms | {first} / it (least–most) | errors |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name, rounds in found.items():
+        rps = [r["rps"] for r in rounds]
+        ratios = [ours["rps"] / r for ours, r in zip(found[first], rps, strict=True)]
+        p50, p99 = (statistics.median(r[p] for r in rounds) for p in ("p50", "p99"))
+        errors = sum(n for r in rounds for status, n in r["statuses"].items() if status != "200")
+        print(
+            f"| {name} | {statistics.median(rps):,.0f} | {p50:.1f} | {p99:.1f} | "
+            f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f}) | {errors} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

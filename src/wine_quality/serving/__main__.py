@@ -1,0 +1,107 @@
+"""The service's commands: serve, new-key, migrate."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from wine_quality.errors import WineQualityError
+from wine_quality.serving.access import SCOPES, ApiKeys, new_key
+from wine_quality.serving.settings import LOOPBACK, ServiceSettings
+
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_FLAGS = {
+    "host": str,
+    "port": int,
+    "workers": int,
+    "tracking_uri": str,
+    "registered_model": str,
+    "alias": str,
+    "log_url": str,
+    "api_keys_file": Path,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it went well."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.command == "new-key":
+            _print_key(given.name, given.scope or list(SCOPES))
+        elif given.command == "migrate":
+            from wine_quality.serving.migrations import migrate
+
+            settings = ServiceSettings.from_environment(log_url=given.log_url)
+            print(migrate(settings.log_url))  # noqa: T201
+        else:
+            flags = {name: getattr(given, name) for name in _FLAGS}
+            serve(ServiceSettings.from_environment(**flags))
+    except WineQualityError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def serve(settings: ServiceSettings) -> None:
+    """Answer requests until told to stop; what was accepted is answered first.
+
+    Raises:
+        WineQualityError: If it should bind to other than loopback and there are no API keys.
+    """
+    import uvicorn
+
+    keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
+    if settings.host not in LOOPBACK and not keys:
+        raise WineQualityError(
+            f"Other machines can reach {settings.host}, and there are no API keys: make one with "
+            "'python -m wine_quality.serving new-key', or bind to 127.0.0.1."
+        )
+    os.environ.update(settings.to_environment())
+    with tempfile.TemporaryDirectory(prefix="wine-quality-metrics-") as folder:
+        if settings.workers > 1:
+            # read by prometheus_client when it is imported, in every worker
+            os.environ[MULTIPROCESS_FOLDER] = folder
+        uvicorn.run(
+            "wine_quality.serving.worker:create",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.time_limit_s) + 5,
+            timeout_keep_alive=30,
+            backlog=4096,
+        )
+
+
+def _print_key(name: str, scopes: Sequence[str]) -> None:
+    key, known = new_key(name, [scope for scope in SCOPES if scope in scopes])
+    print(f"Key, shown this once:   {key}")  # noqa: T201
+    print(f"WINE_QUALITY_API_KEYS:  {known.line()}")  # noqa: T201
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m wine_quality.serving",
+        description="The prediction service. Every setting has a variable too, WINE_QUALITY_PORT "
+        "for --port; docs/serving.md lists them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    server = commands.add_parser("serve", help="answer requests")
+    for name, kind in _FLAGS.items():
+        text = ServiceSettings.model_fields[name].description
+        server.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    key = commands.add_parser("new-key", help="make an API key")
+    key.add_argument("name", nargs="?", default="client", help="whose it is")
+    key.add_argument("--scope", action="append", choices=SCOPES, help="both, if not given")
+    upgrade = commands.add_parser("migrate", help="bring an inference log to this schema")
+    upgrade.add_argument("--log-url", help="the log's database")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""A model version that answers: ONNX Runtime where the version has it, scikit-learn otherwise."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.registry import (
+    ONNX_ARTIFACT,
+    ONNX_TAG,
+    SKOPS_FILE,
+    ModelRegistry,
+    RegisteredVersion,
+)
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, TYPE, WINE_TYPES
+
+logger = logging.getLogger(__name__)
+
+Runtime = Literal["onnx", "scikit-learn"]
+ONNX_DIGEST_TAG, MODEL_DIGEST_TAG = "onnx_sha256", "model_sha256"
+METRIC_TAG_PREFIX = "held_out_"
+
+CHECKED_WINES = 200
+"""Held-out wines that a version has to answer as it did when it was registered."""
+TOLERANCE = 1e-3
+"""Quality points by which two runtimes' answers may differ; float32 forests keep to 1e-6."""
+DIFFERING_SHARE = 0.01
+"""Share of wines that may differ by more: a value on a split's very edge may fall either way."""
+
+
+class BrokenVersionError(WineQualityError):
+    """A registered version that must not answer."""
+
+
+class Engine(Protocol):
+    """What computes a model's predictions."""
+
+    def __call__(
+        self, types: Sequence[str], measurements: NDArray[np.float64], /
+    ) -> NDArray[np.float64]:
+        """Predict n wines: n types and measurements of shape (n, 11), NaN for what is missing."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded version.
+
+    Attributes:
+        name: Name in the registry.
+        version: Version in the registry.
+        runtime: What computes its predictions.
+        runtime_reason: Why not ONNX Runtime; empty if it is.
+        verified: Whether the file was held against the registry's digest; versions of old have
+            none.
+        metrics: Its scores on the held-out wines.
+        registered_at: When it was registered, UTC.
+        loaded_at: When this process began to answer with it, UTC.
+        reference: Held-out wines with quality and prediction, or None where the version has none.
+    """
+
+    name: str
+    version: str
+    engine: Engine = field(repr=False)
+    runtime: Runtime
+    runtime_reason: str = ""
+    verified: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    registered_at: datetime | None = None
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    reference: pd.DataFrame | None = field(default=None, repr=False, compare=False)
+
+    def predict(
+        self, types: Sequence[str], measurements: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Predict the quality of wines.
+
+        Args:
+            types: n times `red` or `white`.
+            measurements: Shape (n, 11), in canonical order; NaN for what is missing.
+
+        Returns:
+            Predicted quality, shape (n,).
+
+        Raises:
+            BrokenVersionError: If the model does not answer with one finite number a wine.
+        """
+        predictions = self.engine(types, measurements)
+        if predictions.shape != (len(types),) or not np.isfinite(predictions).all():
+            raise BrokenVersionError(
+                f"The model {self.name} version {self.version} did not answer {len(types)} wines "
+                f"with one finite number each (shape {predictions.shape}): promote another version."
+            )
+        return predictions
+
+
+class OnnxEngine:
+    """A model in ONNX Runtime.
+
+    Args:
+        content: The ONNX file; it takes `measurements`, float32 (n, 11), and `type`, text (n, 1),
+            and its first output is the predicted quality.
+
+    Raises:
+        BrokenVersionError: If ONNX Runtime does not take it, or its inputs are others.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # for a wine at a time, starting threads costs more than they save
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        # the library has no exception of its own that covers all of its complaints
+        except Exception as error:
+            raise BrokenVersionError(f"its ONNX file cannot be read ({error})") from error
+        inputs = {i.name for i in self._session.get_inputs()}
+        if inputs != {"measurements", TYPE}:
+            raise BrokenVersionError(f"its ONNX file takes {', '.join(sorted(inputs))}")
+        self._output = [self._session.get_outputs()[0].name]
+
+    def __call__(
+        self, types: Sequence[str], measurements: NDArray[np.float64], /
+    ) -> NDArray[np.float64]:
+        """Predict n wines."""
+        (answer,) = self._session.run(
+            self._output,
+            {
+                "measurements": measurements.astype(np.float32),
+                TYPE: np.array(types, dtype=object).reshape(-1, 1),
+            },
+        )
+        column = np.asarray(answer, dtype=np.float64)
+        return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
+
+
+class SklearnEngine:
+    """A model in scikit-learn.
+
+    Args:
+        model: Fitted pipeline that takes the twelve inputs.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(
+        self, types: Sequence[str], measurements: NDArray[np.float64], /
+    ) -> NDArray[np.float64]:
+        """Predict n wines."""
+        wines = pd.DataFrame(measurements, columns=list(MEASUREMENT_NAMES))
+        wines.insert(0, TYPE, list(types))
+        return np.asarray(self._model.predict(wines[list(INPUTS)]), dtype=np.float64)
+
+
+class ModelLoader:
+    """Gets versions of one registered model, and refuses those that must not answer.
+
+    Args:
+        tracking_uri: MLflow tracking server.
+        name: Name of the registered model.
+        alias: Whose version is wanted.
+    """
+
+    def __init__(self, tracking_uri: str, name: str, alias: str) -> None:
+        self._tracking_uri = tracking_uri
+        self._name = name
+        self._alias = alias
+
+    def wanted(self) -> RegisteredVersion | None:
+        """The version that the alias names now; None where there is none.
+
+        Raises:
+            Exception: Whatever MLflow says if the registry cannot be reached.
+        """
+        return self._registry().version(self._alias)
+
+    def load(self, found: RegisteredVersion) -> ServedModel:
+        """Load a version, having checked files, digests and answers.
+
+        Raises:
+            BrokenVersionError: If it must not answer.
+        """
+        registry = self._registry()
+        try:
+            with TemporaryDirectory(prefix="wine-quality-") as folder:
+                engine, runtime, reason, verified = self._engine(found, Path(folder))
+            reference = _reference(registry, found.version)
+            served = ServedModel(
+                name=self._name,
+                version=found.version,
+                engine=engine,
+                runtime=runtime,
+                runtime_reason=reason,
+                verified=verified,
+                metrics=_metrics(found.tags),
+                registered_at=self._registered_at(found.version),
+                reference=reference,
+            )
+            _check_answers(served)
+        except BrokenVersionError as error:
+            raise BrokenVersionError(
+                f"Version {found.version} of {self._name} is refused: {error}"
+            ) from error
+        # a file of a version may be broken in any way, and none of them may stop the service
+        except Exception as error:
+            raise BrokenVersionError(
+                f"Version {found.version} of {self._name} is refused: it cannot be loaded "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        return served
+
+    def _registry(self) -> ModelRegistry:
+        import mlflow
+
+        mlflow.set_tracking_uri(self._tracking_uri)
+        return ModelRegistry(self._name)
+
+    def _engine(self, found: RegisteredVersion, folder: Path) -> tuple[Engine, Runtime, str, bool]:
+        import mlflow
+
+        has_onnx = found.tags.get(ONNX_TAG, "the version was registered without one")
+        if has_onnx == "yes":
+            uri = f"runs:/{found.run_id}/{ONNX_ARTIFACT}"
+            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+            content = path.read_bytes()
+            verified = _check_digest(content, found.tags.get(ONNX_DIGEST_TAG), path.name)
+            return OnnxEngine(content), "onnx", "", verified
+        model = Path(
+            mlflow.artifacts.download_artifacts(
+                f"models:/{self._name}/{found.version}", dst_path=str(folder)
+            )
+        )
+        file = model / SKOPS_FILE
+        if not file.is_file():
+            raise BrokenVersionError(f"it has no {SKOPS_FILE}, and other formats run code")
+        verified = _check_digest(file.read_bytes(), found.tags.get(MODEL_DIGEST_TAG), file.name)
+        engine = SklearnEngine(mlflow.sklearn.load_model(str(model)))
+        return engine, "scikit-learn", f"no ONNX: {has_onnx}", verified
+
+    def _registered_at(self, version: str) -> datetime:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self._tracking_uri, self._tracking_uri)
+        made = client.get_model_version(self._name, version).creation_timestamp
+        return datetime.fromtimestamp(made / 1000, UTC)
+
+
+def _check_digest(content: bytes, expected: str | None, file: str) -> bool:
+    """Whether there is a digest to hold the file against; a wrong one is an error."""
+    if expected is None:
+        return False
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise BrokenVersionError(
+            f"the digest of its file {file} is not the registry's; somebody changed the file"
+        )
+    return True
+
+
+def _metrics(tags: Mapping[str, str]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for key, value in tags.items():
+        if key.startswith(METRIC_TAG_PREFIX):
+            try:
+                metrics[key.removeprefix(METRIC_TAG_PREFIX)] = float(value)
+            except ValueError:
+                # `held_out_wines` is a fingerprint
+                continue
+    return metrics
+
+
+def _reference(registry: ModelRegistry, version: str) -> pd.DataFrame | None:
+    try:
+        return registry.reference(version)
+    except WineQualityError as error:
+        logger.warning("No reference: the live page cannot judge drift", extra={"why": str(error)})
+        return None
+
+
+def _check_answers(served: ServedModel) -> None:
+    """Have a version answer the wines that it was registered with."""
+    if served.reference is None or served.reference.empty:
+        served.predict(list(WINE_TYPES), np.full((len(WINE_TYPES), len(MEASUREMENT_NAMES)), 1.0))
+        return
+    wines = served.reference.head(CHECKED_WINES)
+    measurements = wines[list(MEASUREMENT_NAMES)].to_numpy(dtype=np.float64, na_value=np.nan)
+    answers = served.predict(wines[TYPE].tolist(), measurements)
+    differing = np.abs(answers - wines[PREDICTION].to_numpy(dtype=np.float64)) > TOLERANCE
+    if differing.mean() > DIFFERING_SHARE:
+        raise BrokenVersionError(
+            f"it answers {int(differing.sum())} of {len(wines)} held-out wines otherwise than when "
+            "it was registered"
+        )

@@ -1,0 +1,80 @@
+"""What the prediction service can be told, by flag or by environment variable."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+
+from wine_quality.errors import WineQualityError
+from wine_quality.parameters import Parameters
+
+PREFIX = "WINE_QUALITY_"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ServiceSettings(Parameters):
+    """The service's settings; the variable of `port` is `WINE_QUALITY_PORT`, and so on.
+
+    The defaults fit a checkout in which `kedro run` has run.
+    """
+
+    host: str = Field("127.0.0.1", description="Address to bind to; API keys guard all others")
+    port: int = Field(8000, ge=0, le=65535, description="Port; 0 takes a free one")
+    workers: int = Field(1, ge=1, le=64, description="Processes that answer")
+    tracking_uri: str = Field("sqlite:///data/mlflow.db", description="MLflow tracking server")
+    registered_model: str = Field("wine-quality", description="Name in the model registry")
+    alias: str = Field("champion", description="Alias whose version answers")
+    log_url: str = Field(
+        "sqlite:///data/inference_log.db", repr=False, description="Database of the inference log"
+    )
+    api_keys: str = Field(
+        "", repr=False, description="Lines name:scope+scope:sha256 of those who may ask"
+    )
+    api_keys_file: Path | None = Field(None, description="File with such lines, a mounted secret")
+    reload_s: float = Field(2.0, gt=0, description="Seconds between two looks at the registry")
+    retry_refused_s: float = Field(60.0, gt=0, description="Seconds until a refused version's turn")
+    batch_limit: int = Field(5_000, ge=1, description="Most wines or labels in one request")
+    body_limit: int = Field(4 * 1024 * 1024, ge=1024, description="Most bytes in a request's body")
+    time_limit_s: float = Field(15.0, gt=0, description="Seconds that a request may take")
+    rate_limit: float = Field(
+        0.0, ge=0, description="Requests a second for each key, or address without keys; 0: no end"
+    )
+    queue_rows: int = Field(20_000, ge=1, description="Most wines that wait for the log")
+    log_all_requests: bool = Field(
+        False, description="Whether answered predictions get a line, which stand in the log anyway"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
+        """Read the settings.
+
+        Args:
+            environment: Variables; those of other names are left alone.
+            flags: Settings that were given by name and go before; None counts as not given.
+
+        Raises:
+            WineQualityError: If a value cannot be used; the message names it.
+        """
+        found = {
+            name: environment[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if PREFIX + name.upper() in environment
+        }
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            return cls.model_validate({**found, **given})
+        except ValidationError as error:
+            mistakes = "; ".join(
+                f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()
+            )
+            raise WineQualityError(f"The service's settings cannot be used: {mistakes}.") from None
+
+    def to_environment(self) -> dict[str, str]:
+        """The settings as variables, for worker processes; `from_environment` reads them back."""
+        return {
+            PREFIX + name.upper(): str(value)
+            for name, value in self.model_dump().items()
+            if value is not None
+        }

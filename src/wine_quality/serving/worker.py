@@ -1,0 +1,20 @@
+"""What a worker process of the server runs."""
+
+import os
+import sys
+
+from fastapi import FastAPI
+
+from wine_quality.serving.app import create_app
+from wine_quality.serving.telemetry import log_as_json
+
+
+def create() -> FastAPI:
+    """Make the service from the environment, with its log lines as JSON."""
+    # a bar of characters is no log line
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    log_as_json()
+    # The thread that writes the log has to win the interpreter's lock from the event loop after
+    # every call of the driver; by default the loop may keep it for ten times as long.
+    sys.setswitchinterval(0.0005)
+    return create_app()

@@ -1,0 +1,58 @@
+"""API keys and settings: read, refused, never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from wine_quality.errors import WineQualityError
+from wine_quality.serving.__main__ import main
+from wine_quality.serving.access import ApiKeys, new_key
+from wine_quality.serving.settings import ServiceSettings
+
+
+def test_a_key_is_found_by_itself_alone(tmp_path: Path) -> None:
+    one, known_one = new_key("one", ["read"])
+    two, known_two = new_key("two", ["read", "write"])
+    file = tmp_path / "keys"
+    file.write_text(f"# the cellar's\n\n{known_two.line()}\n")
+    keys = ApiKeys.read(known_one.line(), file)
+    assert keys.find(one) == known_one
+    assert keys.find(two) == known_two
+    for stranger in ("", one[:-1], one + "x", known_one.digest.hex(), "é\udce9"):
+        assert keys.find(stranger) is None
+    assert one not in known_one.line()
+
+
+@pytest.mark.parametrize("line", ["secret", "a:read:xyz", "a:admin:" + "0" * 64, "a::" + "0" * 64])
+def test_a_line_that_is_no_key_is_refused_and_not_shown(line: str) -> None:
+    with pytest.raises(WineQualityError, match="Line 1") as refused:
+        ApiKeys.read(line, None)
+    assert line not in str(refused.value)
+
+
+def test_a_key_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WineQualityError, match="cannot be read"):
+        ApiKeys.read("", tmp_path / "nowhere")
+
+
+def test_settings_come_from_flags_then_variables() -> None:
+    variables = {"WINE_QUALITY_PORT": "9000", "WINE_QUALITY_HOST": "::1", "HOME": "/"}
+    settings = ServiceSettings.from_environment(variables, port=9001, host=None)
+    assert (settings.port, settings.host) == (9001, "::1")
+    assert ServiceSettings.from_environment(settings.to_environment()) == settings
+    with pytest.raises(WineQualityError, match="WINE_QUALITY_PORT"):
+        ServiceSettings.from_environment({"WINE_QUALITY_PORT": "many"})
+
+
+def test_other_addresses_need_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "0.0.0.0"]) == 1
+    assert "there are no API keys" in capsys.readouterr().err
+
+
+def test_new_key_prints_a_line_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-key", "cellar", "--scope", "write"]) == 0
+    key, line = (text.split(":", 1)[1].strip() for text in capsys.readouterr().out.splitlines())
+    found = ApiKeys.read(line, None).find(key)
+    assert found is not None
+    assert (found.name, found.scopes) == ("cellar", {"write"})
+    assert main(["new-key", "a:b"]) == 1

@@ -1,0 +1,139 @@
+"""Group commit: who is answered is on disk, whoever waits and whatever fails."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from wine_quality.serving.inference_log import (
+    InferenceLog,
+    LoggedBatch,
+    PredictionBatch,
+    RequestConflictError,
+)
+from wine_quality.serving.log_database import LogUnavailableError
+from wine_quality.serving.log_queue import Commit, LogQueue, QueueFullError
+
+MakeBatch = Callable[..., PredictionBatch]
+
+
+class Fragile(InferenceLog):
+    """A log whose database can be taken away."""
+
+    gone = False
+
+    def append_many(
+        self, batches: Sequence[PredictionBatch]
+    ) -> list[LoggedBatch | RequestConflictError]:
+        if self.gone:
+            raise LogUnavailableError("gone")
+        if any(row["prediction"] is None for batch in batches for row in batch.rows):
+            raise ZeroDivisionError
+        return super().append_many(batches)
+
+    def check(self) -> None:
+        if self.gone:
+            raise LogUnavailableError("gone")
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Fragile:
+    return Fragile(f"sqlite:///{tmp_path}/log.db")
+
+
+def test_requests_that_wait_share_a_commit(fragile: Fragile, make_batch: MakeBatch) -> None:
+    commits: list[Commit] = []
+
+    async def main() -> list[LoggedBatch]:
+        queue = LogQueue(fragile, on_commit=commits.append)
+        batches = [make_batch(3) for _ in range(50)]
+        queue.start()
+        try:
+            found = await asyncio.gather(*(queue.append(batch) for batch in batches))
+        finally:
+            await queue.close()
+        assert queue.rows == 0
+        return found
+
+    logged = asyncio.run(main())
+    assert sum(c.rows for c in commits) == 150
+    assert sum(c.requests for c in commits) == 50
+    assert len(commits) < 25
+    ids = [str(i) for batch in logged for i in batch.prediction_ids]
+    assert sorted(ids) == sorted(fragile.read()["prediction_id"])
+
+
+def test_a_full_queue_turns_away(fragile: Fragile, make_batch: MakeBatch) -> None:
+    async def main() -> None:
+        queue = LogQueue(fragile, max_rows=10)
+        queue.start()
+        first = asyncio.ensure_future(queue.append(make_batch(8)))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError):
+            await queue.append(make_batch(3))
+        await first
+        await queue.append(make_batch(3))
+        await queue.close()
+
+    asyncio.run(main())
+    assert len(fragile.read()) == 11
+
+
+def test_a_lost_database_is_said_at_once_and_found_again(
+    fragile: Fragile, make_batch: MakeBatch
+) -> None:
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queue.start()
+        fragile.gone = True
+        results = await asyncio.gather(
+            *(queue.append(make_batch()) for _ in range(20)), return_exceptions=True
+        )
+        assert {type(r) for r in results} == {LogUnavailableError}
+        assert queue.trouble == "gone"
+        assert queue.rows == 0
+        fragile.gone = False
+        async with asyncio.timeout(20):
+            while queue.trouble:
+                await asyncio.sleep(0.02)
+        await queue.append(make_batch())
+        await queue.close()
+
+    asyncio.run(main())
+    assert len(fragile.read()) == 1
+
+
+def test_one_bad_batch_takes_no_other_down(fragile: Fragile, make_batch: MakeBatch) -> None:
+    async def main() -> list[LoggedBatch | BaseException]:
+        queue = LogQueue(fragile)
+        good, bad = [make_batch() for _ in range(5)], make_batch()
+        bad.rows[0]["prediction"] = None  # type: ignore[index]
+        waiting = [asyncio.ensure_future(_late(queue, b)) for b in (*good[:2], bad, *good[2:])]
+        queue.start()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        await queue.close()
+        return results
+
+    async def _late(queue: LogQueue, batch: PredictionBatch) -> LoggedBatch:
+        await asyncio.sleep(0)
+        return await queue.append(batch)
+
+    results = asyncio.run(main())
+    assert [isinstance(r, LoggedBatch) for r in results] == [True, True, False, True, True, True]
+    assert isinstance(results[2], ZeroDivisionError)
+    assert len(fragile.read()) == 5
+
+
+def test_who_gave_up_is_not_written(fragile: Fragile, make_batch: MakeBatch) -> None:
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queue.start()
+        impatient = asyncio.ensure_future(queue.append(make_batch()))
+        # cancelled before the event loop lets the batch be handed over
+        impatient.cancel()
+        patient = await queue.append(make_batch())
+        await queue.close()
+        assert [str(i) for i in patient.prediction_ids] == fragile.read()["prediction_id"].tolist()
+
+    asyncio.run(main())

@@ -1,0 +1,229 @@
+"""The service as a process: killed, stopped, with several workers, without its database."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.schemas import WINE_EXAMPLE as WINE
+
+KILLS = 10
+CUSTOMERS = 6
+
+
+class Load:
+    """Customers who send wines and remember what was acknowledged.
+
+    Args:
+        url: Of the service.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.acknowledged: dict[str, str] = {}
+        self.statuses: dict[int, int] = {}
+        self.cut = 0
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(CUSTOMERS)]
+
+    def _send(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            key = str(uuid4())
+            while not self._done.is_set():
+                try:
+                    answer = client.post("/predict", json=WINE, headers={"Idempotency-Key": key})
+                except httpx.TransportError:
+                    # the same request again, under the same key, until it is answered
+                    self.cut += 1
+                    time.sleep(0.02)
+                    continue
+                self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
+                if answer.status_code == 200:
+                    self.acknowledged[key] = answer.json()["prediction_id"]
+                    key = str(uuid4())
+                else:
+                    time.sleep(0.02)
+
+    def wait_for(self, more: int, seconds: float = 60) -> None:
+        """Wait until so many more are acknowledged."""
+        wanted = len(self.acknowledged) + more
+        deadline = time.monotonic() + seconds
+        while len(self.acknowledged) < wanted:
+            assert time.monotonic() < deadline, self.statuses
+            time.sleep(0.01)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def check_log(url: str, load: Load) -> None:
+    """Every acknowledged prediction is in the log, once, and no request was logged twice."""
+    with InferenceLog(url) as log:
+        ids = log.read()["prediction_id"].tolist()
+    assert len(ids) == len(set(ids))
+    acknowledged = set(load.acknowledged.values())
+    assert len(acknowledged) == len(load.acknowledged)
+    assert acknowledged <= set(ids)
+    # what is beyond was under way when the customers went home
+    assert len(ids) - len(acknowledged) <= CUSTOMERS
+
+
+@pytest.mark.slow
+def test_killed_in_mid_load_nothing_acknowledged_is_lost_or_doubled(
+    registered, settings, serve
+) -> None:
+    registered.add()
+    server = serve(settings)
+    with Load(server.url) as load:
+        for _ in range(KILLS):
+            load.wait_for(50)
+            server.stop(signal.SIGKILL)
+            server.start()
+        load.wait_for(50)
+    assert load.cut >= KILLS
+    assert set(load.statuses) <= {200, 503}
+    check_log(settings.log_url, load)
+
+
+@pytest.mark.slow
+def test_stopped_gently_what_was_accepted_is_answered(registered, settings, serve) -> None:
+    registered.add()
+    server = serve(settings)
+    with Load(server.url) as load:
+        load.wait_for(100)
+        status = server.stop(signal.SIGTERM)
+        # who is connected learns that the service is gone, nobody gets a 500
+        time.sleep(0.2)
+    assert status in (0, -signal.SIGTERM)
+    assert set(load.statuses) == {200}
+    check_log(settings.log_url, load)
+    lines = [json.loads(line) for line in server.lines.read_text().splitlines()]
+    assert not [line for line in lines if line["level"] == "error"]
+
+
+@pytest.mark.slow
+def test_several_workers_share_log_and_figures(registered, settings, serve) -> None:
+    registered.add()
+    server = serve(settings.model_copy(update={"workers": 2}))
+    with Load(server.url) as load:
+        load.wait_for(200)
+    n = sum(load.statuses.values())
+    check_log(settings.log_url, load)
+    # each of these may be answered by either worker, and all of them say the same
+    time.sleep(1)
+    for _ in range(6):
+        data = httpx.get(f"{server.url}/live/data").json()
+        assert data["counters"]["requests"] == {"200": n}
+        assert data["counters"]["predictions"] == n
+        assert data["predictions"]["n"] == n
+    assert (
+        f'wine_quality_predictions_total{{model_version="1"}} {n}.0'
+        in httpx.get(f"{server.url}/metrics").text
+    )
+
+
+@contextmanager
+def postgres_away(commands: tuple[str, str]) -> Iterator[None]:
+    """Stop the database server, and start it again."""
+    stop, start = commands
+    assert os.system(stop) == 0
+    try:
+        yield
+    finally:
+        assert os.system(start) == 0
+
+
+@pytest.mark.slow
+def test_without_its_postgresql_it_says_so_and_recovers(
+    registered, settings, serve: Callable[..., Any]
+) -> None:
+    url = os.environ.get("WINE_QUALITY_TEST_POSTGRES_OWN_URL")
+    stop = os.environ.get("WINE_QUALITY_TEST_POSTGRES_STOP")
+    start = os.environ.get("WINE_QUALITY_TEST_POSTGRES_START")
+    if not (url and stop and start):
+        pytest.skip(
+            "set WINE_QUALITY_TEST_POSTGRES_OWN_URL, _STOP and _START to an empty database of a "
+            "server that the test may stop, and the commands that do it"
+        )
+    registered.add()
+    server = serve(settings.model_copy(update={"log_url": url}))
+    with Load(server.url) as load:
+        load.wait_for(200)
+        with postgres_away((stop, start)):
+            deadline = time.monotonic() + 30
+            while load.statuses.get(503, 0) < 100:
+                assert time.monotonic() < deadline, load.statuses
+                time.sleep(0.05)
+            answer = httpx.post(f"{server.url}/predict", json=WINE)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert httpx.get(f"{server.url}/health/ready").status_code == 503
+            assert httpx.get(f"{server.url}/health/live").status_code == 200
+        load.wait_for(200)
+    assert set(load.statuses) == {200, 503}
+    check_log(url, load)
+
+
+# The live page
+
+
+def until(page: Any, condition: str, seconds: float = 60) -> None:
+    """Wait for something on a page, whose security policy forbids Playwright's own way."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, (condition, page.inner_text("body"))
+        page.wait_for_timeout(100)
+
+
+@pytest.mark.slow
+def test_the_live_page_updates_by_itself(registered, settings, serve) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = os.environ.get("WINE_QUALITY_TEST_CHROMIUM", "/usr/bin/chromium")
+    if not Path(chromium).exists():
+        pytest.skip("set WINE_QUALITY_TEST_CHROMIUM to a Chromium to look at the live page")
+    registered.add()
+    server = serve(settings)
+    with playwright.sync_playwright() as browsers, Load(server.url) as load:
+        browser = browsers.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        complaints: list[str] = []
+        asked: list[str] = []
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.on("console", lambda line: complaints.append(line.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{server.url}/live")
+        until(page, "document.getElementById('state').textContent !== 'connecting'")
+        until(page, "parseFloat(document.getElementById('rps').textContent) > 0")
+        load.wait_for(100)
+        until(page, "document.querySelectorAll('#drift .row').length === 13")
+        # the same wine again and again
+        until(page, "document.getElementById('state').textContent !== 'running'")
+        assert page.locator(".row.data_quality, .row.drift").count() > 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        version = registered.add()
+        until(page, f"document.getElementById('model').textContent.includes(' version {version} ')")
+        assert complaints == []
+        assert all(url.startswith((server.url, "data:")) for url in asked)
+        server.stop(signal.SIGKILL)
+        until(page, "document.getElementById('state').textContent === 'no answer'")
+        server.start()
+        until(page, "document.getElementById('state').textContent !== 'no answer'")
+        browser.close()
