@@ -1,0 +1,482 @@
+"""Profiles computed where the log lies: one Ibis expression for every engine.
+
+`profile_table` does what `profile_windows` does with a frame, in SQLite, PostgreSQL, DuckDB over
+Parquet, or Spark; only counts leave the engine. Each column is one group-by of its own, all of them
+united, so that a log that is being written to is seen at one moment: a single scan that keeps every
+column's bins at once is slower and needs far more memory.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from wine_quality.drift.profiles import (
+    COUNTS_DTYPES,
+    ERRORS_DTYPES,
+    OTHER_TYPE,
+    ColumnBins,
+    Fault,
+    Profile,
+    Reference,
+)
+from wine_quality.drift.settings import window_length
+from wine_quality.errors import WineQualityError
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, WINE_TYPES
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+LABELLED_AT = "labelled_at"
+LOG_COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
+"""What monitoring reads of a log kept in a database."""
+SEGMENTS = (*WINE_TYPES, OTHER_TYPE)
+SQUARE_LIMIT, FOURTH_LIMIT = 1e140, 1e70
+"""Errors whose square and fourth power count as infinite: PostgreSQL refuses to overflow, and one
+absurd prediction must not take its window down."""
+INFINITY = math.inf
+_MANTISSA_BITS = 53
+_LARGEST_SHIFT = 62
+_WINDOW = "window_second"
+
+
+def database_log(url: str, labelled_predictions: sa.Select[Any]) -> "ir.Table":
+    """Open the inference log of a SQLite or PostgreSQL database.
+
+    Args:
+        url: As the inference log takes it.
+        labelled_predictions: Select of at least `LOG_COLUMNS`, each prediction with its newest
+            label; bound values are written into it.
+
+    Returns:
+        The log's `LOG_COLUMNS`. In SQLite moments are text, as they are stored there. Close it with
+        `table.get_backend().disconnect()`.
+
+    Raises:
+        WineQualityError: If the database is not there or not of these two kinds.
+    """
+    import ibis
+
+    where = sa.make_url(url)
+    of_log = labelled_predictions.subquery()
+    columns = [of_log.c[name] for name in LOG_COLUMNS]
+    if where.get_backend_name() == "sqlite":
+        if not Path(where.database or "").is_file():
+            raise WineQualityError(
+                f"The inference log {where.render_as_string()} is not there: run 'kedro run' once, "
+                "or send traffic with 'kedro run --pipeline serving_simulation'."
+            )
+        connection = ibis.sqlite.connect(where.database)
+        moments = "string"
+    elif where.get_backend_name() in {"postgres", "postgresql"}:
+        connection = ibis.postgres.connect(
+            host=where.host,
+            port=where.port or 5432,
+            user=where.username,
+            password=where.password,
+            database=where.database,
+            **where.query,
+        )
+        moments = "timestamp('UTC')"
+    else:
+        raise WineQualityError(
+            f"Profiles cannot be computed in {where.get_backend_name()}: use a URL that begins "
+            "with sqlite:/// or postgresql://."
+        )
+    dialect = where.set(
+        drivername="sqlite" if connection.name == "sqlite" else "postgresql+psycopg"
+    ).get_dialect()()
+    # sqlalchemy doubles % for drivers that substitute; this text goes to none
+    query = sa.select(*columns).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    # said, since an empty SQLite table would not tell
+    schema = {
+        **dict.fromkeys(LOG_COLUMNS, "float64"),
+        **dict.fromkeys(("model_version", TYPE), "string"),
+        **dict.fromkeys(("event_time", LABELLED_AT), moments),
+        QUALITY: "int64",
+    }
+    return connection.sql(str(query).replace("%%", "%"), schema=schema)
+
+
+def lake_log(folder: str, memory_limit: str = "300MB", threads: int = 2) -> "ir.Table":
+    """Open a log of Parquet files in folders `day=YYYY-MM-DD`, with DuckDB.
+
+    Args:
+        folder: The folder of the days' folders.
+        memory_limit: DuckDB's own buffers may take this much.
+        threads: Number of threads.
+
+    Raises:
+        WineQualityError: If there are no such files.
+    """
+    import duckdb
+    import ibis
+
+    connection = ibis.duckdb.connect(
+        memory_limit=memory_limit, threads=threads, preserve_insertion_order=False
+    )
+    try:
+        return connection.read_parquet(
+            f"{folder}/day=*/*.parquet", hive_partitioning=True, union_by_name=True
+        )
+    except duckdb.IOException as error:
+        raise _nothing_in(folder) from error
+
+
+def spark_log(folder: str, session: Any = None) -> "ir.Table":
+    """Open a log of Parquet files in folders `day=YYYY-MM-DD`, with Spark.
+
+    Args:
+        folder: The folder of the days' folders, as Spark reads it.
+        session: A SparkSession; without one, the current one or a new one.
+
+    Raises:
+        WineQualityError: If there are no such files.
+    """
+    import ibis
+    from pyspark.errors import AnalysisException
+
+    connection = ibis.pyspark.connect(session)
+    # moments written without a time zone are UTC, whatever the session's time zone is
+    connection.raw_sql("SET spark.sql.parquet.inferTimestampNTZ.enabled = false")
+    try:
+        return connection.read_parquet(folder)
+    except AnalysisException as error:
+        raise _nothing_in(folder) from error
+
+
+def _nothing_in(folder: str) -> WineQualityError:
+    return WineQualityError(
+        f"There is no log in {folder}: it needs Parquet files in folders named day=YYYY-MM-DD."
+    )
+
+
+def profile_table(
+    table: "ir.Table",
+    reference: Reference,
+    window: str = "1D",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Profile:
+    """Count an inference log's wines per window, model version, column and bin, in its engine.
+
+    Args:
+        table: One row per prediction, with the columns that `profile_windows` takes, each of
+            whatever type. Moments without a time zone, and those kept as text, are UTC.
+        reference: Says which bins there are.
+        window: Length of a window, see `DriftSettings`.
+        since: First event time counted, with a time zone; a window's start, or that window is
+            counted in part. From the beginning, if not given.
+        until: First event time no longer counted, likewise.
+
+    Returns:
+        What `profile_windows` returns for the same rows: the same integers, sums that differ in
+        rounding alone.
+
+    Raises:
+        WineQualityError: If a prediction has no event time or no model version, or if the engine
+            cannot read the moments.
+    """
+    keyed = _keyed(_between(table, since, until), window)
+    columns = sorted(reference.columns, key=lambda c: c.bins.name)
+    parts = [_count(keyed, column.bins) for column in columns]
+    if table.get_backend().name == "duckdb":
+        # it would run all branches of a union at once, each with buffers of its own
+        counted = pd.concat([part.to_pandas() for part in parts], ignore_index=True)
+    else:
+        counted = _united(parts).to_pandas()
+    _require_keys(counted[counted["column"] == columns[0].bins.name])
+    summed = _errors(keyed)
+    errors = pd.DataFrame(columns=[_WINDOW, "model_version", "segment", *_SUMS])
+    if summed is not None:
+        errors = summed.to_pandas()
+    return Profile(
+        _finished(counted, ["column", "bin"], COUNTS_DTYPES),
+        _finished(errors, ["segment"], ERRORS_DTYPES),
+    )
+
+
+def window_states(
+    table: "ir.Table",
+    window: str = "1D",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> pd.DataFrame:
+    """Say in short what each window of a log holds, so that a change of it can be told.
+
+    Args:
+        table: As `profile_table` takes it, and `labelled_at`.
+        window: Length of a window, see `DriftSettings`.
+        since: First event time looked at, see `profile_table`.
+        until: First event time no longer looked at.
+
+    Returns:
+        One row per `window_start` and `model_version`, in this order, and a text `state`: numbers
+        of wines and of labelled wines, sums of the labels, of their squares and of the seconds
+        at which they were made. A further wine, a label, or a newer label changes it.
+
+    Raises:
+        WineQualityError: As `profile_table`.
+    """
+    import ibis
+
+    keyed = _keyed(_between(table, since, until), window)
+    label = _number(keyed[QUALITY])
+    if label is None:
+        raise WineQualityError("quality in the inference log is no number: repair its schema")
+    known = label.abs() < INFINITY
+    quality = known.ifelse(label, ibis.null("float64"))
+    moment = known.ifelse(_seconds(keyed, LABELLED_AT), ibis.null("int64"))
+    found = (
+        keyed.group_by([_WINDOW, "model_version"])
+        .aggregate(
+            n=keyed.count(),
+            labelled=quality.count(),
+            total=quality.sum(),
+            squares=(quality * quality).sum(),
+            moments=moment.sum().cast("int64"),
+        )
+        .to_pandas()
+    )
+    _require_keys(found)
+    parts = [found[name].fillna(0) for name in ("n", "labelled", "total", "squares", "moments")]
+    states = [":".join(f"{int(x)}" for x in row) for row in zip(*parts, strict=True)]
+    dtypes = {"window_start": "datetime64[us, UTC]", "model_version": "str", "state": "str"}
+    return _finished(found.assign(state=pd.Series(states, dtype="str")), [], dtypes)
+
+
+def _between(table: "ir.Table", since: datetime | None, until: datetime | None) -> "ir.Table":
+    if since is not None:
+        table = table.filter(table["event_time"] >= _moment(table, since))
+    if until is not None:
+        table = table.filter(table["event_time"] < _moment(table, until))
+    return table
+
+
+def _moment(table: "ir.Table", moment: datetime) -> Any:
+    """A moment as the log's event times can be compared with it."""
+    import ibis
+
+    if moment.tzinfo is None:
+        raise ValueError("since and until need a time zone")
+    utc = moment.astimezone(UTC).replace(tzinfo=None)
+    kind = table["event_time"].type()
+    if kind.is_string():
+        return ibis.literal(utc.isoformat(sep=" ", timespec="microseconds"))
+    # Spark's moments have no time zone of their own, but are compared in the session's
+    zoneless = kind.timezone is None and table.get_backend().name != "pyspark"
+    return ibis.timestamp(utc if zoneless else utc.replace(tzinfo=UTC))
+
+
+def _keyed(table: "ir.Table", window: str) -> "ir.Table":
+    """Add each row's window, as seconds since 1970 of its start."""
+    absent = [name for name in ("event_time", "model_version") if name not in table.columns]
+    if absent:
+        raise WineQualityError(
+            f"the inference log has no column {' and no '.join(absent)}: read it from the log"
+        )
+    return table.mutate(
+        **{
+            _WINDOW: _seconds(table, "event_time", window_length(window) // timedelta(seconds=1)),
+            "model_version": table["model_version"].cast("string"),
+        }
+    )
+
+
+def _seconds(table: "ir.Table", name: str, step: int = 1) -> Any:
+    """Whole seconds from 1970-01-01 UTC to a moment, rounded down to a multiple of step.
+
+    Every engine rounds a moment's fraction in its own way when asked for seconds, and some look at
+    the session's time zone; so the fraction goes first, in a way of which neither is true.
+    """
+    import ibis
+
+    moment = table[name]
+    kind = moment.type()
+    if kind.is_string():
+        return moment.substr(0, 19).cast("timestamp").epoch_seconds().cast("int64") // step * step
+    engine = table.get_backend().name
+    if not kind.is_timestamp():
+        raise WineQualityError(
+            f"{name} in the inference log is {kind}: write it as a moment in UTC, with time zone"
+        )
+    if engine == "duckdb":
+
+        @ibis.udf.scalar.builtin(signature=((kind,), "int64"))  # type: ignore[untyped-decorator]
+        def epoch_us(moment: Any) -> Any: ...
+
+        return epoch_us(moment) // (step * 1_000_000) * step
+    return moment.truncate("s").epoch_seconds().cast("int64") // step * step
+
+
+def _count(keyed: "ir.Table", bins: ColumnBins) -> "ir.Table":
+    """Count one column by window, version and bin."""
+    import ibis
+
+    low = high = ibis.null("float64")
+    if bins.name not in keyed.columns:
+        codes = ibis.literal(Fault.ABSENT.value, "int64")
+    elif bins.is_category:
+        codes = _category_codes(keyed[bins.name], bins.categories)
+    elif (number := _number(keyed[bins.name])) is None:
+        codes = keyed[bins.name].isnull()  # noqa: PD003  Ibis, not pandas
+        codes = codes.ifelse(Fault.MISSING.value, Fault.INVALID.value)
+    else:
+        codes = _number_codes(number, bins)
+        low, high = number.min(), number.max()
+    coded = keyed.mutate(bin=codes.cast("int64"))
+    return (
+        coded.group_by([_WINDOW, "model_version", "bin"])
+        .aggregate(n=coded.count(), minimum=low, maximum=high)
+        .mutate(column=ibis.literal(bins.name))
+        .select(_WINDOW, "model_version", "column", "bin", "n", "minimum", "maximum")
+    )
+
+
+def _category_codes(column: Any, categories: Sequence[str]) -> Any:
+    import ibis
+
+    kind = column.type()
+    missing = column.isnull()  # noqa: PD003  Ibis, not pandas
+    if kind.is_floating():
+        missing |= column > INFINITY  # NaN, which every engine that has it sorts last
+    known = [(column == name, k) for k, name in enumerate(categories)] if kind.is_string() else []
+    return ibis.cases((missing, Fault.MISSING.value), *known, else_=Fault.UNKNOWN.value)
+
+
+def _number(column: Any) -> Any:
+    """A column as floats; None if it holds no numbers (a text is none, whatever it says)."""
+    kind = column.type()
+    if kind.is_boolean():
+        column = column.cast("int64")
+    elif not kind.is_numeric():
+        return None
+    return column.cast("float64")
+
+
+def _number_codes(x: Any, bins: ColumnBins) -> Any:
+    """Each number's bin, by bisection: five comparisons instead of twenty.
+
+    Whatever no comparison holds for goes the way of the large numbers: NaN, which every engine that
+    has it sorts above infinity, and null.
+    """
+    import ibis
+
+    # upper bounds in ascending order; at the same value the one that excludes it comes first
+    cuts: list[tuple[float, bool, Fault | None]] = [(edge, True, None) for edge in bins.edges]
+    if bins.plausible is not None:
+        low, high = bins.plausible
+        cuts += [(low, False, Fault.TOO_LOW), (high, True, Fault.TOO_HIGH)]
+    cuts.sort(key=lambda cut: cut[:2])
+
+    def code(passed: int) -> int:
+        beyond = [fault for _, _, fault in cuts[:passed]]
+        if Fault.TOO_HIGH in beyond:
+            return Fault.TOO_HIGH.value
+        if Fault.TOO_LOW in [fault for _, _, fault in cuts[passed:]]:
+            return Fault.TOO_LOW.value
+        return beyond.count(None)
+
+    def bisect(first: int, last: int) -> Any:
+        if first < last:
+            middle = (first + last) // 2
+            value, inclusive, _ = cuts[middle]
+            below = x <= _exact(value) if inclusive else x < _exact(value)
+            return below.ifelse(bisect(first, middle), bisect(middle + 1, last))
+        leaf: Any = ibis.literal(code(first), "int64")
+        if first == 0:
+            leaf = (x > -INFINITY).ifelse(leaf, Fault.INVALID.value)
+        if last == len(cuts):
+            leaf = ibis.cases(
+                (x < INFINITY, leaf),
+                (x <= INFINITY, Fault.INVALID.value),
+                else_=Fault.MISSING.value,
+            )
+        return leaf
+
+    return bisect(0, len(cuts))
+
+
+def _exact(value: float) -> Any:
+    """A float that is the same in every engine.
+
+    Edges are values that occur, so that ties are the rule; but engines read decimal fractions as
+    decimals, or miss the nearest float by a bit. An integer of 53 bits and powers of two are exact
+    in all of them.
+    """
+    import ibis
+
+    fraction, exponent = math.frexp(value)
+    shift = exponent - _MANTISSA_BITS
+    number = ibis.literal(int(fraction * 2**_MANTISSA_BITS), "int64").cast("float64")
+    while shift:
+        part = max(-_LARGEST_SHIFT, min(_LARGEST_SHIFT, shift))
+        power = ibis.literal(2 ** abs(part), "int64").cast("float64")
+        number = number * power if part > 0 else number / power
+        shift -= part
+    return number
+
+
+_SUMS = tuple(ERRORS_DTYPES)[3:]
+
+
+def _errors(keyed: "ir.Table") -> "ir.Table | None":
+    """Sum the errors by window, version and segment; None if no wine can have one."""
+    import ibis
+
+    if not {PREDICTION, QUALITY} <= set(keyed.columns):
+        return None
+    prediction, quality = _number(keyed[PREDICTION]), _number(keyed[QUALITY])
+    if prediction is None or quality is None:
+        return None
+    segment: Any = ibis.literal(len(WINE_TYPES), "int64")
+    if TYPE in keyed.columns and keyed[TYPE].type().is_string():
+        types = [(keyed[TYPE] == name, k) for k, name in enumerate(WINE_TYPES)]
+        segment = ibis.cases(*types, else_=len(WINE_TYPES))
+    rows = keyed.select(
+        _WINDOW, "model_version", segment=segment.cast("int64"), error=prediction - quality
+    )
+    rows = rows.filter(rows["error"].abs() < INFINITY)
+    error, size = rows["error"], rows["error"].abs()
+    square = (size < SQUARE_LIMIT).ifelse(error * error, INFINITY)
+    fourth = (size < FOURTH_LIMIT).ifelse(error * error * error * error, INFINITY)
+    return rows.group_by([_WINDOW, "model_version", "segment"]).aggregate(
+        labelled=rows.count(),
+        error=error.sum(),
+        absolute_error=size.sum(),
+        squared_error=square.sum(),
+        fourth_power=fourth.sum(),
+        within_half=(size <= 0.5).ifelse(1, 0).sum(),
+        within_one=(size <= 1.0).ifelse(1, 0).sum(),
+    )
+
+
+def _united(tables: "Sequence[ir.Table]") -> "ir.Table":
+    import ibis
+
+    return ibis.union(*tables, distinct=False) if len(tables) > 1 else tables[0]
+
+
+def _require_keys(found: pd.DataFrame) -> None:
+    for name, key in (("event time", _WINDOW), ("model version", "model_version")):
+        if nulls := int(found.loc[found[key].isna(), "n"].sum()):
+            raise WineQualityError(f"{nulls} predictions have no {name}: repair them in the log")
+
+
+def _finished(found: pd.DataFrame, keys: list[str], dtypes: dict[str, str]) -> pd.DataFrame:
+    """Give what an engine answered the order and the types of a profile."""
+    ordered = found.sort_values([_WINDOW, "model_version", *keys], ignore_index=True)
+    for name in {"minimum", "maximum"} & set(dtypes):
+        # those of faults that are no numbers: infinite ones and NaN
+        ordered[name] = ordered[name].astype("float64").where(np.isfinite)
+    seconds = ordered[_WINDOW].astype("int64")
+    starts = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("us")
+    if "segment" in ordered:
+        names = dict(enumerate(SEGMENTS))
+        ordered = ordered.assign(segment=ordered["segment"].map(names))
+    return ordered.assign(window_start=starts)[list(dtypes)].astype(dtypes)
