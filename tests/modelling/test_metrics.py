@@ -14,7 +14,6 @@ from sklearn.metrics import (
 )
 
 from wine_quality.modelling.metrics import (
-    LOWER_IS_BETTER,
     METRICS,
     bootstrap_intervals,
     fold_difference,
@@ -104,8 +103,10 @@ def test_equal_qualities_leave_nothing_to_explain():
     assert found["mae"] == 0
 
 
-def test_what_is_lower_is_better_is_a_metric():
-    assert set(METRICS) > LOWER_IS_BETTER == {"rmse", "mae"}
+def test_an_error_of_exactly_a_bound_is_within_whatever_the_last_bit_says():
+    quality = np.array([5.0, 5.0])
+    found = score(quality, quality + 0.5 + np.array([1e-12, -1e-12]))
+    assert found["accuracy_within_0.5"] == 1
 
 
 # Slices
