@@ -18,7 +18,7 @@ from wine_quality.modelling.registry import ModelRegistry
 from wine_quality.traffic.synthetic import draw_wines
 
 # read by libraries when they are imported
-os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 

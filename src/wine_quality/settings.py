@@ -12,8 +12,6 @@ from omegaconf.resolvers import oc
 from wine_quality.hooks import ConfigurationHook, MissingInputsHook, RunSummaryHook, TrackingHook
 from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
 
-# evidently and prefect phone home unless told not to; kedro's own switch is the file .telemetry
-os.environ.setdefault("DO_NOT_TRACK", "1")
 # the tracking database's migrations are no news to the person who runs a pipeline
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

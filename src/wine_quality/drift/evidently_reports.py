@@ -1,6 +1,5 @@
 """One window in Evidently's reports, with our verdicts in place of its own."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -91,7 +90,6 @@ def report_window(
     labelled, labelled_before = (
         frame.dropna(subset=[QUALITY, PREDICTION]) for frame in (current, reference)
     )
-    _silence_telemetry()
     draft = _Draft(start.to_pydatetime(), of_window, remarks)
     return WindowReports(
         drift=draft.drift(current[judged], reference[judged], verdicts) if judged else None,
@@ -160,11 +158,6 @@ class _Draft:
             )
         html = _head(snapshot.get_html_str(as_iframe=False), title, self.remarks)
         return ReportPage(title, html, snapshot.dumps())
-
-
-def _silence_telemetry() -> None:
-    """Evidently sends nothing while this variable is set, to whatever (evidently/telemetry.py)."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def _register_stattest(scores: Mapping[str, float], drifted: Mapping[str, bool]) -> None:
