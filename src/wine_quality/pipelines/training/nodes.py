@@ -79,7 +79,7 @@ def _tuned_candidate(
         return candidate, "as configured (tuned with another estimator)"
     if best_settings["configured"] != candidate.settings:
         # whoever changed a setting since wants to see that one at work
-        logger.info("%s: configured anew since it was tuned, so it runs as configured", name)
+        logger.info("%s: configured anew since tuning, so it runs as configured", name)
         return candidate, "as configured (configured anew since tuning)"
     if best_settings["training_wines"] != training_wines:
         # wines that are held out now may have chosen them
