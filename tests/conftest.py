@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
 from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
@@ -114,3 +116,27 @@ def run_pipeline() -> RunPipeline:
         return {name: dataset.load() for name, dataset in made.items()}
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres_schema():
+    """Opens a schema of its own in the PostgreSQL that the tests were given, and drops it again."""
+
+    @contextmanager
+    def open_schema(purpose):
+        server = os.environ.get("WINE_QUALITY_TEST_POSTGRES_URL")
+        if not server:
+            pytest.skip(f"set WINE_QUALITY_TEST_POSTGRES_URL to {purpose}")
+        schema = f"test_{uuid4().hex}"
+        url = sa.make_url(server).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        yield url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(
+            hide_password=False
+        )
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+        engine.dispose()
+
+    return open_schema

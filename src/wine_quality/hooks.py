@@ -45,9 +45,10 @@ class MissingInputsHook:
         """Look for the inputs that another pipeline makes."""
         from wine_quality.pipeline_registry import register_pipelines
 
+        registered = register_pipelines()
         makers = {
             output: name
-            for name, made in register_pipelines().items()
+            for name, made in registered.items()
             for output in made.all_outputs()
             if name != "__default__"
         }
@@ -58,7 +59,7 @@ class MissingInputsHook:
         }
         if missing:
             env = f" --env {run_params['env']}" if run_params["env"] else ""
-            first = ",".join(name for name in register_pipelines() if name in missing.values())
+            first = ",".join(name for name in registered if name in missing.values())
             raise WineQualityError(
                 f"There is no {' and no '.join(missing)} yet: run 'kedro run{env}' for everything, "
                 f"or 'kedro run{env} --pipelines {first}' first."

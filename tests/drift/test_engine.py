@@ -1,8 +1,6 @@
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -33,7 +31,6 @@ from wine_quality.drift.engine import (
     window_states,
 )
 
-POSTGRES = "WINE_QUALITY_TEST_POSTGRES_URL"
 FIRST = pd.Timestamp("1969-12-30", tz="UTC")
 MEASURED = (*MEASUREMENT_NAMES, "prediction")
 WINDOWS = ("1D", "6h", "7D", "15min", "1s")
@@ -131,21 +128,9 @@ def records(frame: pd.DataFrame) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    server = os.environ.get(POSTGRES)
-    if not server:
-        pytest.skip(f"set {POSTGRES} to compute profiles on PostgreSQL too")
-    schema = f"test_{uuid4().hex}"
-    url = sa.make_url(server).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    yield url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(
-        hide_password=False
-    )
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    engine.dispose()
+def postgres_url(postgres_schema) -> Iterator[str]:
+    with postgres_schema("compute profiles on PostgreSQL too") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,9 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 
 from wine_quality.drift.profiles import Reference, profile_windows
 from wine_quality.errors import WineQualityError
@@ -24,30 +22,17 @@ from wine_quality.drift.profile_store import (
     update_profiles,
 )
 
-POSTGRES = "WINE_QUALITY_TEST_POSTGRES_URL"
 DAY = timedelta(days=1)
 VERSION = "3"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/store/profiles.db"
         return
-    server = os.environ.get(POSTGRES)
-    if not server:
-        pytest.skip(f"set {POSTGRES} to keep profiles in PostgreSQL too")
-    schema = f"test_{uuid4().hex}"
-    where = sa.make_url(server).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(where)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    yield where.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(
-        hide_password=False
-    )
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    engine.dispose()
+    with postgres_schema("keep profiles in PostgreSQL too") as url:
+        yield url
 
 
 @pytest.fixture

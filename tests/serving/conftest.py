@@ -15,13 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.onnx_export import export
@@ -32,7 +30,6 @@ from wine_quality.serving.settings import ServiceSettings
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, MEASUREMENTS, WINE_TYPES
 
-POSTGRES = "WINE_QUALITY_TEST_POSTGRES_URL"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 MakeWines = Callable[..., pd.DataFrame]
@@ -40,25 +37,13 @@ MakeBatch = Callable[..., PredictionBatch]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def log_url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iterator[str]:
     """URL of a log that nobody has written to yet, one for each kind of database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/logs/inference.db"
         return
-    server = os.environ.get(POSTGRES)
-    if not server:
-        pytest.skip(f"set {POSTGRES} to run the inference log's tests on PostgreSQL too")
-    schema = f"test_{uuid4().hex}"
-    url = sa.make_url(server).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    yield url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(
-        hide_password=False
-    )
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    engine.dispose()
+    with postgres_schema("run the inference log's tests on PostgreSQL too") as url:
+        yield url
 
 
 @pytest.fixture
