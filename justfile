@@ -12,13 +12,21 @@ default:
 setup:
     @echo ".venv is up to date"
 
+# add the optional parts to .venv, as locked: Spark (which needs Java 17), S3, Prefect and Dask
+extras:
+    .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-all.lock
+
 # raw wines to monitoring verdicts; arguments go to `kedro run`
 run *arguments:
     kedro run {{ arguments }}
 
 # send wines to the hosted model, then their ground truth: `just traffic 500`, `just traffic 500 true`
-traffic samples="200" drift="false":
-    kedro run --pipeline serving_simulation --params serving_simulation.samples={{ samples }},serving_simulation.drift.enabled={{ drift }}
+traffic samples="200" drift="false" *arguments:
+    kedro run --pipeline serving_simulation --params serving_simulation.samples={{ samples }},serving_simulation.drift.enabled={{ drift }} {{ arguments }}
+
+# hand in the ground truth that was held back
+labels *arguments:
+    kedro run --pipeline ground_truth {{ arguments }}
 
 # search settings of the candidates, for the next training to use
 tune *arguments:
@@ -45,16 +53,17 @@ monitor *arguments:
 viz *arguments:
     kedro viz run {{ arguments }}
 
+# open Evidently's pages with the reports of all runs
+evidently port="8002" workspace="data/08_reporting/evidently_workspace":
+    DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace {{ workspace }}
+
 # open the tracked runs and the model registry
 mlflow *arguments:
     kedro mlflow ui {{ arguments }}
 
-# all tests, with branch coverage
+# all tests, with branch coverage; a file's tests stay in one process
 test *arguments:
-    coverage erase
-    coverage run -m pytest {{ arguments }}
-    coverage combine --quiet
-    coverage report
+    pytest --cov --cov-report=term-missing:skip-covered --numprocesses auto --maxprocesses 4 --dist loadfile {{ arguments }}
 
 # style, types, directions of imports
 lint:

@@ -2,21 +2,23 @@
 
     python benchmarks/profiles_scale.py write FOLDER --days 100 --rows-a-day 1000000
     python benchmarks/profiles_scale.py lake FOLDER [--days 10]
-    python benchmarks/profiles_scale.py evidently [--rows 100000 1000000]
+    python benchmarks/profiles_scale.py evidently [--rows 100000 1000000] [--rounds 3]
 
 `write` draws synthetic wines, half of them labelled, about 28 MB a million on disk, into Parquet
 files by day, in bounded memory. `lake` profiles them with DuckDB into a store, with two
-threads, then adds one day and runs again. `evidently` compares one window's profile and verdicts
-with an Evidently drift report of the same rows, imports left out of both. Every measurement runs in
-a process of its own, so that its peak memory is its own; time is wall time, and CPU time beside it,
-which a busy machine stretches less. Prints Markdown.
+threads, then adds one day and runs again. `evidently` compares one window's profile, its verdicts,
+and the profile of a frame that is in memory already, with an Evidently drift report of the same
+rows. Each side first does the same with a thousand wines, which leaves out imports; the sides take
+turns, and the median round is shown. Every measurement runs in a process of its own, so that its
+peak memory is its own, with the imports; time is wall time, and CPU time beside it, which a busy
+machine stretches less. Prints Markdown.
 """
 
 import argparse
 import json
 import os
-import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.drift.profiles import Reference
+from wine_quality.drift.profiles import Profile, Reference, profile_windows
 from wine_quality.traffic.synthetic import draw_wines, iter_wines
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
@@ -45,11 +47,17 @@ def predict(wines: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
     return 5.8 + 0.5 * (wines[QUALITY] - 5.8) + 0.5 * rng.standard_normal(len(wines))
 
 
-def reference() -> Reference:
+def write_reference(folder: Path) -> None:
+    """The held-out wines, and what the monitoring knows of them."""
     wines = draw_wines(REFERENCE_ROWS, SEED)
-    return Reference.from_wines(
-        wines.assign(prediction=predict(wines, np.random.default_rng(SEED)))
-    )
+    wines = wines.assign(prediction=predict(wines, np.random.default_rng(SEED)))
+    wines.to_parquet(folder / "reference.parquet")
+    plain = Reference.from_wines(wines).to_dict()
+    (folder / "reference.json").write_text(json.dumps(plain), encoding="utf-8")
+
+
+def read_reference(folder: Path) -> Reference:
+    return Reference.from_dict(json.loads((folder / "reference.json").read_text(encoding="utf-8")))
 
 
 def log_chunks(day: int, rows: int) -> Iterator[pd.DataFrame]:
@@ -87,6 +95,18 @@ def write_day(folder: Path, day: int, rows: int) -> None:
         unfinished.rename(target)
 
 
+MEASURED = ("seconds", "cpu", "peak")
+
+
+def peak_memory() -> float:
+    """Peak memory of this process in MB.
+
+    Linux's `ru_maxrss` will not do: it begins with that of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def measured(work: Callable[[], Any]) -> dict[str, Any]:
     """Run work; seconds and, for the whole process up to now, peak memory in MB."""
     start, cpu = time.perf_counter(), time.process_time()
@@ -94,7 +114,7 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
     return {
         "seconds": time.perf_counter() - start,
         "cpu": time.process_time() - cpu,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": peak_memory(),
         "result": result,
     }
 
@@ -107,91 +127,121 @@ def apart(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def one_update(folder: str, store: str) -> dict[str, Any]:
+def one_update(place: Path) -> dict[str, Any]:
     from wine_quality.drift.engine import lake_log
     from wine_quality.drift.profile_store import ProfileStore, lake_states, update_profiles
 
     def update() -> int:
-        references = {VERSION: reference()}
-        with ProfileStore(f"sqlite:///{store}") as profiles:
+        references = {VERSION: read_reference(place)}
+        folder = str(place / "log")
+        with ProfileStore(f"sqlite:///{place}/profiles.db") as profiles:
             states = lake_states(folder, [VERSION], "1D")
             log = lake_log(folder, memory_limit=MEMORY, threads=2)
             return len(update_profiles(profiles, log, references, states, "1D"))
 
-    return measured(update)
+    return {"update": measured(update)}
 
 
-def one_window(how: str, parquet: str) -> dict[str, Any]:
-    """Profile and judge one window, or report on it."""
-    if how == "engine":
-        import duckdb  # noqa: F401  imports take their time before the measurement
-        import ibis.backends.duckdb  # noqa: F401
+def one_window(place: Path) -> dict[str, Any]:
+    """Profile and judge one window where it lies."""
+    from wine_quality.drift.engine import lake_log, profile_table
 
-        from wine_quality.drift.engine import lake_log, profile_table
-        from wine_quality.drift.settings import DriftSettings
-        from wine_quality.drift.verdicts import decide
+    known = read_reference(place)
 
-        known = reference()
-        profile = measured(lambda: profile_table(lake_log(parquet, memory_limit=MEMORY), known))
-        counted = profile.pop("result")
-        # the second verdicts find the thresholds of windows of that size calibrated
-        first, later = (
-            measured(lambda: len(decide(counted, known, DriftSettings()))) for _ in range(2)
-        )
-        return {"profile": profile, "first verdicts": first, "later verdicts": later}
+    def profile(folder: Path) -> Profile:
+        log = lake_log(str(folder), memory_limit=MEMORY, threads=1)
+        try:
+            return profile_table(log, known)
+        finally:
+            log.get_backend().disconnect()
+
+    profile(place / "few")
+    found = {"profile": measured(lambda: profile(place / "log"))}
+    counted = found["profile"]["result"]
+
+    from wine_quality.drift.settings import DriftSettings
+    from wine_quality.drift.verdicts import decide
+
+    # the second verdicts find the thresholds of windows of that size calibrated
+    for what in ("first verdicts", "later verdicts"):
+        found[what] = measured(lambda: decide(counted, known, DriftSettings()))
+    return found
+
+
+def one_frame(place: Path) -> dict[str, Any]:
+    known = read_reference(place)
+    profile_windows(pd.read_parquet(place / "few"), known)
+    log = pd.read_parquet(place / "log")
+    return {"profile of a frame in memory": measured(lambda: profile_windows(log, known))}
+
+
+def one_report(place: Path) -> dict[str, Any]:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    numbers = [*MEASUREMENT_NAMES, PREDICTION]
     columns = [*INPUTS, PREDICTION]
-    wines = draw_wines(REFERENCE_ROWS, SEED)
-    before = wines.assign(prediction=predict(wines, np.random.default_rng(SEED)))[columns]
+    before = pd.read_parquet(place / "reference.parquet")[columns]
+    definition = DataDefinition(
+        numerical_columns=[*MEASUREMENT_NAMES, PREDICTION], categorical_columns=["type"]
+    )
 
-    def report() -> int:
-        now = pd.read_parquet(parquet, columns=columns)
-        definition = DataDefinition(numerical_columns=numbers, categorical_columns=["type"])
-        current, reference_data = (
-            Dataset.from_pandas(frame, data_definition=definition) for frame in (now, before)
+    def report(folder: Path) -> Any:
+        current, reference = (
+            Dataset.from_pandas(frame, data_definition=definition)
+            for frame in (pd.read_parquet(folder, columns=columns), before)
         )
-        snapshot = Report([DataDriftPreset()], include_tests=True).run(current, reference_data)
-        return len(snapshot.tests_results)
+        return Report([DataDriftPreset()], include_tests=True).run(current, reference)
 
-    return measured(report)
+    report(place / "few")
+    return {"Evidently drift report": measured(lambda: report(place / "log"))}
+
+
+ONE_WINDOW = {"one-window": one_window, "one-frame": one_frame, "one-report": one_report}
+
+
+def print_row(*cells: Any) -> None:
+    print("|", " | ".join(str(cell) for cell in cells), "|", flush=True)
 
 
 def lake(folder: Path, days: int | None) -> None:
     """First run on all days but the last, then the last day arrives."""
     names = sorted(path.name for path in folder.glob("day=*"))[:days]
+    print("| run | windows computed | s | CPU s | peak MB |\n|---|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        linked, store = Path(place) / "log", Path(place) / "profiles.db"
-        print("| run | windows computed | s | CPU s | peak MB |\n|---|---|---|---|---|")
+        write_reference(Path(place))
         steps = (("first", names[:-1]), ("one new day", names[-1:]), ("nothing new", []))
         for what, new in steps:
             for name in new:
-                target = linked / name
+                target = Path(place) / "log" / name
                 target.mkdir(parents=True)
                 for part in (folder / name).glob("*.parquet"):
                     os.link(part, target / part.name)
-            found = apart("one-update", str(linked), str(store))
-            print(
-                f"| {what} | {found['result']} | {found['seconds']:.1f} | {found['cpu']:.1f} "
-                f"| {found['peak']:.0f} |",
-                flush=True,
-            )
+            found = apart("one-update", place)["update"]
+            numbers = (f"{found[key]:.1f}" for key in ("seconds", "cpu"))
+            print_row(what, found["result"], *numbers, f"{found['peak']:.0f}")
 
 
-def evidently(sizes: list[int]) -> None:
-    print("| rows | | s | CPU s | peak MB |\n|---|---|---|---|---|")
+def evidently(sizes: list[int], rounds: int) -> None:
+    print("| rows | | s | CPU s | peak MB | CPU: Evidently's / this |")
+    print("|--:|---|--:|--:|--:|--:|")
     for rows in sizes:
         with tempfile.TemporaryDirectory() as place:
-            write_day(Path(place), 0, rows)
-            ours = apart("one-window", "engine", place)
-            theirs = apart("one-window", "evidently", place)
-        for what, found in (*ours.items(), ("Evidently drift report", theirs)):
-            print(
-                f"| {rows:,} | {what} | {found['seconds']:.2f} | {found['cpu']:.2f} "
-                f"| {found['peak']:.0f} |",
-                flush=True,
+            write_reference(Path(place))
+            write_day(Path(place) / "few", 0, 1_000)
+            write_day(Path(place) / "log", 0, rows)
+            each = [
+                {name: one for how in ONE_WINDOW for name, one in apart(how, place).items()}
+                for _ in range(rounds)
+            ]
+        median = {
+            name: {key: statistics.median(one[name][key] for one in each) for key in MEASURED}
+            for name in each[0]
+        }
+        theirs = median["Evidently drift report"]["cpu"]
+        for name, found in median.items():
+            numbers = (f"{found[key]:.2f}" for key in ("seconds", "cpu"))
+            print_row(
+                f"{rows:,}", name, *numbers, f"{found['peak']:.0f}", f"{theirs / found['cpu']:.1f}"
             )
 
 
@@ -207,8 +257,10 @@ def main() -> None:
     profile.add_argument("--days", type=int)
     compare = commands.add_parser("evidently")
     compare.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
-    for name in ("one-update", "one-window"):
-        commands.add_parser(name).add_argument("places", nargs=2)
+    compare.add_argument("--rounds", type=int, default=3)
+    works = {"one-update": one_update, **ONE_WINDOW}
+    for name in works:
+        commands.add_parser(name).add_argument("place", type=Path)
     given = parser.parse_args()
     if given.command == "write":
         shutil.rmtree(given.folder, ignore_errors=True)
@@ -217,10 +269,10 @@ def main() -> None:
     elif given.command == "lake":
         lake(given.folder, given.days)
     elif given.command == "evidently":
-        evidently(given.rows)
+        evidently(given.rows, given.rounds)
     else:
-        one = one_update if given.command == "one-update" else one_window
-        print(json.dumps(one(*given.places)))
+        found = works[given.command](given.place)
+        print(json.dumps(found, default=lambda _: None))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from kedro.io import DatasetError
 
 from wine_quality.cli import explain
-from wine_quality.datasets import InferenceLogConnection, InferenceLogDataset
+from wine_quality.datasets import InferenceLogConnection, InferenceLogDataset, LakeLogDataset
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
 
@@ -66,9 +66,9 @@ def test_the_log_is_read_with_its_labels(credentials, receipts):
     with InferenceLog(credentials["url"]) as log:
         log.append_ground_truth(receipts.head(1)[["prediction_id"]].assign(quality=8))
     dataset = InferenceLogDataset(credentials=credentials)
-    log = dataset.load()
+    log = dataset.load().read()
     dataset.release()
-    assert sorted(log["prediction_id"]) == sorted(receipts["prediction_id"])
+    assert log["event_time"].unique().tolist() == [pd.Timestamp(NOON)]
     assert sorted(log["prediction"]) == [5, 6, 7]
     assert log["quality"].dropna().tolist() == [8]
 
@@ -86,6 +86,8 @@ def test_receipts_of_logged_wines_pass(credentials, receipts):
     unanswered = pd.DataFrame({"prediction_id": [None], "acknowledged": [False]})
     dataset = InferenceLogDataset(credentials=credentials)
     dataset.save(pd.concat([receipts, unanswered], ignore_index=True))
+    # in parts, as long traffic comes
+    dataset.save(iter([receipts.head(2), receipts.tail(1), unanswered]))
     dataset.release()
 
 
@@ -97,3 +99,57 @@ def test_an_acknowledged_prediction_that_is_not_logged_is_named(credentials, rec
     message = explain(caught.value)
     assert message.startswith("1 of 4 acknowledged predictions are not in the inference log")
     assert lost in message
+
+
+# A log of files
+
+
+@pytest.fixture
+def lake(tmp_path, labelled_wines):
+    """Three predictions of noon in a folder of Parquet files."""
+    folder = tmp_path / "lake" / "day=2026-01-31"
+    folder.mkdir(parents=True)
+    logged = labelled_wines.head(3).assign(
+        prediction_id=["a", "b", "c"],
+        event_time=pd.Timestamp(NOON),
+        labelled_at=pd.Timestamp(NOON),
+        model_version="1",
+        prediction=[5.0, 6.0, 7.0],
+    )
+    logged.to_parquet(folder / "part-0.parquet", index=False)
+    return str(folder.parent)
+
+
+def receipts_of(*ids):
+    moments = pd.Timestamp(NOON)
+    return pd.DataFrame({"prediction_id": ids, "acknowledged": True, "event_time": moments})
+
+
+def test_a_log_of_files_is_read(lake):
+    dataset = LakeLogDataset(folder=lake)
+    assert dataset.exists()
+    assert "lake" in str(dataset)
+    reader = dataset.load()
+    assert reader.versions() == ("1",)
+    assert sorted(reader.read()["prediction"]) == [5, 6, 7]
+    dataset.release()
+
+
+def test_a_folder_without_files_says_what_to_do(tmp_path):
+    dataset = LakeLogDataset(folder=str(tmp_path))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert explain(caught.value).startswith("Nothing is logged yet")
+
+
+def test_receipts_are_checked_against_the_files(lake):
+    dataset = LakeLogDataset(folder=lake)
+    unanswered = receipts_of("z").assign(acknowledged=False)
+    dataset.save(pd.concat([receipts_of("a", "b"), unanswered], ignore_index=True))
+    dataset.save([receipts_of("c"), unanswered])
+    with pytest.raises(DatasetError) as caught:
+        dataset.save([receipts_of("a", "lost")])
+    message = explain(caught.value)
+    assert message.startswith("1 of 2 acknowledged predictions are not in the inference log")
+    assert "for example lost" in message

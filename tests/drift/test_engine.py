@@ -9,7 +9,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wine_quality.drift.profiles import Fault, Profile, Reference, profile_windows
+from wine_quality.drift.profiles import (
+    Fault,
+    Profile,
+    Reference,
+    profile_batches,
+    profile_windows,
+)
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.log_schema import (
@@ -23,6 +29,7 @@ from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
 pytest.importorskip("ibis", reason="the engines come with wine-quality[spark]")
 import ibis
 
+from wine_quality.drift import engine
 from wine_quality.drift.engine import (
     database_log,
     lake_log,
@@ -227,15 +234,34 @@ def test_the_sessions_time_zone_changes_nothing(table, nasty, reference):
     pd.testing.assert_frame_equal(states, window_states(table, "1D", since, until))
 
 
+@pytest.mark.parametrize("table", ["duckdb_table", "sqlite_table"], indirect=True)
+def test_rows_are_read_in_parts(table, nasty, reference, monkeypatch):
+    sizes = []
+
+    def counted(batches, *arguments):
+        batches = list(batches)
+        sizes.extend(len(batch) for batch in batches)
+        return profile_batches(batches, *arguments)
+
+    # DuckDB hands over multiples of 2,048 rows
+    monkeypatch.setattr(engine, "_BATCH", 2048)
+    monkeypatch.setattr(engine, "_FETCHED", 2048)
+    monkeypatch.setattr(engine, "profile_batches", counted)
+    profile = profile_table(table, reference)
+    assert sum(sizes) == len(nasty)
+    assert len(sizes) >= 3
+    assert max(sizes) <= 2048
+    whole = profile_windows(nasty, reference)
+    pd.testing.assert_frame_equal(profile.counts, whole.counts)
+
+
 def test_parts_of_a_log_add_up(table, nasty, reference):
     middle = FIRST + timedelta(days=5)
     parts = [
         profile_table(table, reference, "1D", None, middle),
         profile_table(table, reference, "1D", middle, None),
     ]
-    # merging orders segments by name
-    whole = profile_windows(nasty, reference, "1D").merge(profile_windows(nasty.head(0), reference))
-    assert_identical(parts[0].merge(parts[1]), whole)
+    assert_identical(parts[0].merge(parts[1]), profile_windows(nasty, reference, "1D"))
 
 
 def test_states_are_the_same_in_every_engine(table, nasty, duckdb_table):

@@ -1,4 +1,5 @@
 import json
+import weakref
 from decimal import Decimal
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wine_quality.drift import profiles
 from wine_quality.drift.profiles import (
     COUNTS_DTYPES,
     ERRORS_DTYPES,
     Fault,
     Profile,
     Reference,
+    profile_batches,
     profile_windows,
     window_starts,
 )
@@ -70,6 +73,69 @@ def test_profiles_of_parts_add_up_to_the_profile_of_the_whole(reference, first, 
     parts = [profile_windows(log_of(part), reference, "6h") for part in (first, second)]
     assert_same(parts[0].merge(parts[1]), profile_windows(log_of(first + second), reference, "6h"))
     assert_same(parts[0].merge(parts[1]), parts[1].merge(parts[0]))
+
+
+@RELAXED
+@given(
+    parts=st.lists(st.lists(rows, max_size=10), max_size=6), merged=st.sampled_from([1, 100_000])
+)
+def test_a_log_in_parts_is_counted_like_the_whole(reference, parts, merged):
+    whole = profile_windows(log_of([row for part in parts for row in part]), reference, "6h")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profiles, "MERGED_TOGETHER", merged)
+        batches = profile_batches(map(log_of, parts), reference, "6h")
+    pd.testing.assert_frame_equal(batches.counts, whole.counts)
+    pd.testing.assert_frame_equal(batches.errors, whole.errors, rtol=1e-9)
+
+
+def test_no_part_is_kept_while_the_next_is_made(reference, held_out, as_log):
+    log = as_log(held_out, 300)
+    alive = []
+
+    def parts():
+        for start in range(0, len(log), 300):
+            assert not [part for part in alive if part() is not None]
+            part = log.iloc[start : start + 300].copy()
+            alive.append(weakref.ref(part))
+            yield part
+            del part
+
+    profile = profile_batches(parts(), reference)
+    assert len(alive) == 5
+    pd.testing.assert_frame_equal(profile.counts, profile_windows(log, reference).counts)
+
+
+def test_more_numbers_than_are_held_against_the_bounds_at_a_time(reference, held_out, as_log):
+    log = as_log(held_out)
+    many = pd.concat([log] * (2 * profiles.BLOCK // len(log) + 2), ignore_index=True)
+    once, often = (profile_windows(rows, reference).counts for rows in (log, many))
+    assert (often["n"] == once["n"] * (len(many) // len(log))).all()
+    pd.testing.assert_frame_equal(often.drop(columns="n"), once.drop(columns="n"))
+
+
+@RELAXED
+@given(
+    edges=st.lists(st.floats(allow_nan=False, allow_infinity=False), unique=True, max_size=300),
+    bounds=st.none() | st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)),
+    others=st.lists(st.floats(), max_size=20),
+)
+def test_a_number_is_in_the_bin_between_whose_edges_it_lies(edges, bounds, others):
+    plausible = None if bounds is None else (min(bounds), max(bounds))
+    bins = profiles.ColumnBins("x", tuple(sorted(edges)), (), plausible)
+    numbers = np.array([*edges, *(bounds or ()), *others, np.inf, -np.inf, np.nan, -0.0])
+    numbers = np.concatenate([numbers, np.nextafter(numbers, 1), np.nextafter(numbers, -1)])
+
+    def bin_of(x: float) -> int:
+        if np.isnan(x):
+            return Fault.MISSING
+        if np.isinf(x):
+            return Fault.INVALID
+        if plausible is not None and not plausible[0] <= x <= plausible[1]:
+            return Fault.TOO_LOW if x < plausible[0] else Fault.TOO_HIGH
+        return sum(x > edge for edge in edges)
+
+    codes = profiles._number_codes(pd.Series(numbers), numbers, bins)
+    assert codes.tolist() == [bin_of(x) for x in numbers]
 
 
 @RELAXED
@@ -214,7 +280,7 @@ def test_an_empty_log_gives_empty_typed_tables(held_out, reference, as_log):
 def test_a_prediction_without_time_or_version_is_refused(key, held_out, reference, as_log):
     log = as_log(held_out.head(3)).astype({key: object})
     log.loc[1, key] = None
-    with pytest.raises(WineQualityError, match=f"1 predictions have no {key}"):
+    with pytest.raises(WineQualityError, match=f"1 predictions have no {key.replace('_', ' ')}"):
         profile_windows(log, reference)
     with pytest.raises(WineQualityError, match=f"no column {key}"):
         profile_windows(log.drop(columns=key), reference)

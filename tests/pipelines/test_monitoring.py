@@ -1,4 +1,5 @@
 import json
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -6,11 +7,14 @@ import pytest
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
-from wine_quality.drift import evidently_reports
+from wine_quality.datasets import VerdictHistoryDataset
 from wine_quality.drift.alerts import AlertSettings
-from wine_quality.drift.evidently_reports import ReportPage, WindowReports
+from wine_quality.drift.log_reader import LakeReader
+from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.profiles import Reference
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.verdict_store import VerdictStore
+from wine_quality.drift.windows import TRAFFIC
 from wine_quality.errors import WineQualityError
 from wine_quality.pipelines.monitoring import create_pipeline, nodes
 from wine_quality.pipelines.monitoring.figures import (
@@ -24,6 +28,7 @@ from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 SETTINGS = DriftSettings(resamples=1000, seed=2009)
 COLUMNS = {*INPUTS, PREDICTION}
+SUBJECTS = {*COLUMNS, TRAFFIC}
 
 
 def predicted(wines, seed):
@@ -71,17 +76,47 @@ def week():
 LOG = week()
 
 
+def lake_of(folder, log):
+    """Keep a log as files, where monitoring reads it."""
+    for start, part in log.groupby(log["event_time"].dt.strftime("%Y-%m-%d")):
+        (folder / f"day={start}").mkdir(parents=True, exist_ok=True)
+        part.to_parquet(folder / f"day={start}" / "part-0.parquet", index=False)
+    return LakeReader(str(folder), "duckdb")
+
+
+def monitor(run_pipeline, folder, reader, settings=SETTINGS, previous_alerts=()):
+    """One run, with the stores of the folder."""
+    url = f"sqlite:///{folder}/monitoring.db"
+    with ProfileStore(url) as store:
+        given = {
+            "inference_log": reader,
+            "profile_store": store,
+            "references": REFERENCES.__getitem__,
+            "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
+            "previous_alerts": list(previous_alerts),
+            "params:monitoring.drift": settings,
+            "params:monitoring.alerts": AlertSettings(),
+        }
+        made = run_pipeline(create_pipeline(), given)
+    return made | {"verdict_history": history(folder)}
+
+
+def history(folder):
+    with VerdictStore(f"sqlite:///{folder}/monitoring.db") as store:
+        return store.history()
+
+
 @pytest.fixture(scope="module")
-def made(run_pipeline):
+def reader(tmp_path_factory):
+    reader = lake_of(tmp_path_factory.mktemp("lake"), LOG)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture(scope="module")
+def made(run_pipeline, reader, tmp_path_factory):
     """All that the pipeline makes of the week."""
-    given = {
-        "inference_log": LOG,
-        "references": REFERENCES.__getitem__,
-        "previous_alerts": [],
-        "params:monitoring.drift": SETTINGS,
-        "params:monitoring.alerts": AlertSettings(),
-    }
-    return run_pipeline(create_pipeline(), given)
+    return monitor(run_pipeline, tmp_path_factory.mktemp("stores"), reader)
 
 
 def of_day(table, number):
@@ -96,7 +131,7 @@ def test_every_day_and_column_has_a_verdict(made):
     assert verdicts["window_start"].is_monotonic_increasing
     for number in range(1, 6):
         rows = of_day(verdicts, number)
-        assert sorted(rows["column"]) == sorted(COLUMNS)
+        assert sorted(rows["column"]) == sorted(SUBJECTS)
         assert (rows["window_end"] - rows["window_start"] == pd.Timedelta("1D")).all()
         assert set(rows["model_version"]) == {"2" if number in (1, 5) else "1"}
 
@@ -115,7 +150,7 @@ def test_every_day_and_column_has_a_verdict(made):
 )
 def test_a_days_verdicts(made, number, others, special):
     found = of_day(made["verdicts"], number).set_index("column")["verdict"].to_dict()
-    assert found == dict.fromkeys(COLUMNS, others) | special
+    assert found == dict.fromkeys(COLUMNS, others) | {TRAFFIC: "ok"} | special
 
 
 def test_the_models_verdicts(made):
@@ -165,19 +200,141 @@ def test_the_alerts_are_the_alarming_verdicts(made):
     assert json.loads(json.dumps(alerts, allow_nan=False)) == alerts
 
 
-def test_the_reports_are_of_the_newest_window(made):
-    for kind in nodes.REPORTS:
-        page = made[f"{kind}_report_html"]
-        assert page.lower().lstrip().startswith("<!doctype html")
-        assert "2026-01-05 00:00 to 2026-01-06 00:00 UTC, model version 2" in page
-        assert json.loads(made[f"{kind}_report_json"])
-    assert "alcohol" in made["drift_report_json"]
+def test_the_newest_and_the_alarming_windows_are_reported(made):
+    pages, snapshots = made["evidently_pages"], made["evidently_snapshots"]
+    folders = {"": (5, 2), "2026-01-03T0000_v1/": (3, 1), "2026-01-04T0000_v1/": (4, 1)}
+    assert pages.keys() == {folder + kind for folder in folders for kind in nodes.REPORTS}
+    for folder, (number, version) in folders.items():
+        window = f"2026-01-0{number} 00:00 to 2026-01-0{number + 1} 00:00 UTC"
+        for kind in nodes.REPORTS:
+            page = pages[folder + kind]
+            if folder + kind in snapshots:
+                assert page.lower().lstrip().startswith("<!doctype html")
+                assert f"{window}, model version {version}" in page
+                assert json.loads(snapshots[folder + kind])
+            else:
+                # on that day nobody judged a wine
+                assert (number, kind) == (3, "regression")
+                assert "<h1>No regression report</h1>" in page
+    assert "alcohol" in snapshots["drift"]
+
+
+def test_the_page_tells_of_the_newest_window_and_links_all_reports(made):
+    page = made["monitoring_page_html"]
+    assert "2026-01-05 00:00 to 2026-01-06 00:00 UTC, newest of 5 windows" in page
+    for name in made["evidently_pages"]:
+        assert f'href="evidently/{name}.html"' in page
+    assert "Evidently's regression report of 2026-01-04T0000, version 1" in unescape(page)
+
+
+def test_the_history_holds_every_verdict_once(made):
+    found = made["verdict_history"]
+    assert len(found) == len(made["verdicts"]) + len(made["model_verdicts"])
+    assert (found["revision"] == 1).all()
+    decay = found.query("subject == 'model (all)' and verdict == 'decayed'")
+    assert decay["window_start"].tolist() == [pd.Timestamp(2026, 1, 4, tz="UTC")]
+
+
+# Run after run
+
+
+def test_a_run_counts_only_what_is_new_and_late_labels_change_the_verdict(
+    run_pipeline, tmp_path, caplog
+):
+    caplog.set_level("INFO", "wine_quality")
+    lake = tmp_path / "lake"
+
+    def run(log):
+        caplog.clear()
+        reader = lake_of(lake, log)
+        made = monitor(run_pipeline, tmp_path, reader)
+        reader.close()
+        return made, [r.message for r in caplog.records if r.message.startswith("Counted")]
+
+    unlabelled = LOG[LOG["event_time"].dt.day.isin([2, 4])].assign(quality=np.nan)
+    first, told = run(unlabelled)
+    assert told == ["Counted 2 of the log's 2 windows"]
+    assert of_day(first["model_verdicts"], 4)["verdict"].unique().tolist() == ["no_labels"]
+    assert "Verdicts that changed" not in first["monitoring_page_html"]
+
+    again, told = run(unlabelled.iloc[:0])
+    assert told == ["Counted 0 of the log's 2 windows"]
+    for name in ("verdicts", "model_verdicts", "verdict_history", "profile_counts"):
+        assert_frame_equal(again[name], first[name])
+
+    late, told = run(LOG[LOG["event_time"].dt.day == 4])
+    assert told == ["Counted 1 of the log's 2 windows"]
+    whole = of_day(late["model_verdicts"], 4).set_index("segment")
+    assert whole.loc["all", "verdict"] == "decayed"
+    revised = late["verdict_history"].query("revision == 2")
+    assert set(revised["subject"]) == {"model (all)", "model (red)", "model (white)"}
+    assert (revised["window_start"] == pd.Timestamp(2026, 1, 4, tz="UTC")).all()
+    assert len(late["verdict_history"]) == len(first["verdict_history"]) + 3
+    page = unescape(late["monitoring_page_html"])
+    assert "Verdicts that changed" in page
+    assert "was no ground truth until" in page
+
+
+def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
+    run_pipeline, tmp_path, monkeypatch
+):
+    reader = lake_of(tmp_path / "lake", LOG)
+    whole = monitor(run_pipeline, tmp_path / "never killed", reader)
+    store, kept = ProfileStore.replace, []
+
+    def replace(*arguments):
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+        kept.append(arguments)
+        store(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProfileStore, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            monitor(run_pipeline, tmp_path / "killed", reader)
+    after = monitor(run_pipeline, tmp_path / "killed", reader)
+    reader.close()
+    for name in ("profile_counts", "profile_errors", "verdicts", "model_verdicts"):
+        assert_frame_equal(after[name], whole[name])
+    both = [made["verdict_history"].drop(columns="decided_at") for made in (after, whole)]
+    assert_frame_equal(*both)
+
+
+def test_small_windows_are_merged_where_that_is_asked_for(run_pipeline, tmp_path):
+    hourly = SETTINGS.model_copy(
+        update={"window": "1h", "small_windows": "merge", "min_rows": 100, "reported_windows": 0}
+    )
+    reader = lake_of(tmp_path / "lake", LOG[LOG["event_time"].dt.day == 2])
+    made = monitor(run_pipeline, tmp_path, reader, hourly)
+    reader.close()
+    # a wine a minute: sixty in each of the first two hours
+    start = pd.Timestamp(2026, 1, 2, tz="UTC")
+    judged = made["verdicts"][made["verdicts"]["column"] != TRAFFIC]
+    assert judged["window_start"].unique().tolist() == [start]
+    assert judged["window_end"].unique().tolist() == [start + pd.Timedelta("2h")]
+    assert set(judged["n"]) <= set(range(100, 121))
+    assert judged["verdict"].unique().tolist() == ["ok"]
+    model = made["model_verdicts"].query("segment == 'all'")
+    assert model[["n", "verdict"]].to_numpy().tolist() == [[120, "ok"]]
+    traffic = made["verdicts"][made["verdicts"]["column"] == TRAFFIC]
+    assert traffic["n"].tolist() == [60, 60]
+
+
+def test_days_without_traffic_are_an_alert(run_pipeline, tmp_path):
+    reader = lake_of(tmp_path / "lake", LOG[LOG["event_time"].dt.day.isin([2, 4])])
+    made = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    silent = of_day(made["verdicts"], 3)
+    assert silent[["column", "verdict", "n"]].to_numpy().tolist() == [[TRAFFIC, "no_traffic", 0]]
+    told = [(a["subject"], a["window_start"][:10]) for a in made["alerts"]]
+    assert (TRAFFIC, "2026-01-03") in told
+    assert "no traffic" in made["monitoring_page_html"]
 
 
 def test_the_figures_show_the_week(made):
     heat_map = made["drift_figure"].data[0]
     assert list(heat_map.x) == [f"2026-01-0{n} v{1 + (n in (1, 5))}" for n in range(1, 6)]
-    assert len(heat_map.y) == len(COLUMNS)
+    assert len(heat_map.y) == len(SUBJECTS)
     names = list(VERDICT_COLOURS)
     # each verdict has one plain colour, from half a code below it to half a code above
     low, high = heat_map.zmin, heat_map.zmax
@@ -195,6 +352,7 @@ def test_the_figures_show_the_week(made):
     assert names[int(by_column["pH"][4])] == "data_quality"
     where = list(heat_map.y).index("alcohol")
     assert heat_map.customdata[where][2].startswith("alcohol: score")
+    assert by_column["traffic"].tolist() == [names.index("ok")] * 5
 
     window, reference = made["error_figure"].data
     judged = made["model_verdicts"].query("segment == 'all'")
@@ -217,26 +375,37 @@ def test_references_outlive_a_file(made):
     assert_frame_equal(nodes.decide_model(*profile), made["model_verdicts"])
 
 
-def test_only_versions_in_the_log_are_described():
+def test_only_versions_in_the_log_are_described(tmp_path):
     asked = []
 
     def references(version):
         asked.append(version)
         return REFERENCES[version]
 
-    one = LOG[LOG["model_version"] == "2"]
+    one = lake_of(tmp_path, LOG[LOG["model_version"] == "2"])
     assert nodes.describe_references(one, references).keys() == {"2"}
+    one.close()
     assert asked == ["2"]
 
 
-def test_a_reference_that_cannot_be_used_is_an_error():
+def test_a_reference_that_cannot_be_used_is_an_error(reader):
+    def references(version):
+        return REFERENCES[version].drop(columns="alcohol")
+
     with pytest.raises(WineQualityError, match="the reference lacks alcohol"):
-        nodes.describe_references(LOG, lambda version: REFERENCES[version].drop(columns="alcohol"))
+        nodes.describe_references(reader, references)
 
 
-def test_a_log_without_event_times_is_an_error(made):
-    with pytest.raises(WineQualityError, match="no event_time"):
-        nodes.profile_log(LOG.assign(event_time=pd.NaT), made["reference_profiles"], SETTINGS)
+@pytest.mark.parametrize(("column", "nothing"), [("event_time", pd.NaT), ("model_version", None)])
+def test_a_prediction_that_belongs_to_no_window_is_an_error(tmp_path, column, nothing):
+    reader = lake_of(tmp_path, LOG)
+    part = tmp_path / "day=2026-01-02" / "part-0.parquet"
+    spoilt = pd.read_parquet(part)
+    spoilt.loc[3, column] = nothing
+    spoilt.to_parquet(part)
+    with pytest.raises(WineQualityError, match=f"have no {column}"):
+        nodes.describe_references(reader, REFERENCES.__getitem__)
+    reader.close()
 
 
 def test_a_stored_reference_of_another_kind_is_an_error(made):
@@ -264,31 +433,6 @@ def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):
     assert nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("decayed",))) == []
     with pytest.raises(WineQualityError, match=r"newest window has \d+ alerts .* pH: "):
         nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("data_quality",)))
-
-
-@pytest.mark.parametrize("reported", [True, False], ids=["reported", "nothing to report"])
-def test_where_there_is_no_report_the_page_says_why(made, monkeypatch, reported):
-    asked = []
-    page = ReportPage("title", "<html>page</html>", '{"a": 1}') if reported else None
-
-    def report_window(rows, held_out, verdicts, seed):
-        asked.append((rows, held_out, verdicts, seed))
-        return WindowReports(page, page, page, ("no ground truth for <3 wines",))
-
-    monkeypatch.setattr(evidently_reports, "report_window", report_window)
-    contents = nodes.report_newest_window(LOG, REFERENCES.__getitem__, made["verdicts"], SETTINGS)
-    ((rows, held_out, verdicts, seed),) = asked
-    assert_frame_equal(rows, LOG[LOG["event_time"].dt.day == 5])
-    assert held_out is REFERENCES["2"]
-    assert_frame_equal(verdicts, of_day(made["verdicts"], 5))
-    assert seed == 2009
-    assert len(contents) == 2 * len(nodes.REPORTS)
-    if reported:
-        assert contents == (page.html, page.json) * 3
-    else:
-        assert contents[1::2] == ("{}",) * 3
-        assert "<h1>No regression report</h1>" in contents[4]
-        assert "<li>no ground truth for &lt;3 wines</li>" in contents[4]
 
 
 # Figures

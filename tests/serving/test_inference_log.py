@@ -282,6 +282,24 @@ def test_a_request_id_belongs_to_its_wines(
     assert log.counts().predictions == 5
 
 
+def test_a_request_can_be_looked_up(
+    log: InferenceLog, make_batch: MakeBatch, make_wines: MakeWines
+) -> None:
+    wines = make_wines(3)
+    wines.loc[1, "alcohol"] = np.nan
+    assert log.find_request("r", wines) is None
+    logged = log.append_predictions(make_batch(wines, request_id="r"))
+    found = log.find_request("r", wines)
+    assert found is not None
+    assert found.repeated
+    assert found.prediction_ids == logged.prediction_ids
+    assert found.predictions == logged.predictions
+    assert log.find_request("s", wines) is None
+    for others in (wines.head(2), wines.assign(pH=3.3), wines.iloc[::-1]):
+        with pytest.raises(RequestConflictError, match="'r' was used before for other wines"):
+            log.find_request("r", others)
+
+
 def test_requests_whose_ids_interleave_keep_their_own(
     log: InferenceLog, make_batch: MakeBatch
 ) -> None:

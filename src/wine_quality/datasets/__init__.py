@@ -1,9 +1,16 @@
 """The Kedro datasets that no library offers."""
 
 from wine_quality.datasets.candidate_scores import CandidateScoresDataset
-from wine_quality.datasets.inference_log import InferenceLogConnection, InferenceLogDataset
+from wine_quality.datasets.evidently_workspace import EvidentlyWorkspaceDataset
+from wine_quality.datasets.inference_log import (
+    InferenceLogConnection,
+    InferenceLogDataset,
+    LakeLogDataset,
+)
 from wine_quality.datasets.metrics import MetricsDataset
+from wine_quality.datasets.monitoring import ProfileStoreDataset, VerdictHistoryDataset
 from wine_quality.datasets.optional_json import OptionalJSONDataset
+from wine_quality.datasets.parquet_stream import ParquetStreamDataset
 from wine_quality.datasets.raw_wines import RawWinesDataset
 from wine_quality.datasets.registry import (
     ChampionDataset,
@@ -16,13 +23,18 @@ from wine_quality.datasets.tuning import StudyDataset
 __all__ = [
     "CandidateScoresDataset",
     "ChampionDataset",
+    "EvidentlyWorkspaceDataset",
     "InferenceLogConnection",
     "InferenceLogDataset",
+    "LakeLogDataset",
     "MetricsDataset",
     "ModelVersionDataset",
     "OptionalJSONDataset",
+    "ParquetStreamDataset",
     "PreviousChampionDataset",
+    "ProfileStoreDataset",
     "RawWinesDataset",
     "ReferencesDataset",
     "StudyDataset",
+    "VerdictHistoryDataset",
 ]

@@ -1,12 +1,22 @@
 """The inference log as datasets: an open connection, and its content."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wine_quality.drift.log_reader import DatabaseReader, LakeReader, LogReader
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.log_schema import labelled_predictions
+
+Receipts = pd.DataFrame | Iterable[pd.DataFrame]
+"""What became of sent wines, whole or in parts: `prediction_id`, `acknowledged`, `event_time`."""
+_NOTHING_LOGGED = (
+    "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, or send traffic "
+    "with 'kedro run --pipeline serving_simulation'."
+)
 
 
 class _LogDataset:
@@ -20,7 +30,8 @@ class _LogDataset:
     def __init__(
         self, *, credentials: dict[str, str], metadata: dict[str, Any] | None = None
     ) -> None:
-        self._log = InferenceLog(credentials["url"])
+        self._url = credentials["url"]
+        self._log = InferenceLog(self._url)
         self.metadata = metadata
 
     def release(self) -> None:
@@ -46,37 +57,112 @@ class InferenceLogConnection(_LogDataset, AbstractDataset[Any, InferenceLog]):
         raise DatasetError("The connection to the inference log is read only.")
 
 
-class InferenceLogDataset(_LogDataset, AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class InferenceLogDataset(_LogDataset, AbstractDataset[Receipts, LogReader]):
     """The inference log's content; saving receipts checks that it holds what was acknowledged."""
 
-    def load(self) -> pd.DataFrame:
-        """Read all predictions with their newest label.
+    _reader: LogReader | None = None
+
+    def load(self) -> LogReader:
+        """Give a reader of the predictions with their newest labels.
 
         Raises:
             WineQualityError: Nothing is logged yet.
         """
-        log = self._log.read()
-        if log.empty:
-            raise WineQualityError(
-                "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, "
-                "or send traffic with 'kedro run --pipeline serving_simulation'."
-            )
-        return log
+        if self._log.last_event_time() is None:
+            raise WineQualityError(_NOTHING_LOGGED)
+        if self._reader is None:
+            self._reader = DatabaseReader(self._url, labelled_predictions())
+        return self._reader
 
-    def save(self, data: pd.DataFrame) -> None:
+    def save(self, data: Receipts) -> None:
         """Check the receipts of sent wines against the log.
-
-        Args:
-            data: Receipts with `prediction_id` and `acknowledged`.
 
         Raises:
             WineQualityError: An acknowledged prediction is not in the log.
         """
-        acknowledged = data.loc[data["acknowledged"], "prediction_id"]
-        lost = set(acknowledged) - set(self._log.read()["prediction_id"])
-        if lost:
-            raise WineQualityError(
-                f"{len(lost):,} of {len(acknowledged):,} acknowledged predictions are not in the "
-                f"inference log, for example {min(lost)}: check that the service writes to "
-                f"{self._log!r}."
-            )
+        for receipts in _parts(data):
+            acknowledged = receipts.loc[receipts["acknowledged"], "prediction_id"]
+            _refuse(self._log.absent(acknowledged), len(acknowledged), repr(self._log))
+
+    def release(self) -> None:
+        """Close the database and the reader's connection to it."""
+        if self._reader is not None:
+            self._reader.close()
+        super().release()
+
+
+class LakeLogDataset(AbstractDataset[Receipts, LogReader]):
+    """A log of Parquet files in folders `day=YYYY-MM-DD`; saving checks receipts against it.
+
+    Args:
+        folder: The folder of the days' folders.
+        engine: What reads it, `duckdb` or `spark`.
+        metadata: For Kedro's plugins.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str,
+        engine: Literal["duckdb", "spark"] = "duckdb",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._engine = engine
+        self._reader = LakeReader(folder, engine)
+        self.metadata = metadata
+
+    def load(self) -> LogReader:
+        """Give a reader of the predictions with their newest labels.
+
+        Raises:
+            WineQualityError: Nothing is logged yet.
+        """
+        if not self._exists():
+            raise WineQualityError(_NOTHING_LOGGED)
+        return self._reader
+
+    def save(self, data: Receipts) -> None:
+        """Check the receipts of sent wines against the files, whatever engine reads them later.
+
+        Raises:
+            WineQualityError: An acknowledged prediction is in none of them.
+        """
+        lake = LakeReader(self._folder, "duckdb")
+        try:
+            for receipts in _parts(data):
+                acknowledged = receipts[receipts["acknowledged"]]
+                if acknowledged.empty:
+                    continue
+                moments = acknowledged["event_time"]
+                until = moments.max() + pd.Timedelta("1us")
+                logged = lake.read(moments.min(), until, columns=("prediction_id",))
+                absent = set(acknowledged["prediction_id"]) - set(logged["prediction_id"])
+                _refuse(absent, len(acknowledged), self._folder)
+        finally:
+            lake.close()
+
+    def release(self) -> None:
+        """Close the reader's connection."""
+        self._reader.close()
+
+    def _exists(self) -> bool:
+        import fsspec
+
+        files, root = fsspec.core.url_to_fs(self._folder)
+        return bool(files.glob(f"{root}/day=*/*.parquet"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"folder": self._folder, "engine": self._engine}
+
+
+def _parts(receipts: Receipts) -> Iterable[pd.DataFrame]:
+    return [receipts] if isinstance(receipts, pd.DataFrame) else receipts
+
+
+def _refuse(lost: set[str], acknowledged: int, log: str) -> None:
+    if lost:
+        raise WineQualityError(
+            f"{len(lost):,} of {acknowledged:,} acknowledged predictions are not in the inference "
+            f"log, for example {min(lost)}: check that the service writes to {log}."
+        )

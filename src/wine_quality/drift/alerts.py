@@ -15,8 +15,8 @@ from wine_quality.parameters import Parameters
 
 logger = logging.getLogger(__name__)
 
-Alarm = Literal["drift", "data_quality", "decayed"]
-ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "decayed")
+Alarm = Literal["drift", "data_quality", "no_traffic", "decayed"]
+ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "no_traffic", "decayed")
 UNJUDGED = frozenset({"insufficient_data", "no_labels"})
 IDENTITY = ("window_start", "model_version", "subject", "verdict")
 """What makes two alerts the same one."""

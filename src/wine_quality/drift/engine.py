@@ -1,20 +1,22 @@
-"""Profiles computed where the log lies: one Ibis expression for every engine.
+"""Profiles computed where the log lies, whichever engine holds it.
 
-`profile_table` does what `profile_windows` does with a frame, in SQLite, PostgreSQL, DuckDB over
-Parquet, or Spark; only counts leave the engine. Each column is one group-by of its own, all of them
-united, so that a log that is being written to is seen at one moment: a single scan that keeps every
-column's bins at once is slower and needs far more memory.
+PostgreSQL and Spark do what `profile_windows` does with a frame in one Ibis expression, and only
+counts leave them. Each column is one group-by of its own, all of them united, so that a log that is
+being written to is seen at one moment: a single scan that keeps every column's bins at once is
+slower and needs far more memory. SQLite and DuckDB work in this process, so that nothing has to
+travel: they hand the rows of one statement over in parts, which NumPy counts many times faster.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from wine_quality.drift.profiles import (
     COUNTS_DTYPES,
@@ -24,6 +26,7 @@ from wine_quality.drift.profiles import (
     Fault,
     Profile,
     Reference,
+    profile_batches,
 )
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
@@ -31,21 +34,24 @@ from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, WINE_TYPES
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import sqlalchemy as sa
 
 LABELLED_AT = "labelled_at"
 LOG_COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
 """What monitoring reads of a log kept in a database."""
-SEGMENTS = (*WINE_TYPES, OTHER_TYPE)
 SQUARE_LIMIT, FOURTH_LIMIT = 1e140, 1e70
 """Errors whose square and fourth power count as infinite: PostgreSQL refuses to overflow, and one
 absurd prediction must not take its window down."""
 INFINITY = math.inf
 _MANTISSA_BITS = 53
 _LARGEST_SHIFT = 62
+_BATCH, _FETCHED = 65_536, 32_768
+"""Rows read at a time from DuckDB (about 130 B each) and, as Python's objects, from SQLite."""
+_IN_THIS_PROCESS = {"duckdb", "sqlite"}
 _WINDOW = "window_second"
 
 
-def database_log(url: str, labelled_predictions: sa.Select[Any]) -> "ir.Table":
+def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table":
     """Open the inference log of a SQLite or PostgreSQL database.
 
     Args:
@@ -61,6 +67,7 @@ def database_log(url: str, labelled_predictions: sa.Select[Any]) -> "ir.Table":
         WineQualityError: If the database is not there or not of these two kinds.
     """
     import ibis
+    import sqlalchemy as sa
 
     where = sa.make_url(url)
     of_log = labelled_predictions.subquery()
@@ -118,7 +125,11 @@ def lake_log(folder: str, memory_limit: str = "300MB", threads: int = 2) -> "ir.
     import ibis
 
     connection = ibis.duckdb.connect(
-        memory_limit=memory_limit, threads=threads, preserve_insertion_order=False
+        memory_limit=memory_limit,
+        threads=threads,
+        preserve_insertion_order=False,
+        # no file is read twice
+        enable_external_file_cache=False,
     )
     try:
         return connection.read_parquet(
@@ -136,18 +147,44 @@ def spark_log(folder: str, session: Any = None) -> "ir.Table":
         session: A SparkSession; without one, the current one or a new one.
 
     Raises:
-        WineQualityError: If there are no such files.
+        WineQualityError: If there are no such files, or no Spark.
     """
     import ibis
-    from pyspark.errors import AnalysisException
 
-    connection = ibis.pyspark.connect(session)
+    try:
+        from pyspark.errors import AnalysisException, PySparkException
+    except ImportError as error:
+        raise WineQualityError(
+            "Spark is not installed: add it with './just extras' (pip install "
+            "wine-quality[spark] elsewhere), and Java 17."
+        ) from error
+    try:
+        connection = ibis.pyspark.connect(session or _spark_session())
+    except PySparkException as error:
+        raise WineQualityError(
+            f"Spark does not start ({error}): install Java 17, or set JAVA_HOME to it."
+        ) from error
     # moments written without a time zone are UTC, whatever the session's time zone is
     connection.raw_sql("SET spark.sql.parquet.inferTimestampNTZ.enabled = false")
     try:
         return connection.read_parquet(folder)
     except AnalysisException as error:
         raise _nothing_in(folder) from error
+
+
+def _spark_session() -> Any:
+    """The current session, or a new one by Spark's own defaults, without a page or a progress bar.
+
+    Where Spark's configuration names a master, that is used; else this machine.
+    """
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.getActiveSession()
+    if session is None:
+        quiet = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+        session = SparkSession.builder.appName("wine_quality").config(map=quiet).getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+    return session
 
 
 def _nothing_in(folder: str) -> WineQualityError:
@@ -182,14 +219,12 @@ def profile_table(
         WineQualityError: If a prediction has no event time or no model version, or if the engine
             cannot read the moments.
     """
-    keyed = _keyed(_between(table, since, until), window)
+    keyed = _keyed(between(table, since, until), window)
     columns = sorted(reference.columns, key=lambda c: c.bins.name)
-    parts = [_count(keyed, column.bins) for column in columns]
-    if table.get_backend().name == "duckdb":
-        # it would run all branches of a union at once, each with buffers of its own
-        counted = pd.concat([part.to_pandas() for part in parts], ignore_index=True)
-    else:
-        counted = _united(parts).to_pandas()
+    if table.get_backend().name in _IN_THIS_PROCESS:
+        names = [column.bins.name for column in columns]
+        return profile_batches(_batches(keyed, [*names, QUALITY]), reference, window)
+    counted = _united([_count(keyed, column.bins) for column in columns]).to_pandas()
     _require_keys(counted[counted["column"] == columns[0].bins.name])
     summed = _errors(keyed)
     errors = pd.DataFrame(columns=[_WINDOW, "model_version", "segment", *_SUMS])
@@ -225,7 +260,7 @@ def window_states(
     """
     import ibis
 
-    keyed = _keyed(_between(table, since, until), window)
+    keyed = _keyed(between(table, since, until), window)
     label = _number(keyed[QUALITY])
     if label is None:
         raise WineQualityError("quality in the inference log is no number: repair its schema")
@@ -250,7 +285,14 @@ def window_states(
     return _finished(found.assign(state=pd.Series(states, dtype="str")), [], dtypes)
 
 
-def _between(table: "ir.Table", since: datetime | None, until: datetime | None) -> "ir.Table":
+def between(table: "ir.Table", since: datetime | None, until: datetime | None) -> "ir.Table":
+    """Leave out what was measured before `since`, or at `until` and later.
+
+    Args:
+        table: As `profile_table` takes it.
+        since: A moment with a time zone, or None for the beginning.
+        until: A moment with a time zone, or None for the end.
+    """
     if since is not None:
         table = table.filter(table["event_time"] >= _moment(table, since))
     if until is not None:
@@ -341,12 +383,17 @@ def _count(keyed: "ir.Table", bins: ColumnBins) -> "ir.Table":
 def _category_codes(column: Any, categories: Sequence[str]) -> Any:
     import ibis
 
-    kind = column.type()
+    known = []
+    if column.type().is_string():
+        known = [(column == name, k) for k, name in enumerate(categories)]
+    return ibis.cases((_missing(column), Fault.MISSING.value), *known, else_=Fault.UNKNOWN.value)
+
+
+def _missing(column: Any) -> Any:
     missing = column.isnull()  # noqa: PD003  Ibis, not pandas
-    if kind.is_floating():
+    if column.type().is_floating():
         missing |= column > INFINITY  # NaN, which every engine that has it sorts last
-    known = [(column == name, k) for k, name in enumerate(categories)] if kind.is_string() else []
-    return ibis.cases((missing, Fault.MISSING.value), *known, else_=Fault.UNKNOWN.value)
+    return missing
 
 
 def _number(column: Any) -> Any:
@@ -434,13 +481,10 @@ def _errors(keyed: "ir.Table") -> "ir.Table | None":
     prediction, quality = _number(keyed[PREDICTION]), _number(keyed[QUALITY])
     if prediction is None or quality is None:
         return None
-    segment: Any = ibis.literal(len(WINE_TYPES), "int64")
+    segment: Any = ibis.literal(OTHER_TYPE)
     if TYPE in keyed.columns and keyed[TYPE].type().is_string():
-        types = [(keyed[TYPE] == name, k) for k, name in enumerate(WINE_TYPES)]
-        segment = ibis.cases(*types, else_=len(WINE_TYPES))
-    rows = keyed.select(
-        _WINDOW, "model_version", segment=segment.cast("int64"), error=prediction - quality
-    )
+        segment = keyed[TYPE].isin(WINE_TYPES).ifelse(keyed[TYPE], OTHER_TYPE)
+    rows = keyed.select(_WINDOW, "model_version", segment=segment, error=prediction - quality)
     rows = rows.filter(rows["error"].abs() < INFINITY)
     error, size = rows["error"], rows["error"].abs()
     square = (size < SQUARE_LIMIT).ifelse(error * error, INFINITY)
@@ -454,6 +498,49 @@ def _errors(keyed: "ir.Table") -> "ir.Table | None":
         within_half=(size <= 0.5).ifelse(1, 0).sum(),
         within_one=(size <= 1.0).ifelse(1, 0).sum(),
     )
+
+
+def _batches(keyed: "ir.Table", names: Iterable[str]) -> Iterator[pd.DataFrame]:
+    """Read a log in parts, each column as one that `profile_windows` counts the same, but fast."""
+    import ibis
+
+    def plain(column: Any) -> Any:
+        if column.type().is_string():
+            return column
+        number = _number(column)
+        if number is not None and column.get_name() != TYPE:
+            return number
+        # neither a number nor a known category, whatever it is
+        return _missing(column).ifelse(ibis.null("string"), "")
+
+    columns = {name: plain(keyed[name]) for name in names if name in keyed.columns}
+    moments = keyed["event_time"]
+    if not moments.type().is_timestamp():
+        moments = keyed[_WINDOW]
+    rows = keyed.select("model_version", event_time=moments, **columns)
+    # map keeps no part while the next is read
+    return map(_dated, (_fetched if rows.get_backend().name == "sqlite" else _streamed)(rows))
+
+
+def _dated(part: pd.DataFrame) -> pd.DataFrame:
+    """Turn seconds since 1970 into moments; what are moments stay the same."""
+    moments = pd.to_datetime(part["event_time"], unit="s", utc=True, cache=False)
+    return part.assign(event_time=moments)
+
+
+def _streamed(rows: "ir.Table") -> Iterator[pd.DataFrame]:
+    import pyarrow as pa
+
+    batches = rows.to_pyarrow_batches(chunk_size=_BATCH)
+    return map(partial(pa.RecordBatch.to_pandas, split_blocks=True), batches)
+
+
+def _fetched(rows: "ir.Table") -> Iterator[pd.DataFrame]:
+    """Read SQLite's rows in parts; Ibis would hold all of them at once."""
+    engine = rows.get_backend()
+    with closing(engine.raw_sql(engine.compile(rows))) as cursor:
+        while fetched := cursor.fetchmany(_FETCHED):
+            yield pd.DataFrame(fetched, columns=list(rows.columns))
 
 
 def _united(tables: "Sequence[ir.Table]") -> "ir.Table":
@@ -476,7 +563,4 @@ def _finished(found: pd.DataFrame, keys: list[str], dtypes: dict[str, str]) -> p
         ordered[name] = ordered[name].astype("float64").where(np.isfinite)
     seconds = ordered[_WINDOW].astype("int64")
     starts = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("us")
-    if "segment" in ordered:
-        names = dict(enumerate(SEGMENTS))
-        ordered = ordered.assign(segment=ordered["segment"].map(names))
     return ordered.assign(window_start=starts)[list(dtypes)].astype(dtypes)

@@ -22,6 +22,8 @@ FEWEST_LABELLED = 10
 """Labelled wines below which a regression report says nothing."""
 STATTEST = "wine_quality_score"
 """Name under which Evidently knows our score."""
+_ONE_COLUMN = 1 / (len(INPUTS) + 1)
+"""One drifted column is a drifted window: the threshold is calibrated for all together."""
 _registration = Lock()
 
 
@@ -112,19 +114,11 @@ class _Draft:
     def drift(
         self, current: pd.DataFrame, reference: pd.DataFrame, verdicts: pd.DataFrame
     ) -> ReportPage:
-        from evidently.presets import DataDriftPreset
-
         columns = list(current)
         own = verdicts.set_index("column").loc[columns]
         scores = {str(c): float(score) for c, score in own["value"].items()}
         drifted = {str(c): verdict == "drift" for c, verdict in own["verdict"].items()}
-        preset = DataDriftPreset(
-            columns=columns,
-            # one drifted column is a drifted window: the threshold is calibrated for all together
-            drift_share=1 / len(columns),
-            per_column_method=dict.fromkeys(columns, STATTEST),
-            per_column_threshold=own["threshold"].to_dict(),
-        )
+        preset = _drift_preset({str(c): float(limit) for c, limit in own["threshold"].items()})
         with _registration:
             _register_stattest(scores, drifted)
             return self._page("Drift", preset, current, reference, include_tests=True)
@@ -158,6 +152,28 @@ class _Draft:
             )
         html = _head(snapshot.get_html_str(as_iframe=False), title, self.remarks)
         return ReportPage(title, html, snapshot.dumps())
+
+
+def _drift_preset(thresholds: Mapping[str, float]) -> Any:
+    from evidently.metrics import DriftedColumnsCount
+    from evidently.presets import DataDriftPreset
+
+    class CountAlike(DataDriftPreset):  # type: ignore[misc]
+        """Counts drifted columns by the same parameters in every window.
+
+        Evidently's pages draw one line over time for each combination of parameters, to which the
+        thresholds would belong; the method looks verdicts up and needs none.
+        """
+
+        def generate_metrics(self, context: Any) -> list[Any]:
+            _, *of_columns = super().generate_metrics(context)
+            return [DriftedColumnsCount(drift_share=_ONE_COLUMN, method=STATTEST), *of_columns]
+
+    return CountAlike(
+        drift_share=_ONE_COLUMN,
+        per_column_method=dict.fromkeys(thresholds, STATTEST),
+        per_column_threshold=dict(thresholds),
+    )
 
 
 def _register_stattest(scores: Mapping[str, float], drifted: Mapping[str, bool]) -> None:

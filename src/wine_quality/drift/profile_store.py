@@ -8,34 +8,30 @@ run count that window again.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, Engine
 
 from wine_quality.drift.engine import profile_table
 from wine_quality.drift.profiles import COUNTS_DTYPES, ERRORS_DTYPES, Profile, Reference
 from wine_quality.drift.settings import window_length
+from wine_quality.drift.store_database import StoreDatabase
 from wine_quality.errors import WineQualityError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+logger = logging.getLogger(__name__)
+
 LONGEST_SPAN = timedelta(days=7)
 """Event time counted and stored in one go: so much is lost with a run that is killed."""
-BUSY_TIMEOUT_S = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
-# Any constant does, as long as every process that creates the tables takes the same lock.
-_POSTGRES_SCHEMA_LOCK = 0x50_52_4F_46
 _METADATA = sa.MetaData()
 
 
@@ -71,7 +67,7 @@ _ERRORS = _table(
 )
 
 
-class ProfileStore:
+class ProfileStore(StoreDatabase):
     """Profiles in a SQLite file or a PostgreSQL database, the inference log's own or another."""
 
     def __init__(self, url: str) -> None:
@@ -83,42 +79,14 @@ class ProfileStore:
         Raises:
             WineQualityError: If it is neither SQLite nor PostgreSQL.
         """
-        where = sa.make_url(url)
-        if where.drivername in {"postgres", "postgresql"}:
-            where = where.set(drivername="postgresql+psycopg")
-        if where.get_backend_name() not in {"sqlite", "postgresql"}:
-            raise WineQualityError(
-                f"Profiles cannot be kept in {where.drivername}: use a URL that begins with "
-                "sqlite:/// or postgresql://."
-            )
-        self._is_sqlite = where.get_backend_name() == "sqlite"
-        self._file = Path(where.database or "")
-        self._engine = _sqlite_engine(where) if self._is_sqlite else sa.create_engine(where)
-        self._ready = False
-
-    def __enter__(self) -> Self:
-        """Use the store in a ``with`` statement, which closes it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
-        self._engine.dispose()
+        super().__init__(url, _METADATA)
 
     def states(self, version: str, reference: Reference, window: str) -> dict[pd.Timestamp, str]:
         """The state of the log that each stored window was counted from, by the window's start."""
         query = sa.select(_WINDOWS.c.window_start, _WINDOWS.c.state).where(
             *_of(_WINDOWS, version, reference, window)
         )
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(query).all()
         return {pd.Timestamp(row.window_start, tz=UTC): row.state for row in rows}
 
@@ -153,11 +121,11 @@ class ProfileStore:
         ]
         if not windows:
             return
-        insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_WINDOWS)
+        insert = self.insert(_WINDOWS)
         upsert = insert.on_conflict_do_update(
             index_elements=list(_WINDOWS.primary_key), set_={"state": insert.excluded.state}
         )
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for row in windows:
                 connection.execute(upsert, row)
             for table, frame in ((_COUNTS, profile.counts), (_ERRORS, profile.errors)):
@@ -187,7 +155,7 @@ class ProfileStore:
             since: Start of the first window wanted, with a time zone.
         """
         frames = []
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for table, dtypes in ((_COUNTS, COUNTS_DTYPES), (_ERRORS, ERRORS_DTYPES)):
                 query = sa.select(*(table.c[name] for name in dtypes)).where(
                     *_of(table, version, reference, window)
@@ -201,20 +169,6 @@ class ProfileStore:
                 starts = pd.to_datetime(frame["window_start"], utc=True)
                 frames.append(frame.assign(window_start=starts).astype(dtypes))
         return Profile(*frames)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        if not self._ready:
-            if self._is_sqlite:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._engine.begin() as connection:
-                if not self._is_sqlite:
-                    lock = sa.func.pg_advisory_xact_lock(_POSTGRES_SCHEMA_LOCK)
-                    connection.execute(sa.select(lock))
-                _METADATA.create_all(connection)
-            self._ready = True
-        with self._engine.begin() as connection:
-            yield connection
 
 
 def update_profiles(
@@ -250,7 +204,28 @@ def update_profiles(
             profile = profile_table(own, reference, window, span[0], span[-1] + length)
             store.replace(version, reference, window, {s: present[s] for s in span}, profile)
             counted += [{"window_start": start, "model_version": version} for start in span]
+    logger.info("Counted %d of the log's %d windows", len(counted), len(states))
     return pd.DataFrame(counted, columns=["window_start", "model_version"])
+
+
+def load_newest(
+    store: ProfileStore, references: Mapping[str, Reference], window: str, windows: int
+) -> Profile:
+    """Read the newest windows of several model versions.
+
+    Args:
+        store: Where the profiles are.
+        references: The reference of each model version.
+        window: Length of a window.
+        windows: How many windows of event time, at most, that hold a wine.
+    """
+    starts = {start for v, of in references.items() for start in store.states(v, of, window)}
+    since = sorted(starts)[-windows:][0].to_pydatetime() if starts else None
+    profiles = [store.load(v, of, window, since) for v, of in references.items()]
+    return Profile(
+        pd.concat([profile.counts for profile in profiles], ignore_index=True),
+        pd.concat([profile.errors for profile in profiles], ignore_index=True),
+    )
 
 
 def lake_states(folder: str, versions: Iterable[str], window: str = "1D") -> pd.DataFrame:
@@ -337,20 +312,3 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {str(name): value for name, value in row.items()} for row in plain.to_dict(orient="records")
     ]
-
-
-def _sqlite_engine(where: sa.URL) -> Engine:
-    engine = sa.create_engine(where, connect_args={"timeout": BUSY_TIMEOUT_S})
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        # The driver must not begin transactions by itself: ours begin below.
-        connection.isolation_level = None
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A transaction that reads first and then writes fails at once if another process has
-        # written meanwhile; one that takes the lock at its start waits for it instead.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine

@@ -5,10 +5,11 @@ the whole, and `profile_windows` is the only function that reads a log's rows: a
 its place by filling the same two tables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import IntEnum
+from functools import partial
 from numbers import Real
 from typing import Any, Self
 
@@ -34,6 +35,11 @@ ERROR_STEP = 0.1
 """Quality points: the reference's errors are kept rounded to multiples of it, for resampling."""
 OTHER_TYPE = "other"
 """Segment of the labelled wines whose type is none of the known ones."""
+SEGMENTS = tuple(sorted((*WINE_TYPES, OTHER_TYPE)))
+BLOCK = 32_768
+"""Numbers held against the bounds at a time: 256 KiB, which a processor's second cache holds."""
+MERGED_TOGETHER = 100_000
+"""Rows of profiles that are merged at a time."""
 
 
 class Fault(IntEnum):
@@ -261,20 +267,31 @@ class Profile:
     counts: pd.DataFrame
     errors: pd.DataFrame
 
-    def merge(self, other: "Profile") -> "Profile":
+    def of_version(self, version: str) -> "Profile":
+        """The counts of one model version alone."""
+        return Profile(
+            self.counts[self.counts["model_version"] == version],
+            self.errors[self.errors["model_version"] == version],
+        )
+
+    def merge(self, *others: "Profile") -> "Profile":
         """Add the counts of further wines, in the same windows or in others.
 
-        Both profiles must come from the same reference and window length.
+        All profiles must come from the same reference and window length.
         """
-        counts = pd.concat([self.counts, other.counts]).groupby(
+        if not others:
+            return self
+        profiles = (self, *others)
+        counts = pd.concat([profile.counts for profile in profiles]).groupby(
             [*WINDOW_KEYS, "column", "bin"], as_index=False
         )
-        errors = pd.concat([self.errors, other.errors]).groupby(
+        errors = pd.concat([profile.errors for profile in profiles]).groupby(
             [*WINDOW_KEYS, "segment"], as_index=False
         )
+        added = counts.agg({"n": "sum", "minimum": "min", "maximum": "max"})
         return Profile(
-            counts.agg({"n": "sum", "minimum": "min", "maximum": "max"}).astype(COUNTS_DTYPES),
-            errors.sum().astype(ERRORS_DTYPES),
+            _typed(dict(added.items()), COUNTS_DTYPES),
+            _typed(dict(errors.sum().items()), ERRORS_DTYPES),
         )
 
 
@@ -289,7 +306,7 @@ def window_starts(event_time: pd.Series, window: str) -> pd.Series:
         Start of each moment's window, UTC, a whole number of windows after 1970-01-01.
     """
     step = window_length(window) // pd.Timedelta(microseconds=1)
-    moments = pd.to_datetime(event_time, utc=True).dt.as_unit("us").astype("int64")
+    moments = pd.to_datetime(event_time, utc=True, cache=False).dt.as_unit("us").astype("int64")
     return pd.to_datetime(moments // step * step, unit="us", utc=True).dt.as_unit("us")
 
 
@@ -311,56 +328,100 @@ def profile_windows(log: pd.DataFrame, reference: Reference, window: str = "1D")
         if key not in log.columns:
             raise WineQualityError(f"the inference log has no column {key}: read it from the log")
         if nulls := int(log[key].isna().sum()):
-            raise WineQualityError(f"{nulls} predictions have no {key}: repair them in the log")
+            name = key.replace("_", " ")
+            raise WineQualityError(f"{nulls} predictions have no {name}: repair them in the log")
     if log.empty:
-        return Profile(_typed([], COUNTS_DTYPES), _typed([], ERRORS_DTYPES))
-    keys = pd.DataFrame(
+        return Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))
+    micros = window_starts(log["event_time"], window).astype("int64")
+    starts, start_of = np.unique(micros, return_inverse=True)
+    version_of, versions = pd.factorize(log["model_version"].astype("str"), sort=True)
+    windows = pd.DataFrame(
         {
-            "window_start": window_starts(log["event_time"], window),
-            "model_version": log["model_version"].astype("str"),
+            "window_start": pd.to_datetime(starts, unit="us", utc=True).repeat(len(versions)),
+            "model_version": np.tile(versions, len(starts)),
         }
     )
-    group = keys.groupby(list(WINDOW_KEYS)).ngroup().to_numpy()
-    windows = keys.drop_duplicates().sort_values(list(WINDOW_KEYS), ignore_index=True)
-    columns = sorted(reference.columns, key=lambda c: c.bins.name)
-    cells = pd.concat(
-        [_count(log.get(c.bins.name), c.bins, group).assign(column=c.bins.name) for c in columns]
-    ).sort_values("window", kind="stable", ignore_index=True)
-    counts = pd.concat([windows.iloc[cells["window"]].reset_index(drop=True), cells], axis=1)
-    return Profile(
-        counts[list(COUNTS_DTYPES)].astype(COUNTS_DTYPES), _sum_errors(log, group, windows)
-    )
+    group = start_of * len(versions) + version_of
+    return Profile(_count_columns(log, reference, group, windows), _sum_errors(log, group, windows))
 
 
-def _count(values: pd.Series | None, bins: ColumnBins, group: np.ndarray) -> pd.DataFrame:
+def profile_batches(
+    batches: Iterable[pd.DataFrame], reference: Reference, window: str = "1D"
+) -> Profile:
+    """Count a log that comes in parts, of which none is kept.
+
+    Args:
+        batches: Parts of a log, each as `profile_windows` takes it, in whatever order.
+        reference: Says which bins there are.
+        window: Length of a window, see `DriftSettings`.
+
+    Returns:
+        What `profile_windows` returns for all of them at once, but for the rounding of sums.
+
+    Raises:
+        WineQualityError: As `profile_windows`, of the first part that has such a fault.
+    """
+    parts: list[Profile] = []
+    fresh = 0
+    # no name keeps a batch while the next one is made
+    for part in map(partial(profile_windows, reference=reference, window=window), batches):
+        parts.append(part)
+        fresh += len(part.counts)
+        if fresh > max(MERGED_TOGETHER, len(parts[0].counts)):
+            parts, fresh = [parts[0].merge(*parts[1:])], 0
+    first, *others = parts or [Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))]
+    return first.merge(*others)
+
+
+def _count_columns(
+    log: pd.DataFrame, reference: Reference, group: np.ndarray, windows: pd.DataFrame
+) -> pd.DataFrame:
+    columns = sorted((column.bins for column in reference.columns), key=lambda bins: bins.name)
+    parts = [_count(log.get(bins.name), bins, group) for bins in columns]
+    window = np.concatenate([part.pop("window") for part in parts])
+    order = np.argsort(window, kind="stable")
+    names = np.repeat([bins.name for bins in columns], [len(part["bin"]) for part in parts])
+    cells = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    keys = {key: windows[key].array[window[order]] for key in WINDOW_KEYS}
+    return _typed({**keys, "column": names[order], **cells}, COUNTS_DTYPES)
+
+
+@np.errstate(invalid="ignore")
+def _count(values: pd.Series | None, bins: ColumnBins, group: np.ndarray) -> dict[str, np.ndarray]:
     """Count one column by window and bin; `group` is each row's window, from 0 upwards."""
+    numbers = None
     if values is None:
-        codes, numbers = np.full(len(group), Fault.ABSENT.value), np.full(len(group), np.nan)
+        codes = np.full(len(group), Fault.ABSENT.value)
     elif bins.is_category:
-        codes, numbers = _category_codes(values, bins), np.full(len(group), np.nan)
+        codes = _category_codes(values, bins)
     else:
-        codes, numbers = _number_codes(values, bins)
+        numbers = to_numbers(values)
+        codes = _number_codes(values, numbers, bins)
     lowest = min(Fault)
     width = bins.size - lowest
     cell = group * width + (codes - lowest)
     n = np.bincount(cell)
-    smallest, largest = np.full(n.shape, np.inf), np.full(n.shape, -np.inf)
-    finite = np.isfinite(numbers)
-    np.minimum.at(smallest, cell[finite], numbers[finite])
-    np.maximum.at(largest, cell[finite], numbers[finite])
+    smallest, largest = np.full(len(n), np.inf), np.full(len(n), -np.inf)
+    if numbers is not None:
+        np.minimum.at(smallest, cell, numbers)
+        np.maximum.at(largest, cell, numbers)
     filled = np.flatnonzero(n)
-    return pd.DataFrame(
-        {
-            "window": filled // width,
-            "bin": filled % width + lowest,
-            "n": n[filled],
-            "minimum": _nan_unless_finite(smallest[filled]),
-            "maximum": _nan_unless_finite(largest[filled]),
-        }
-    )
+    return {
+        "window": filled // width,
+        "bin": filled % width + lowest,
+        "n": n[filled],
+        "minimum": _nan_unless_finite(smallest[filled]),
+        "maximum": _nan_unless_finite(largest[filled]),
+    }
 
 
 def _category_codes(values: pd.Series, bins: ColumnBins) -> np.ndarray:
+    if isinstance(values.dtype, pd.StringDtype):
+        number_of, texts = pd.factorize(values)
+        known = {category: k for k, category in enumerate(bins.categories)}
+        codes_of = [known.get(text, Fault.UNKNOWN) for text in texts]
+        # a missing value is number -1, the last
+        return np.array([*codes_of, Fault.MISSING])[number_of]
     codes = np.full(len(values), Fault.UNKNOWN.value)
     plain = values.astype(object)
     codes[plain.isna().to_numpy(bool)] = Fault.MISSING
@@ -369,16 +430,34 @@ def _category_codes(values: pd.Series, bins: ColumnBins) -> np.ndarray:
     return codes
 
 
-def _number_codes(values: pd.Series, bins: ColumnBins) -> tuple[np.ndarray, np.ndarray]:
-    """Each value's bin, and the value as a number (NaN where it is none)."""
-    numbers = to_numbers(values)
-    codes = np.searchsorted(np.array(bins.edges), numbers, side="left").astype(np.int64)
-    if bins.plausible is not None:
-        codes[numbers < bins.plausible[0]] = Fault.TOO_LOW
-        codes[numbers > bins.plausible[1]] = Fault.TOO_HIGH
-    codes[~np.isfinite(numbers)] = Fault.INVALID
-    codes[values.isna().to_numpy(bool)] = Fault.MISSING
-    return codes, numbers
+@np.errstate(over="ignore")
+def _number_codes(values: pd.Series, numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
+    """Each value's bin.
+
+    It follows from how many bounds the value exceeds. Holding every value against each of
+    twenty-odd bounds takes a sixth of the time of a bisection, whose branches no processor can
+    foresee.
+    """
+    low, high = bins.plausible or (-np.inf, np.inf)
+    largest = np.finfo(float).max
+    bounds = np.sort([-np.inf, *bins.edges, np.nextafter(low, -np.inf), high, largest])
+    # the bins of the smallest numbers that exceed each bound
+    above = np.nextafter(bounds, np.inf)
+    bin_above = np.searchsorted(np.array(bins.edges), above, side="left")
+    bin_above[above < low] = Fault.TOO_LOW
+    bin_above[above > high] = Fault.TOO_HIGH
+    bin_above[np.isinf(above)] = Fault.INVALID
+
+    exceeded = np.zeros(len(numbers), np.min_scalar_type(len(bounds)))
+    for start in range(0, len(numbers), BLOCK):
+        block, count = (whole[start : start + BLOCK] for whole in (numbers, exceeded))
+        for bound in bounds:
+            count += block > bound
+    codes = np.insert(bin_above, 0, Fault.INVALID)[exceeded]
+    if not exceeded.all():
+        # NaN exceeds nothing; it is missing, unless it stands for a text or the like
+        codes[values.isna().to_numpy(bool)] = Fault.MISSING
+    return codes
 
 
 def to_numbers(values: pd.Series) -> np.ndarray:
@@ -390,45 +469,44 @@ def to_numbers(values: pd.Series) -> np.ndarray:
     Returns:
         Floats, shape (n,); NaN where there is no number. A text is none, whatever it says.
     """
+    if values.dtype == np.float64:
+        return values.to_numpy()
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_complex_dtype(values):
         return values.to_numpy(float, na_value=np.nan)
     plain = [float(x) if isinstance(x, Real | Decimal) else np.nan for x in values.astype(object)]
     return np.array(plain, dtype=float)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _sum_errors(log: pd.DataFrame, group: np.ndarray, windows: pd.DataFrame) -> pd.DataFrame:
     if PREDICTION not in log.columns or QUALITY not in log.columns:
-        return _typed([], ERRORS_DTYPES)
+        return _typed({}, ERRORS_DTYPES)
     error = to_numbers(log[PREDICTION]) - to_numbers(log[QUALITY])
     labelled = np.isfinite(error)
     error, group = error[labelled], group[labelled]
-    segments = (*WINE_TYPES, OTHER_TYPE)
-    bins = ColumnBins(TYPE, (), WINE_TYPES, None)
-    known = _category_codes(log[TYPE], bins) if TYPE in log.columns else np.full(len(log), -1)
-    segment = np.where(known < 0, len(WINE_TYPES), known)[labelled]
-    cell = group * len(segments) + segment
-    cells = len(windows) * len(segments)
+    codes = np.full(len(log), SEGMENTS.index(OTHER_TYPE))
+    if TYPE in log.columns:
+        known = _category_codes(log[TYPE], ColumnBins(TYPE, (), SEGMENTS, None))
+        codes = np.where(known < 0, codes, known)
+    cell = group * len(SEGMENTS) + codes[labelled]
+    cells = len(windows) * len(SEGMENTS)
     size = np.abs(error)
+    square = error * error
     terms = {
         "labelled": np.ones_like(error),
         "error": error,
         "absolute_error": size,
-        "squared_error": error**2,
-        "fourth_power": error**4,
+        "squared_error": square,
+        "fourth_power": square * square,
         "within_half": size <= 0.5,
         "within_one": size <= 1.0,
     }
     sums = {name: np.bincount(cell, term, cells) for name, term in terms.items()}
     filled = np.flatnonzero(sums["labelled"])
-    return (
-        windows.iloc[filled // len(segments)]
-        .assign(
-            segment=np.array(segments)[filled % len(segments)],
-            **{name: column[filled] for name, column in sums.items()},
-        )
-        .astype(ERRORS_DTYPES)
-        .reset_index(drop=True)
-    )
+    keys = {key: windows[key].array[filled // len(SEGMENTS)] for key in WINDOW_KEYS}
+    segment = np.array(SEGMENTS)[filled % len(SEGMENTS)]
+    found = {name: column[filled] for name, column in sums.items()}
+    return _typed({**keys, "segment": segment, **found}, ERRORS_DTYPES)
 
 
 def _edges(values: pd.Series) -> tuple[float, ...]:
@@ -446,7 +524,7 @@ def _edges(values: pd.Series) -> tuple[float, ...]:
 
 
 def _describe_column(values: pd.Series, bins: ColumnBins) -> ColumnReference:
-    rows = _count(values, bins, np.zeros(len(values), dtype=np.int64))
+    rows = pd.DataFrame(_count(values, bins, np.zeros(len(values), dtype=np.int64)))
     n = dict(zip(rows["bin"].tolist(), rows["n"].tolist(), strict=True))
     return ColumnReference(
         bins=bins,
@@ -512,5 +590,6 @@ def _nan_unless_finite(x: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(x), x, np.nan)
 
 
-def _typed(rows: list[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(dtypes)).astype(dict(dtypes))
+def _typed(columns: Mapping[Any, Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    # four times faster than to convert a frame
+    return pd.DataFrame({k: pd.array(columns.get(k, []), dtype) for k, dtype in dtypes.items()})

@@ -1,6 +1,6 @@
 """What a user may choose about the monitoring."""
 
-from typing import Self
+from typing import Literal, Self
 
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
@@ -29,6 +29,28 @@ class DriftSettings(Parameters):
     min_rows: int = Field(
         50, ge=10, description="Fewest wines (or labelled wines) that a judgement may rest on"
     )
+    small_windows: Literal["insufficient_data", "merge"] = Field(
+        "insufficient_data",
+        description="What becomes of a window with fewer wines: it is not judged, or it is merged "
+        "with the windows after it until they are enough",
+    )
+    newest_windows: int = Field(
+        400,
+        ge=1,
+        description="Windows judged anew in each run; what older ones came to stays in the history",
+    )
+    min_traffic_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Fewest wines of a window, as a share of the median of the windows before it, "
+        "that count as ordinary traffic; 0 lets any number but none pass",
+    )
+    traffic_until: Literal["newest", "now"] = Field(
+        "newest",
+        description="Until when traffic is expected: windows without any are looked for up to the "
+        "newest logged one, or up to this moment",
+    )
     min_share_moved: float = Field(
         0.05,
         ge=0,
@@ -47,6 +69,9 @@ class DriftSettings(Parameters):
         0.05,
         ge=0,
         description="Smallest rise of the mean absolute error, in quality points, that is decay",
+    )
+    reported_windows: int = Field(
+        3, ge=0, description="Newest alarming windows that get Evidently's reports, too"
     )
     resamples: int = Field(
         2000, ge=200, le=100_000, description="Resamples of the reference behind each threshold"

@@ -9,16 +9,20 @@ from wine_quality.drift.alerts import Alert
 
 MOST_WINDOWS = 60
 """Windows in the grid; older ones are in the verdicts' table."""
+MOST_CHANGES = 12
+"""Changed verdicts on the page, the latest; all are in the history."""
 WORDS = {
     "ok": "ok",
     "drift": "drift",
     "decayed": "decayed",
     "data_quality": "data quality",
+    "no_traffic": "no traffic",
     "insufficient_data": "too few wines",
     "no_labels": "no ground truth",
 }
 STYLE = """
 :root { color-scheme: light dark; --ok: #2e7d4f; --alarm: #c0392b; --quality: #d08a17;
+  --none: #8e5bb0;
   --unjudged: #9aa0a6; --line: #8884; }
 * { box-sizing: border-box }
 body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem }
@@ -35,7 +39,8 @@ th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px so
   position: sticky; left: 0; background: Canvas }
 .cell { display: block; height: 1.35rem; border-radius: 2px }
 .ok { --c: var(--ok) } .drift, .decayed { --c: var(--alarm) }
-.data_quality { --c: var(--quality) } .insufficient_data, .no_labels { --c: var(--unjudged) }
+.no_traffic { --c: var(--none) } .data_quality { --c: var(--quality) }
+.insufficient_data, .no_labels { --c: var(--unjudged) }
 .cell { background: var(--c, transparent) }
 .word { color: var(--c); font-weight: 600; white-space: nowrap }
 ul { padding-left: 1.2rem; margin: .25rem 0 }
@@ -52,6 +57,7 @@ def render_page(
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
     alerts: Sequence[Alert],
+    history: pd.DataFrame,
     links: Mapping[str, str],
 ) -> str:
     """Write the page.
@@ -60,6 +66,7 @@ def render_page(
         verdicts: Rows of `verdicts.decide`, at least one.
         model_verdicts: Rows of `performance.judge_performance` of the same windows.
         alerts: As `raise_alerts` gave them.
+        history: As `VerdictStore.history` gave it.
         links: Further pages: addresses, relative to this one, by what they are called.
 
     Returns:
@@ -79,6 +86,7 @@ def render_page(
         _grid(verdicts, model_verdicts),
         "<h2>Newest window</h2>",
         _table(newest, model_verdicts[model_verdicts["window_start"] == start]),
+        _changes(history),
         "<h2>Further</h2>",
         "<ul>",
         *(f'<li><a href="{escape(at)}">{escape(name)}</a></li>' for name, at in links.items()),
@@ -153,6 +161,30 @@ def _table(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     return (
         '<table class="stack"><thead><tr><th>subject</th><th>verdict</th><th>why</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _changes(history: pd.DataFrame) -> str:
+    """Tell which windows have another verdict now than at first, as late labels bring about."""
+    key = ["window_start", "window_seconds", "model_version", "subject"]
+    told = history.sort_values("revision", kind="stable")
+    before = told.groupby(key)["verdict"].shift()
+    changed = told.assign(before=before)[before.notna() & (before != told["verdict"])]
+    newest = changed.sort_values("decided_at", kind="stable").iloc[::-1].head(MOST_CHANGES)
+    if newest.empty:
+        return ""
+    rows = [
+        f'<tr class="{row.verdict}"><td>{row.window_start:%Y-%m-%d %H:%M}, '
+        f"{escape(_words(str(row.subject)))}</td>"
+        f'<td class="word">{WORDS[str(row.verdict)]}</td>'
+        f"<td>was {WORDS[str(row.before)]} until {row.decided_at:%Y-%m-%d %H:%M} UTC; "
+        f"{escape(str(row.reason).partition(': ')[2])}</td></tr>"
+        for row in newest.itertuples(index=False)
+    ]
+    return (
+        "<h2>Verdicts that changed</h2>"
+        '<table class="stack"><thead><tr><th>window, subject</th><th>verdict</th><th>before</th>'
+        f"</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
 

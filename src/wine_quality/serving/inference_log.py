@@ -155,13 +155,7 @@ class PredictionBatch:
 
     def digest(self) -> bytes:
         """Fingerprint of the wines, 16 bytes: the same for the same inputs, whenever they come."""
-        digest = hashlib.blake2b(digest_size=16)
-        for row in self.rows:
-            values = [row[name] for name in MEASUREMENT_NAMES]
-            # One NaN for all that is missing: not every NaN has the same bits.
-            known = (math.nan if v is None or math.isnan(v) else v for v in values)
-            digest.update(row[TYPE].encode() + _PACK_MEASUREMENTS(*known))
-        return digest.digest()
+        return _digest((row[TYPE], [row[name] for name in MEASUREMENT_NAMES]) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -315,6 +309,33 @@ class InferenceLog:
             with self._database.transaction(writing=True) as connection:
                 return _append(connection, batches)
 
+    def find_request(self, request_id: str, wines: pd.DataFrame) -> LoggedBatch | None:
+        """Look up what was answered to a request.
+
+        Args:
+            request_id: Idempotency key of the request.
+            wines: Frame with the twelve inputs of its wines, of canonical types.
+
+        Returns:
+            What the log holds for it; None if the key has not come yet.
+
+        Raises:
+            RequestConflictError: If the key came before with other wines.
+            InferenceLogError: If the log cannot be read.
+        """
+        if not self._database.open(create=False):
+            return None
+        with self._database.transaction(writing=False) as connection:
+            found = _stored_requests(connection, [request_id]).get(request_id)
+        if found is None:
+            return None
+        measurements = wines[list(MEASUREMENT_NAMES)].to_numpy(dtype="float64", na_value=np.nan)
+        digest = _digest(zip(wines[TYPE], measurements.tolist(), strict=True))
+        logged = _repeat(request_id, digest, *found)
+        if isinstance(logged, RequestConflictError):
+            raise logged
+        return logged
+
     def append_ground_truth(self, labels: pd.DataFrame) -> int:
         """Write what tasters said of wines that were predicted; all labels of the frame, or none.
 
@@ -332,18 +353,18 @@ class InferenceLog:
             WineQualityError: If a column is missing, or a quality or moment is not one.
             InferenceLogError: If they could not be written.
         """
-        rows, malformed = _label_rows(labels)
+        rows, malformed = read_labels(labels)
         if not len(labels):
             return 0
         if not rows or not self._database.open(create=False):
-            raise _unknown([str(name) for name in labels["prediction_id"]], len(labels))
+            raise unknown_predictions([str(name) for name in labels["prediction_id"]], len(labels))
         with self._database.transaction(writing=True) as connection:
             present = _present(connection, {row["prediction_id"] for row in rows})
             unknown = malformed + [
                 str(row["prediction_id"]) for row in rows if row["prediction_id"] not in present
             ]
             if unknown:
-                raise _unknown(unknown, len(labels))
+                raise unknown_predictions(unknown, len(labels))
             insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
             statement = insert(GROUND_TRUTH).on_conflict_do_nothing()
             # Without the option only SQLite's driver tells how many of many rows were new.
@@ -501,6 +522,22 @@ class InferenceLog:
         with self._database.transaction(writing=False) as connection:
             return connection.scalar(query)
 
+    def absent(self, prediction_ids: Iterable[str]) -> set[str]:
+        """Which of these predictions the log does not hold.
+
+        Args:
+            prediction_ids: As the log gave them.
+
+        Raises:
+            InferenceLogError: If the log cannot be read.
+        """
+        wanted = {UUID(name): name for name in prediction_ids}
+        if not self._database.open(create=False):
+            return set(wanted.values())
+        with self._database.transaction(writing=False) as connection:
+            present = _present(connection, set(wanted))
+        return {name for prediction_id, name in wanted.items() if prediction_id not in present}
+
     def counts(self) -> LogCounts:
         """Count what the log holds.
 
@@ -607,6 +644,15 @@ def _sqlite_moment(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")[:-6]
 
 
+def _digest(wines: Iterable[tuple[str, Sequence[float | None]]]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for kind, measurements in wines:
+        # One NaN for all that is missing: not every NaN has the same bits.
+        known = (math.nan if v is None or math.isnan(v) else v for v in measurements)
+        digest.update(kind.encode() + _PACK_MEASUREMENTS(*known))
+    return digest.digest()
+
+
 def _logged(rows: Iterable[tuple[UUID, float, str]]) -> LoggedBatch:
     ids, predictions, versions = zip(*rows, strict=True)
     return LoggedBatch(ids, predictions, versions, repeated=False)
@@ -667,8 +713,19 @@ def _chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
         yield values[start : start + _IDS_A_LOOKUP]
 
 
-def _label_rows(labels: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
-    """Labels as rows to insert, and the ids among them that are none."""
+def read_labels(labels: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
+    """Check labels.
+
+    Args:
+        labels: As ``InferenceLog.append_ground_truth`` takes them.
+
+    Returns:
+        Mappings of ``prediction_id`` (a UUID), ``quality`` and ``labelled_at`` (UTC); and the ids
+        among the labels' that are none.
+
+    Raises:
+        WineQualityError: If a column is missing, or a quality or moment is not one.
+    """
     missing = {"prediction_id", QUALITY} - set(labels.columns)
     if missing:
         raise WineQualityError(
@@ -704,7 +761,13 @@ def _checked_quality(quality: Any, name: Any) -> int:
     )
 
 
-def _unknown(names: Sequence[str], submitted: int) -> UnknownPredictionsError:
+def unknown_predictions(names: Sequence[str], submitted: int) -> UnknownPredictionsError:
+    """Make the error that refuses labels.
+
+    Args:
+        names: The ids that the log does not hold.
+        submitted: How many labels came.
+    """
     shown = ", ".join(names[:_NAMES_IN_A_MESSAGE])
     more = ", …" if len(names) > _NAMES_IN_A_MESSAGE else ""
     return UnknownPredictionsError(

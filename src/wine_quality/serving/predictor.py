@@ -1,6 +1,7 @@
 """One version of the model, and the service that answers with it: no prediction leaves unlogged."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -84,15 +85,7 @@ class Predictor:
         """
         if inputs.empty:
             return np.empty(0)
-        predictions = np.asarray(self._model.predict(inputs), dtype="float64")
-        if predictions.shape != (len(inputs),) or not np.isfinite(predictions).all():
-            model = self.description
-            raise WineQualityError(
-                f"The model {model.name} version {model.version} did not answer {len(inputs)} "
-                f"wines with one finite number each (shape {predictions.shape}): promote another "
-                "version."
-            )
-        return predictions
+        return check_predictions(self._model.predict(inputs), len(inputs), self.description)
 
 
 class PredictionService:
@@ -139,7 +132,7 @@ class PredictionService:
         predictions = predictor.predict_checked(inputs)
         latency_ms = (time.perf_counter() - start) * 1000
         if inputs.empty:
-            return _answer(wines.index, [], [], [])
+            return answer_frame(wines.index, [], [], [])
         logged = self.log.append_predictions(
             PredictionBatch.from_frame(
                 inputs,
@@ -153,11 +146,8 @@ class PredictionService:
                 request_id=request_id,
             )
         )
-        return _answer(
-            wines.index,
-            [str(i) for i in logged.prediction_ids],
-            logged.predictions,
-            logged.model_versions,
+        return answer_frame(
+            wines.index, logged.prediction_ids, logged.predictions, logged.model_versions
         )
 
     def submit_ground_truth(self, labels: pd.DataFrame) -> int:
@@ -224,7 +214,49 @@ def _refusal(mistakes: list[str]) -> str:
     return f"These cannot be wines: {shown}{rest}. Mend or leave out these values."
 
 
-def _answer(index: pd.Index, ids: list[str], predictions: Any, versions: Any) -> pd.DataFrame:
+def check_predictions(answer: Any, n: int, model: ModelDescription) -> NDArray[np.float64]:
+    """Check that a model has answered.
+
+    Args:
+        answer: What it answered.
+        n: How many wines it was asked about.
+        model: Which model.
+
+    Returns:
+        Predicted quality, shape (n,).
+
+    Raises:
+        WineQualityError: If it is not one finite number a wine.
+    """
+    predictions = np.asarray(answer, dtype="float64")
+    if predictions.shape != (n,) or not np.isfinite(predictions).all():
+        raise WineQualityError(
+            f"The model {model.name} version {model.version} did not answer {n} wines with one "
+            f"finite number each (shape {predictions.shape}): promote another version."
+        )
+    return predictions
+
+
+def answer_frame(
+    index: pd.Index, ids: Sequence[object], predictions: Any, versions: Any
+) -> pd.DataFrame:
+    """Put an answer together.
+
+    Args:
+        index: Index of the wines, n.
+        ids: n prediction ids; their texts are taken.
+        predictions: n predicted qualities.
+        versions: n model versions, or the one of all.
+
+    Returns:
+        Frame with the index and the columns ``prediction_id``, ``prediction`` and
+        ``model_version``.
+    """
     return pd.DataFrame(
-        {"prediction_id": ids, "prediction": predictions, "model_version": versions}, index=index
+        {
+            "prediction_id": [str(i) for i in ids],
+            "prediction": predictions,
+            "model_version": versions,
+        },
+        index=index,
     ).astype({"prediction_id": "str", "prediction": "float64", "model_version": "str"})

@@ -10,6 +10,7 @@ VERDICT_COLOURS = {
     "ok": GOOD,
     "data_quality": "#e0a030",
     "drift": BAD,
+    "no_traffic": "#5b2c6f",
 }
 
 

@@ -1,6 +1,7 @@
 """Nodes of the monitoring pipeline: the inference log in, verdicts, reports and alerts out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -8,51 +9,61 @@ import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
 from wine_quality.drift.alerts import Alert, AlertSettings
+from wine_quality.drift.log_reader import LogReader
 from wine_quality.drift.performance import judge_performance
-from wine_quality.drift.profiles import Profile, Reference, profile_windows, window_starts
+from wine_quality.drift.profile_store import ProfileStore, load_newest, update_profiles
+from wine_quality.drift.profiles import WINDOW_KEYS, Profile, Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_page import render_page
+from wine_quality.drift.verdict_store import subject_verdicts
 from wine_quality.drift.verdicts import decide
+from wine_quality.drift.windows import (
+    TRAFFIC,
+    chosen_windows,
+    judge_traffic,
+    merge_small_windows,
+)
 from wine_quality.errors import WineQualityError
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 Json = dict[str, Any]
 REPORTS = ("drift", "summary", "regression")
-PAGE_LINKS = {f"Evidently's {kind} report": f"evidently/{kind}.html" for kind in REPORTS}
-"""Where the reports lie, seen from the monitoring page; the catalog puts them there."""
+REPORTED_COLUMNS = (*INPUTS, PREDICTION, QUALITY)
 
 
 def describe_references(
-    inference_log: pd.DataFrame, references: Callable[[str], pd.DataFrame]
+    inference_log: LogReader, references: Callable[[str], pd.DataFrame]
 ) -> Json:
     """Profile the reference of every model version in the log.
 
     Returns:
         Plain values that `Reference.from_dict` reads, by version.
     """
-    versions = sorted(inference_log["model_version"].unique())
-    return {version: Reference.from_wines(references(version)).to_dict() for version in versions}
+    return {
+        version: Reference.from_wines(references(version)).to_dict()
+        for version in inference_log.versions()
+    }
 
 
-def profile_log(
-    inference_log: pd.DataFrame, reference_profiles: Json, settings: DriftSettings
+def count_windows(
+    inference_log: LogReader,
+    profile_store: ProfileStore,
+    reference_profiles: Json,
+    settings: DriftSettings,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the log by window, model version, column and bin of that version's reference.
 
+    Windows that are new or have changed are counted, where the log lies; the others are in the
+    store since the runs before.
+
     Returns:
-        Counts and error sums, the two tables of a `Profile`.
+        Counts and error sums of the newest windows, the two tables of a `Profile`.
     """
-    profiles = [
-        profile_windows(
-            inference_log[inference_log["model_version"] == version],
-            Reference.from_dict(reference),
-            settings.window,
-        )
-        for version, reference in reference_profiles.items()
-    ]
-    return (
-        pd.concat([profile.counts for profile in profiles], ignore_index=True),
-        pd.concat([profile.errors for profile in profiles], ignore_index=True),
-    )
+    references = _references(reference_profiles)
+    states = inference_log.states(settings.window, tuple(references))
+    update_profiles(profile_store, inference_log.table, references, states, settings.window)
+    newest = load_newest(profile_store, references, settings.window, settings.newest_windows)
+    return newest.counts, newest.errors
 
 
 def decide_columns(
@@ -61,8 +72,12 @@ def decide_columns(
     reference_profiles: Json,
     settings: DriftSettings,
 ) -> pd.DataFrame:
-    """Judge every column of every window."""
-    return _judge(decide, profile_counts, profile_errors, reference_profiles, settings)
+    """Judge every column of every window, and how many wines came."""
+    columns = _judge(decide, profile_counts, profile_errors, reference_profiles, settings)
+    # whether a window is over is a question of the clock
+    traffic = judge_traffic(profile_counts, settings, datetime.now(UTC))
+    both = pd.concat([columns, traffic], ignore_index=True)
+    return both.sort_values("window_start", kind="stable", ignore_index=True)
 
 
 def decide_model(
@@ -83,18 +98,27 @@ def _judge(
     settings: DriftSettings,
 ) -> pd.DataFrame:
     """Judge each version's windows against its own reference, in the order of event time."""
-    verdicts = [
-        judge(
-            Profile(
-                counts[counts["model_version"] == version],
-                errors[errors["model_version"] == version],
-            ),
-            Reference.from_dict(reference),
-            settings,
-        )
-        for version, reference in reference_profiles.items()
-    ]
-    return pd.concat(verdicts).sort_values("window_start", kind="stable", ignore_index=True)
+    windows, ends = merge_small_windows(Profile(counts, errors), settings)
+    verdicts = pd.concat(
+        [
+            judge(windows.of_version(version), reference, settings)
+            for version, reference in _references(reference_profiles).items()
+        ]
+    )
+    keys = pd.MultiIndex.from_frame(verdicts[list(WINDOW_KEYS)])
+    ended = verdicts.assign(window_end=ends.reindex(keys).array)
+    return ended.sort_values("window_start", kind="stable", ignore_index=True)
+
+
+def _references(reference_profiles: Json) -> dict[str, Reference]:
+    return {version: Reference.from_dict(plain) for version, plain in reference_profiles.items()}
+
+
+def record_verdicts(
+    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, settings: DriftSettings
+) -> pd.DataFrame:
+    """Put all verdicts into one table for the history."""
+    return subject_verdicts(verdicts, model_verdicts, settings.window)
 
 
 def raise_alerts(
@@ -129,41 +153,56 @@ def check_alerts(raised: list[Alert], settings: AlertSettings, *_reports: object
     return failing
 
 
-def write_monitoring_page(
-    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, raised: list[Alert]
-) -> str:
-    """Write the page that says how the windows were judged, and links Evidently's reports."""
-    return render_page(verdicts, model_verdicts, raised, PAGE_LINKS)
-
-
-def report_newest_window(
-    inference_log: pd.DataFrame,
+def report_windows(
+    inference_log: LogReader,
     references: Callable[[str], pd.DataFrame],
     verdicts: pd.DataFrame,
+    model_verdicts: pd.DataFrame,
     settings: DriftSettings,
-) -> tuple[str, ...]:
-    """Draw up Evidently's reports of the newest window.
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Draw up Evidently's reports of the newest window, and of the newest alarming ones.
 
     Returns:
-        HTML page and JSON snapshot of each of `REPORTS`; where there is nothing to report (no
-        ground truth yet, say), the page says so and the snapshot is `{}`.
+        HTML pages and JSON snapshots, by kind (see `REPORTS`) for the newest window, and by window
+        and kind for the others. Where there is nothing to report (no ground truth yet, say), the
+        page says so and there is no snapshot.
     """
-    newest = verdicts.iloc[-1]
-    start, version = newest["window_start"], newest["model_version"]
-    of_window = (window_starts(inference_log["event_time"], settings.window) == start) & (
-        inference_log["model_version"] == version
-    )
-    reports = evidently_reports.report_window(
-        inference_log[of_window],
-        references(version),
-        verdicts[(verdicts["window_start"] == start) & (verdicts["model_version"] == version)],
-        settings.seed,
-    )
-    contents = []
-    for kind in REPORTS:
-        page = getattr(reports, kind)
-        contents += [page.html, page.json] if page else [_empty_page(kind, reports.remarks), "{}"]
-    return tuple(contents)
+    pages, snapshots = {}, {}
+    windows = chosen_windows(verdicts, model_verdicts, settings.reported_windows)
+    for place, (start, end, version) in enumerate(windows):
+        rows = inference_log.read(
+            start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
+        )
+        of_window = (verdicts["window_start"] == start) & (verdicts["model_version"] == version)
+        judged = verdicts[of_window & (verdicts["column"] != TRAFFIC)]
+        reports = evidently_reports.report_window(rows, references(version), judged, settings.seed)
+        folder = "" if place == 0 else f"{start:%Y-%m-%dT%H%M}_v{version}/"
+        for kind in REPORTS:
+            page = getattr(reports, kind)
+            pages[folder + kind] = page.html if page else _empty_page(kind, reports.remarks)
+            if page:
+                snapshots[folder + kind] = page.json
+    return pages, snapshots
+
+
+def write_monitoring_page(
+    verdicts: pd.DataFrame,
+    model_verdicts: pd.DataFrame,
+    raised: list[Alert],
+    verdict_history: pd.DataFrame,
+    evidently_pages: Mapping[str, object],
+) -> str:
+    """Write the page that says how the windows were judged, and links the picture and reports."""
+    links = {"All windows in one picture": "monitoring.png"} | {
+        _report_title(name): f"evidently/{name}.html" for name in sorted(evidently_pages)
+    }
+    return render_page(verdicts, model_verdicts, raised, verdict_history, links)
+
+
+def _report_title(name: str) -> str:
+    window, _, kind = name.rpartition("/")
+    of = f" of {window.replace('_v', ', version ')}" if window else ""
+    return f"Evidently's {kind} report{of}"
 
 
 def _empty_page(kind: str, remarks: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from wine_quality.drift.summary_picture import plot_summary
 from wine_quality.pipelines.monitoring import figures, nodes
 from wine_quality.pipelines.steps import step
 
@@ -14,8 +15,8 @@ def create_pipeline() -> Pipeline:
         [
             step(nodes.describe_references, ["inference_log", "references"], "reference_profiles"),
             step(
-                nodes.profile_log,
-                ["inference_log", "reference_profiles", settings],
+                nodes.count_windows,
+                ["inference_log", "profile_store", "reference_profiles", settings],
                 ["profile_counts", "profile_errors"],
             ),
             step(nodes.decide_columns, [*profile, settings], "verdicts"),
@@ -27,19 +28,23 @@ def create_pipeline() -> Pipeline:
             ),
             step(figures.plot_drift_heat_map, "verdicts", "drift_figure"),
             step(figures.plot_error_over_time, "model_verdicts", "error_figure"),
+            step(plot_summary, ["verdicts", "model_verdicts"], "monitoring_picture"),
             step(
-                nodes.report_newest_window,
-                ["inference_log", "references", "verdicts", settings],
-                [f"{kind}_report_{form}" for kind in nodes.REPORTS for form in ("html", "json")],
+                nodes.record_verdicts, ["verdicts", "model_verdicts", settings], "verdict_history"
+            ),
+            step(
+                nodes.report_windows,
+                ["inference_log", "references", "verdicts", "model_verdicts", settings],
+                ["evidently_pages", "evidently_snapshots"],
             ),
             step(
                 nodes.write_monitoring_page,
-                ["verdicts", "model_verdicts", "alerts"],
+                ["verdicts", "model_verdicts", "alerts", "verdict_history", "evidently_pages"],
                 "monitoring_page_html",
             ),
             step(
                 nodes.check_alerts,
-                ["alerts", alert_settings, "monitoring_page_html", "drift_report_html"],
+                ["alerts", alert_settings, "monitoring_page_html"],
                 "failing_alerts",
             ),
         ],

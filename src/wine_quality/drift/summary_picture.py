@@ -1,0 +1,178 @@
+"""One picture that sums the windows up: drift, error and traffic, one under the other."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from wine_quality.drift.performance import ALL
+from wine_quality.drift.windows import TRAFFIC
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = ["window_start", "model_version"]
+MOST_TIMES_THRESHOLD = 2.0
+"""Scores beyond so many times their threshold have one colour."""
+MOST_LABELS = 14
+"""Windows named below the picture."""
+MARKS = {"drift": "×", "data_quality": "?", "insufficient_data": "–"}
+"""What stands in a cell whose verdict its colour does not tell."""
+
+
+def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> "Figure":
+    """Draw columns' scores, the model's error and the traffic of all windows in one picture.
+
+    Args:
+        verdicts: Rows of `verdicts.decide` and, under the column `traffic`, of
+            `windows.judge_traffic`.
+        model_verdicts: Rows of `performance.judge_performance`.
+
+    Returns:
+        A figure of three panels over the same windows of event time, a model version's windows
+        beside another's: each score as a multiple of its threshold, with a mark where the verdict
+        is not plainly ok; the mean absolute error beside the reference's, and the range in which it
+        is no decay; the wines. Panels without data say so.
+    """
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    windows = _windows(verdicts, model_verdicts)
+    with sns.axes_style("whitegrid"):
+        figure = Figure(figsize=(float(np.clip(4 + 0.45 * len(windows), 8, 18)), 9.5), dpi=110)
+        heat, error, traffic = figure.subplots(3, 1, sharex=True, height_ratios=[13, 6, 4])
+    figure.set_layout_engine("constrained")
+    figure.suptitle(f"Monitoring: {len(windows)} window{'' if len(windows) == 1 else 's'}")
+    _plot_scores(heat, verdicts, windows)
+    _plot_error(error, model_verdicts, windows)
+    _plot_traffic(traffic, verdicts, windows)
+    _name_windows(traffic, windows)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One row a window: where it stands, and what is known of it."""
+
+    x: np.ndarray
+    rows: pd.DataFrame
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, windows: pd.MultiIndex) -> "_Series":
+        # the middles of the heat map's cells
+        ordered = rows.drop_duplicates(KEYS, keep="last").set_index(KEYS).reindex(windows)
+        return cls(np.arange(len(windows)) + 0.5, ordered)
+
+    def where(self, verdict: str) -> np.ndarray:
+        return (self.rows["verdict"] == verdict).to_numpy(bool)
+
+
+def _windows(*tables: pd.DataFrame) -> pd.MultiIndex:
+    """All windows of all model versions, in order."""
+    keys = pd.concat([table[KEYS] for table in tables]).drop_duplicates()
+    return pd.MultiIndex.from_frame(keys.sort_values(KEYS))
+
+
+def _plot_scores(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -> None:
+    import seaborn as sns
+
+    from wine_quality.figures import BAD
+
+    judged = verdicts[verdicts["column"] != TRAFFIC]
+    axes.set_title("Drift: score by its threshold", loc="left")
+    if judged.empty:
+        _say(axes, "No window has been judged yet")
+        return
+    columns = judged["column"].unique()
+    cells = judged.drop_duplicates(["column", *KEYS], keep="last").assign(
+        times=judged["value"] / judged["threshold"], mark=judged["verdict"].map(MARKS).fillna("")
+    )
+    by_cell = cells.set_index(["column", *KEYS])
+    times, marks = (
+        by_cell[name].unstack(KEYS).reindex(index=columns, columns=windows)  # noqa: PD010
+        for name in ("times", "mark")
+    )
+    axes.set_facecolor("#c9ccd2")
+    sns.heatmap(
+        times.astype(float),
+        vmin=0,
+        vmax=MOST_TIMES_THRESHOLD,
+        cmap=sns.blend_palette(["#dcece2", "#f7e3b5", BAD], as_cmap=True),
+        annot=marks.fillna("").to_numpy(),
+        fmt="",
+        annot_kws={"fontsize": 9 if len(windows) <= 40 else 6},
+        linewidths=0.5 if len(windows) <= 40 else 0,
+        yticklabels=[str(column).replace("_", " ") for column in columns],
+        xticklabels=False,
+        cbar_kws={"label": "× threshold", "extend": "max", "aspect": 30, "pad": 0.01},
+        ax=axes,
+    )
+    axes.set(xlabel="", ylabel="")
+    axes.grid(visible=False)
+    # cells without a score get their marks, too
+    for row, column in np.argwhere(times.isna().to_numpy() & marks.notna().to_numpy()):
+        mark = str(marks.iat[row, column])  # noqa: PD009  by position
+        axes.text(column + 0.5, row + 0.5, mark, ha="center", va="center")
+    legend = "   ".join(f"{mark} {verdict.replace('_', ' ')}" for verdict, mark in MARKS.items())
+    axes.set_title(legend, loc="right", fontsize=9)
+
+
+def _plot_error(axes: "Axes", model_verdicts: pd.DataFrame, windows: pd.MultiIndex) -> None:
+    from wine_quality.figures import ACCENT, BAD, MUTED
+
+    axes.set_title("Model: mean absolute error, points of quality", loc="left")
+    series = _Series.of(model_verdicts[model_verdicts["segment"] == ALL], windows)
+    rows, x = series.rows, series.x
+    if not rows["mae"].notna().any():
+        _say(axes, "No ground truth yet")
+        return
+    before = rows["reference_mae"]
+    # a score is a rise in standard errors, its threshold is in the same unit
+    limit = before + (rows["mae"] - before) / rows["value"] * rows["threshold"]
+    axes.bar(x, limit - before, 1, before, color=MUTED, alpha=0.25, label="no more than chance")
+    axes.hlines(before, x - 0.5, x + 0.5, color=MUTED, linestyle=":", label="held-out reference")
+    axes.plot(x, rows["mae"], color=ACCENT, marker="o", markersize=4, label="window")
+    if (decayed := series.where("decayed")).any():
+        axes.plot(x[decayed], rows["mae"][decayed], "o", color=BAD, markersize=8, label="decayed")
+    axes.legend(loc="lower left", ncols=4, fontsize=8)
+    axes.set_ylim(0, 1.1 * float(np.nanmax(np.stack([rows["mae"], before, limit]))))
+
+
+def _plot_traffic(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -> None:
+    from wine_quality.figures import BAD, MUTED
+
+    axes.set_title("Traffic: wines", loc="left")
+    series = _Series.of(verdicts[verdicts["column"] == TRAFFIC], windows)
+    if not series.rows["value"].notna().any():
+        _say(axes, "No traffic has been counted yet")
+        return
+    unusual = ~series.where("ok") & series.rows["verdict"].notna().to_numpy()
+    wines = series.rows["value"].to_numpy()
+    axes.bar(series.x, wines, color=np.where(unusual, BAD, MUTED), width=0.8)
+    for x, n in zip(series.x[unusual], wines[unusual], strict=True):
+        axes.annotate(f"{n:.0f}", (x, n), ha="center", va="bottom", color=BAD, fontsize=8)
+    axes.margins(y=0.2)
+
+
+def _name_windows(axes: "Axes", windows: pd.MultiIndex) -> None:
+    starts = pd.DatetimeIndex(windows.get_level_values(0))
+    versions = windows.get_level_values(1)
+    form = "%Y-%m-%d" if (starts == starts.normalize()).all() else "%Y-%m-%d %H:%M"
+    several = len(versions.unique()) > 1
+    names = [
+        f"{start:{form}} v{version}" if several else f"{start:{form}}"
+        for start, version in zip(starts, versions, strict=True)
+    ]
+    shown = np.arange(0, len(windows), -(-len(windows) // MOST_LABELS) or 1)
+    axes.set_xticks(shown + 0.5, [names[k] for k in shown], rotation=35, ha="right")
+    axes.set_xlim(0, max(len(windows), 1))
+    axes.set_xlabel("window of event time")
+
+
+def _say(axes: "Axes", what: str) -> Any:
+    axes.set_yticks([])
+    return axes.text(
+        0.5, 0.5, what, transform=axes.transAxes, ha="center", va="center", color="0.4"
+    )

@@ -1,0 +1,150 @@
+"""Every verdict that was ever reached, in the monitoring's database: append-only, nothing doubled.
+
+A verdict is written once, and again only if it has changed: late labels make the model's verdict of
+an old window another one, and both stay readable.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from wine_quality.drift.settings import window_length
+from wine_quality.drift.store_database import StoreDatabase
+
+HISTORY_DTYPES = {
+    "window_start": "datetime64[us, UTC]",
+    "window_end": "datetime64[us, UTC]",
+    "window_seconds": "int64",
+    "model_version": "str",
+    "subject": "str",
+    "revision": "int64",
+    "decided_at": "datetime64[us, UTC]",
+    "verdict": "str",
+    "value": "float64",
+    "threshold": "float64",
+    "n": "int64",
+    "reason": "str",
+}
+"""The columns of the history, with their types; `subject` is a column or `model (segment)`,
+`window_seconds` the length of a window before any were merged."""
+_KEY = ("window_start", "window_seconds", "model_version", "subject")
+_DECIDED = ("verdict", "n", "reason", "window_end")
+"""What makes a verdict another one: the reason names the figures as far as they matter."""
+_METADATA = sa.MetaData()
+_VERDICTS = sa.Table(
+    "verdicts",
+    _METADATA,
+    # moments are UTC
+    sa.Column("window_start", sa.DateTime, primary_key=True),
+    sa.Column("window_seconds", sa.BigInteger, primary_key=True),
+    sa.Column("model_version", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("window_end", sa.DateTime, nullable=False),
+    sa.Column("decided_at", sa.DateTime, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("threshold", sa.Double),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+
+class VerdictStore(StoreDatabase):
+    """The verdicts' history in a SQLite file or a PostgreSQL database."""
+
+    def __init__(self, url: str) -> None:
+        """Name the database; the table is made on first use.
+
+        Args:
+            url: As the inference log takes it.
+
+        Raises:
+            WineQualityError: If it is neither SQLite nor PostgreSQL.
+        """
+        super().__init__(url, _METADATA)
+
+    def record(self, judged: pd.DataFrame, decided_at: datetime) -> int:
+        """Append the verdicts that are new or other than those last recorded, all or none.
+
+        Args:
+            judged: Rows of `subject_verdicts`.
+            decided_at: When they were reached, with a time zone.
+
+        Returns:
+            How many were appended.
+        """
+        moment = decided_at.astimezone(UTC).replace(tzinfo=None)
+        rows = [{**row, "decided_at": moment} for row in _plain(judged)]
+        with self.transaction() as connection:
+            newest = _newest(connection)
+            fresh = []
+            for row in rows:
+                known = newest.get(tuple(row[name] for name in _KEY))
+                if known is None or any(row[name] != getattr(known, name) for name in _DECIDED):
+                    fresh.append({**row, "revision": known.revision + 1 if known else 1})
+            if fresh:
+                connection.execute(sa.insert(_VERDICTS), fresh)
+        return len(fresh)
+
+    def history(self) -> pd.DataFrame:
+        """Read all verdicts, with those that were replaced since.
+
+        Returns:
+            Columns and types of `HISTORY_DTYPES`, in the order of event time; of a window's
+            verdicts on a subject the one with the greatest `revision` holds.
+        """
+        columns = _VERDICTS.c
+        query = sa.select(*(columns[name] for name in HISTORY_DTYPES)).order_by(
+            *(columns[name] for name in _KEY), columns.revision
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query).all()
+        frame = pd.DataFrame.from_records(rows, columns=list(HISTORY_DTYPES))
+        moments = ("window_start", "window_end", "decided_at")
+        zoned = {name: pd.to_datetime(frame[name], utc=True) for name in moments}
+        return frame.assign(**zoned).astype(HISTORY_DTYPES)
+
+
+def subject_verdicts(
+    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, window: str
+) -> pd.DataFrame:
+    """Put the verdicts on columns and those on the model into one table.
+
+    Args:
+        verdicts: Rows of `verdicts.decide`; the subject is the column.
+        model_verdicts: Rows of `performance.judge_performance`; the subject is `model (segment)`.
+        window: Length of a window, see `DriftSettings`.
+
+    Returns:
+        The rows of both, with the columns of `HISTORY_DTYPES` without `revision` and `decided_at`.
+    """
+    both = [
+        verdicts.assign(subject=verdicts["column"]),
+        model_verdicts.assign(subject="model (" + model_verdicts["segment"] + ")"),
+    ]
+    seconds = int(window_length(window).total_seconds())
+    judged = pd.concat(both, ignore_index=True).assign(window_seconds=seconds)
+    return judged[[name for name in HISTORY_DTYPES if name not in ("revision", "decided_at")]]
+
+
+def _newest(connection: sa.Connection) -> dict[tuple[Any, ...], sa.Row[Any]]:
+    """The verdicts that hold, by their key."""
+    query = sa.select(_VERDICTS).order_by(_VERDICTS.c.revision)
+    # the newest comes last, and stays
+    return {tuple(getattr(row, name) for name in _KEY): row for row in connection.execute(query)}
+
+
+def _plain(judged: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as the database takes them: moments without a zone, null for no number."""
+    zoneless = judged.assign(
+        **{name: judged[name].dt.tz_localize(None) for name in ("window_start", "window_end")}
+    )
+    plain = zoneless.astype(object)
+    plain = plain.where(zoneless.notna() & ~zoneless.isin([np.inf, -np.inf]), None)
+    for name in ("window_start", "window_end"):
+        plain[name] = list(zoneless[name].dt.to_pydatetime())
+    return [{str(k): v for k, v in row.items()} for row in plain.to_dict(orient="records")]
