@@ -11,8 +11,11 @@ The machine, after P. Cortez et al., "Modeling wine preferences by data mining f
 properties", Decision Support Systems 47(4), 2009, sections 2.2 and 3: ε-insensitive regression with
 a Gaussian kernel on standardised inputs and quality; C = 3 and ε = σ̂/√N with
 σ̂ = 1.5/N · Σ(y - ŷ)², ŷ the mean of the 3 nearest wines (Cherkassky and Ma, Neural Networks 17(1),
-2004); γ the best of 2³, 2¹, 2⁻¹, … 2⁻¹⁵ on the third of the training wines that is held back, then
-fitted on all of them. Left out: the paper's selection of variables, which dropped one or two.
+2004), as the paper's text has it. The paper searches γ from one end of a range towards its middle
+while the estimate improves; here it is the best of 2³, 2¹, 2⁻¹, … 2⁻¹⁵ on the third of the training
+wines that is held back, then fitted on all of them. That range and that third are ours, as the
+paper's could not be looked up; a best of all is no worse than a search that stops. Left out: the
+paper's selection of variables, which dropped one or two.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from wine_quality import fetching
+from wine_quality import retrying
 from wine_quality.errors import WineQualityError
 from wine_quality.fetching import fetch_file, sha256_of
 
@@ -71,7 +71,7 @@ def server(monkeypatch) -> Iterator[Server]:
 def pauses(monkeypatch) -> list[float]:
     """The pauses between tries; none of them is made."""
     made: list[float] = []
-    monkeypatch.setattr(fetching, "time", SimpleNamespace(sleep=made.append))
+    monkeypatch.setattr(retrying, "time", SimpleNamespace(sleep=made.append))
     return made
 
 

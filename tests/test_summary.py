@@ -49,6 +49,17 @@ TUNING_RESULTS = pd.DataFrame(
         "settings": ["n_neighbors 12", "max_depth 4"],
     }
 )
+PUBLISHED = pd.DataFrame(
+    {
+        "candidate": ["random_forest"],
+        "rmse_published": [0.0822],
+        "rmse_held_out": [0.0831],
+        "rmse_folds": [0.7],
+        "r2_published": [0.9911],
+        "r2_held_out": [0.9909],
+        "r2_folds": [0.3],
+    }
+)
 SECONDS = {
     "processing.split_wines": 1.25,
     "training.xgboost.cross_validate_candidate": 7.04,
@@ -75,13 +86,24 @@ PROMOTION = {
 TRAFFIC = {
     "sent": 1200,
     "acknowledged": 1150,
-    "failed": 50,
-    "labelled": 600,
+    "refused": 20,
+    "undelivered": 30,
+    "retried": 40,
     "model_versions": ["7", "8"],
     "first_event": "2026-01-01 00:03 UTC",
     "last_event": "2026-01-01 23:58 UTC",
     "rows_per_second": 4321.4,
-    "drift": "",
+    "latency_p50_ms": 12.3,
+    "latency_p95_ms": 45.6,
+    "latency_p99_ms": None,
+    "error": "it is away",
+    "drift": [],
+}
+DRIFT = {
+    "name": "sweeter",
+    "kind": "noise",
+    "subject": "residual_sugar",
+    "onset": "2026-01-01T06:00:00+00:00",
 }
 
 
@@ -114,14 +136,24 @@ def test_what_a_summary_tells_of():
         "wine_audit",
         "split_audit",
         "comparison",
+        "published_comparison",
         "promotion",
         "held_out_metrics",
         "held_out_intervals",
         "tuning_results",
         "traffic_summary",
+        "label_delivery",
         "verdicts",
         "model_verdicts",
     } == SUMMARISED
+
+
+def test_published_figures_stand_beside_ours_and_the_leakage_is_named():
+    audit = SPLIT_AUDIT | {"held_out_rows_in_training": 1200}
+    text = printed({"published_comparison": PUBLISHED, "split_audit": audit})
+    row = next(line for line in text.splitlines() if "random forest" in line)
+    assert row.split()[2:] == ["0.082", "0.083", "0.700", "0.991", "0.991", "0.300"]
+    assert "1,200 of 1,297 of which were trained on" in text
 
 
 def test_wines():
@@ -219,13 +251,37 @@ def test_a_challenger_without_a_champion():
     assert "version 7 is challenger; there is no champion: it must not be served" in text
 
 
-@pytest.mark.parametrize("drift", ["", "residual_sugar by uniform_noise"])
+@pytest.mark.parametrize("drift", [[], [DRIFT]])
 def test_traffic(drift):
     text = printed({"traffic_summary": TRAFFIC | {"drift": drift}})
-    assert "1,200 wines sent to version 7, 8, 1,150 acknowledged, 50 failed" in text
-    assert "ground truth for 600" in text
-    assert "2026-01-01 00:03 UTC to 2026-01-01 23:58 UTC, 4,321 wines a second" in text
-    assert ("injected drift: residual_sugar by uniform_noise" in text) == bool(drift)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["1,200", "1,150", "50", "40", "4,321", "12", "ms", "46", "ms"] in rows
+    assert "answered by version 7, 8; event time 2026-01-01 00:03 UTC to 2026-01-01 23:58" in text
+    assert "failed: it is away" in text
+    assert "30 wines are kept, and sent first by the next run" in text
+    told = "injected drift: sweeter (noise in residual_sugar) from 2026-01-01 06:00 UTC" in text
+    assert told == bool(drift)
+
+
+def test_traffic_without_trouble():
+    fine = {"refused": 0, "undelivered": 0, "error": ""}
+    text = printed({"traffic_summary": TRAFFIC | fine})
+    assert "failed:" not in text
+    assert "kept" not in text
+    refused = printed({"traffic_summary": TRAFFIC | {"undelivered": 0}})
+    assert "failed: it is away" in refused
+    assert "kept" not in refused
+
+
+def test_ground_truth():
+    labels = {"due": 650, "submitted": 600, "new": 590, "held_back": 7}
+    assert (
+        "600 labels handed in, 590 of them new; 7 are not due yet; "
+        "50 could not be handed in, and wait for the next run"
+    ) in printed({"label_delivery": labels})
+    text = printed({"label_delivery": {"due": 5, "submitted": 5, "new": 5, "held_back": 0}})
+    assert "5 labels handed in, 5 of them new" in text
+    assert "new;" not in text
 
 
 def test_the_newest_windows_verdicts():
@@ -268,7 +324,8 @@ def test_where_to_look_further():
 def test_a_section_needs_all_of_its_outputs():
     assert "Champion" not in printed({"promotion": PROMOTION})
     assert set(SECTIONS) == {
-        *("Wines", "Tuning", "Candidates", "Champion", "Traffic", "Monitoring")
+        *("Wines", "Tuning", "Candidates", "As published", "Champion"),
+        *("Traffic", "Ground truth", "Monitoring"),
     }
 
 

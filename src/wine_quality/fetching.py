@@ -3,7 +3,6 @@
 import hashlib
 import os
 import tempfile
-import time
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +12,11 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from wine_quality.errors import WineQualityError
+from wine_quality.retrying import doubling, retry
 
 CHUNK = 1 << 16
+# urllib tells of an address that makes no sense by a ValueError
+_TROUBLES = (OSError, HTTPException, ValueError)
 
 
 def sha256_of(path: Path) -> str:
@@ -44,20 +46,22 @@ def fetch_file(url: str, path: Path, sha256: str, timeout: float, attempts: int)
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WineQualityError(f"{path.parent} cannot be made: {error.strerror}.") from error
-    for attempt in range(1, attempts + 1):
-        try:
-            _fetch_once(url, path, sha256, timeout)
-        # urllib tells of an address that makes no sense by a ValueError
-        except (OSError, HTTPException, ValueError) as error:
-            final = isinstance(error, HTTPError) and error.code < 500
-            if attempt == attempts or final:
-                raise WineQualityError(
-                    f"{url} cannot be fetched ({error}): check the network and the address in "
-                    f"download.sources, or put the file to {path} yourself."
-                ) from error
-            time.sleep(2 ** (attempt - 1))
-        else:
-            return
+    try:
+        retry(
+            lambda: _fetch_once(url, path, sha256, timeout),
+            may_pass=_may_pass,
+            pauses=doubling(attempts),
+        )
+    except _TROUBLES as error:
+        raise WineQualityError(
+            f"{url} cannot be fetched ({error}): check the network and the address in "
+            f"download.sources, or put the file to {path} yourself."
+        ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    refused = isinstance(error, HTTPError) and error.code < 500
+    return isinstance(error, _TROUBLES) and not refused
 
 
 def _fetch_once(url: str, path: Path, sha256: str, timeout: float) -> None:

@@ -26,11 +26,13 @@ class CandidateNames:
         compared: Those that training compares.
         tuned: Those that the tuning pipeline searches the settings of.
         quick: Those that the default run tunes as well.
+        published: Those compared that somebody printed figures of.
     """
 
     compared: tuple[str, ...]
     tuned: tuple[str, ...]
     quick: tuple[str, ...]
+    published: tuple[str, ...]
 
 
 _candidates: CandidateNames | None = None
@@ -47,7 +49,8 @@ def name_candidates(parameters: TrainingParameters) -> CandidateNames:
     enabled = {name: c for name, c in parameters.candidates.items() if c.enabled}
     tuned = {name: c for name, c in enabled.items() if c.tune and c.search_space}
     quick = tuple(name for name, c in tuned.items() if c.quick_tune)
-    return CandidateNames(tuple(enabled), tuple(tuned), quick)
+    published = tuple(name for name, c in enabled.items() if c.published)
+    return CandidateNames(tuple(enabled), tuple(tuned), quick, published)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -58,7 +61,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     names = _run_candidates()
     main = {
         "processing": processing.create_pipeline(),
-        "training": training.create_pipeline(names.compared),
+        "training": training.create_pipeline(names.compared, names.published),
         "serving_simulation": serving_simulation.create_pipeline(),
         "monitoring": monitoring.create_pipeline(),
     }
@@ -66,6 +69,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": sum(main.values(), tuning.create_pipeline(names.quick, "quick")),
         **main,
         "tuning": tuning.create_pipeline(names.tuned, "long"),
+        "ground_truth": serving_simulation.create_ground_truth_pipeline(),
         "download": download.create_pipeline(),
     }
 

@@ -14,6 +14,7 @@ VERDICT_STYLES = {
     "drift": "bold red",
     "decayed": "bold red",
     "data_quality": "bold yellow",
+    "no_traffic": "bold red",
 }
 Outputs = Mapping[str, Any]
 
@@ -109,6 +110,23 @@ def _candidates(outputs: Outputs) -> RenderableType:
     return table
 
 
+def _published(outputs: Outputs) -> RenderableType:
+    table = _table("candidate", "RMSE printed", "ours", "unseen", "R² printed", "ours", "unseen")
+    figures = [f"{m}_{on}" for m in ("rmse", "r2") for on in ("published", "held_out", "folds")]
+    for row in outputs["published_comparison"].to_dict(orient="records"):
+        name = row["candidate"].replace("_", " ")
+        _add_row(table, name, *(f"{row[figure]:.3f}" for figure in figures))
+    seen = outputs["split_audit"]["held_out_rows_in_training"]
+    rows = outputs["split_audit"]["held_out_rows"]
+    return Group(
+        table,
+        Text(
+            f"printed, ours: on the held-out wines, {seen:,} of {rows:,} of which were trained on; "
+            "unseen: over folds that keep equal wines together"
+        ),
+    )
+
+
 def _champion(outputs: Outputs) -> RenderableType:
     decision, scores = outputs["promotion"], outputs["held_out_metrics"]["all"]
     bounds = outputs["held_out_intervals"]["all"]
@@ -145,16 +163,41 @@ def _stages(seconds: Mapping[str, float]) -> RenderableType:
 
 def _traffic(outputs: Outputs) -> RenderableType:
     summary = outputs["traffic_summary"]
+    failed = summary["refused"] + summary["undelivered"]
+    table = _table("sent", "acknowledged", "failed", "retried", "wines/s", "p50", "p95", "p99")
+    _add_row(
+        table,
+        *(f"{n:,}" for n in (summary["sent"], summary["acknowledged"], failed, summary["retried"])),
+        f"{summary['rows_per_second']:,.0f}",
+        *(_milliseconds(summary[f"latency_{name}_ms"]) for name in ("p50", "p95", "p99")),
+    )
     lines = [
-        f"{summary['sent']:,} wines sent to version {', '.join(summary['model_versions'])}, "
-        f"{summary['acknowledged']:,} acknowledged, {summary['failed']:,} failed; "
-        f"ground truth for {summary['labelled']:,}",
-        f"event time {summary['first_event']} to {summary['last_event']}, "
-        f"{summary['rows_per_second']:,.0f} wines a second",
+        f"answered by version {', '.join(summary['model_versions'])}; "
+        f"event time {summary['first_event']} to {summary['last_event']}",
     ]
-    if summary["drift"]:
-        lines.append(f"injected drift: {summary['drift']}")
-    return Text("\n".join(lines))
+    lines += [
+        f"injected drift: {row['name']} ({row['kind']} in {row['subject']}) "
+        f"from {pd.Timestamp(row['onset']):%Y-%m-%d %H:%M} UTC"
+        for row in summary["drift"]
+    ]
+    if failed:
+        kept = summary["undelivered"]
+        lines.append(f"failed: {summary['error']}")
+        lines += [f"{kept:,} wines are kept, and sent first by the next run"] if kept else []
+    return Group(table, Text("\n".join(lines)))
+
+
+def _ground_truth(outputs: Outputs) -> RenderableType:
+    labels = outputs["label_delivery"]
+    waiting = labels["due"] - labels["submitted"]
+    parts = [f"{labels['submitted']:,} labels handed in, {labels['new']:,} of them new"]
+    parts += [f"{labels['held_back']:,} are not due yet"] if labels["held_back"] else []
+    parts += [f"{waiting:,} could not be handed in, and wait for the next run"] if waiting else []
+    return Text("; ".join(parts))
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f} ms"
 
 
 def _verdicts(outputs: Outputs) -> RenderableType:
@@ -180,8 +223,10 @@ SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] 
     "Wines": (frozenset({"wine_audit"}), _wines),
     "Tuning": (frozenset({"tuning_results"}), _tuning),
     "Candidates": (frozenset({"comparison"}), _candidates),
+    "As published": (frozenset({"published_comparison", "split_audit"}), _published),
     "Champion": (frozenset({"promotion", "held_out_metrics", "held_out_intervals"}), _champion),
     "Traffic": (frozenset({"traffic_summary"}), _traffic),
+    "Ground truth": (frozenset({"label_delivery"}), _ground_truth),
     "Monitoring": (frozenset({"verdicts", "model_verdicts"}), _verdicts),
 }
 SUMMARISED: frozenset[str] = frozenset().union(

@@ -40,6 +40,16 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path}/studies/optuna.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request, url, postgres_schema):
+    """The database of one machine, and that of several."""
+    if request.param == "sqlite":
+        yield url
+        return
+    with postgres_schema("search a study on PostgreSQL too") as postgres:
+        yield postgres
+
+
 @pytest.fixture
 def tune(url, labelled_wines):
     """Searches for a candidate; notes the trials that were run."""
@@ -219,13 +229,15 @@ class SlowTree(DecisionTreeRegressor):
 
 
 @pytest.fixture
-def start_worker(tmp_path, url):
+def start_worker(tmp_path, shared_url):
     started = []
 
     def start(trials, grace=tuning.GRACE):
         (tmp_path / "slow.py").write_text(SLOW)
         patch = f"import wine_quality.modelling.tuning as t; t.HEARTBEAT, t.GRACE = 1, {grace}\n"
-        code = patch + textwrap.dedent(WORKER).format(folder=str(tmp_path), url=url, trials=trials)
+        code = patch + textwrap.dedent(WORKER).format(
+            folder=str(tmp_path), url=shared_url, trials=trials
+        )
         worker = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -243,16 +255,24 @@ def of_state(trials, *states):
     return [trial for trial in trials if trial.state in states]
 
 
-def test_after_a_kill_no_finished_trial_is_lost_or_repeated(start_worker, url):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_after_a_kill_no_finished_trial_is_lost_or_repeated(start_worker, shared_url, how):
+    url = shared_url
     killed = start_worker(trials=1000)
     for _ in range(4):
         assert killed.stdout.readline().strip().isdigit(), killed.stderr.read()
-    os.kill(killed.pid, signal.SIGKILL)
+    os.kill(killed.pid, how)
     killed.wait()
     (name,) = optuna.get_all_study_names(storage=url)
     before = load_trials(url, name)
     finished = {t.number: (t.params, t.value) for t in of_state(before, TrialState.COMPLETE)}
-    interrupted = of_state(before, TrialState.RUNNING)
+    interrupted = of_state(before, TrialState.RUNNING, TrialState.FAIL)
+    if how is signal.SIGINT:
+        # it waits to be run again at once, without a heartbeat to be missed first
+        assert [t.params for t in of_state(before, TrialState.WAITING)] == [
+            t.params for t in interrupted
+        ]
+        assert of_state(before, TrialState.RUNNING) == []
     assert len(finished) >= 4
 
     budget = len(finished) + 3
@@ -274,17 +294,49 @@ def test_after_a_kill_no_finished_trial_is_lost_or_repeated(start_worker, url):
             assert trial.params in [t.params for t in complete]
 
 
-def test_two_workers_share_a_study(start_worker, url):
+def test_two_workers_share_a_study(start_worker, shared_url):
     workers = [start_worker(trials=10) for _ in range(2)]
     results = [worker.communicate(timeout=120) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], results
     numbers = [set(output.splitlines()[:-1]) for output, _ in results]
     assert not numbers[0] & numbers[1]
-    (name,) = optuna.get_all_study_names(storage=url)
-    complete = of_state(load_trials(url, name), TrialState.COMPLETE)
+    (name,) = optuna.get_all_study_names(storage=shared_url)
+    complete = of_state(load_trials(shared_url, name), TrialState.COMPLETE)
     assert len(complete) == 10
     settings = [tuple(trial.params.items()) for trial in complete]
     assert len(set(settings)) == len(settings)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_settings_that_another_process_tries_are_waited_for(tune, url, monkeypatch):
+    monkeypatch.setattr(tuning, "POLL", 0.05)
+    one = {"n_neighbors": {"type": "int", "low": 5, "high": 6}}
+    few = Candidate.model_validate(
+        NEIGHBOURS.model_dump() | {"search_space": one, "settings": {"n_neighbors": 7}}
+    )
+    name = tune(few, budget=Budget(trials=1, minutes=5)).study
+    (first,) = tune.seen
+    study = optuna.load_study(study_name=name, storage=tuning._open_database(url))
+    elsewhere = study.ask()
+    other = {5: 6, 6: 5}[first.settings["n_neighbors"]]
+    # the only settings that are not known yet are under way in another process, which says nothing
+    # for a while and then is done
+    study._storage.record_heartbeat(elsewhere._trial_id)
+    space = optuna.distributions.IntDistribution(5, 6)
+    study._storage.set_trial_param(elsewhere._trial_id, "n_neighbors", other, space)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 3:
+            study.tell(elsewhere, 0.123)
+
+    monkeypatch.setattr(tuning.time, "sleep", sleep)
+    tune.seen.clear()
+    found = tune(few, budget=Budget(trials=12, minutes=5))
+    assert len(waited) >= 3
+    assert {trial.value for trial in tune.seen} == {first.value, 0.123}
+    assert found.value == 0.123
 
 
 @pytest.mark.filterwarnings("ignore")

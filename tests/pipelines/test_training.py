@@ -12,7 +12,7 @@ from yaml import safe_load
 
 from wine_quality.datasets import ChampionDataset, ModelVersionDataset, PreviousChampionDataset
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.candidates import Candidate
+from wine_quality.modelling.candidates import Candidate, PublishedFigures
 from wine_quality.modelling.metrics import METRICS, score_slices
 from wine_quality.modelling.model_card import CardTexts, errors_by_quality
 from wine_quality.modelling.registry import RegisteredVersion
@@ -31,6 +31,7 @@ from wine_quality.pipelines.training.parameters import (
     ComparisonParameters,
     TrainingParameters,
 )
+from wine_quality.pipelines.training.published import compare_with_published, judge_as_published
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import (
     INPUTS,
@@ -511,6 +512,43 @@ def test_champions_change_only_for_the_better(train, registry):
     elsewhere = train({"forest": CANDIDATES["forest"]}, held_out=draw_wines(100, 22))["promotion"]
     assert "other held-out wines" in elsewhere["reason"]
     assert registry.version("champion").version == "2"
+
+
+# figures that somebody printed
+
+
+def test_published_figures_are_set_beside_ours(labelled_wines, folds):
+    forest = CANDIDATES["forest"].model_copy(
+        update={"published": PublishedFigures(rmse=0.08, r2=0.99)}
+    )
+    parameters = comparison_parameters()
+    found = nodes.cross_validate_candidate(labelled_wines, folds, forest, {}, parameters)
+    # judged on the very wines that it is fitted on, which is what leakage comes to
+    judged = judge_as_published(labelled_wines, labelled_wines, forest, found, parameters)
+    (row,) = compare_with_published(forest=judged).to_dict(orient="records")
+    assert row["candidate"] == "forest"
+    assert (row["rmse_published"], row["r2_published"]) == (0.08, 0.99)
+    assert row["rmse_folds"] == found["metrics"]["rmse"]
+    assert row["r2_folds"] == found["metrics"]["r2"]
+    assert row["rmse_held_out"] < 0.1 < 0.5 < row["rmse_folds"]
+    assert row["r2_held_out"] > 0.9 > row["r2_folds"]
+
+
+def test_a_candidate_without_published_figures_is_not_judged(labelled_wines):
+    with pytest.raises(ValueError, match="no published figures"):
+        judge_as_published(
+            labelled_wines, HELD_OUT, CANDIDATES["forest"], {}, comparison_parameters()
+        )
+
+
+def test_only_who_has_published_figures_is_in_the_table():
+    plain = create_pipeline(["tree", "forest"])
+    more = create_pipeline(["tree", "forest"], ["forest"])
+    added = {node.name for node in more.nodes} - {node.name for node in plain.nodes}
+    assert added == {
+        *("training.forest.judge_as_published", "training.compare_with_published"),
+    }
+    assert more.outputs() - plain.outputs() == {"published_comparison"}
 
 
 def test_each_candidate_is_a_namespace_of_its_own():

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from wine_quality import pipeline_registry
-from wine_quality.modelling.candidates import Candidate
+from wine_quality.modelling.candidates import Candidate, PublishedFigures
 from wine_quality.modelling.tuning import Budget, FinishedTrial, SearchSettings, Study
 from wine_quality.pipelines.training import nodes as training
 from wine_quality.pipelines.training.parameters import ComparisonParameters, TrainingParameters
@@ -111,3 +111,10 @@ def test_only_enabled_candidates_with_a_space_are_tuned(names):
     assert found.compared == ("tuned", "quick", "left_out", "without")
     assert found.tuned == ("tuned", "quick")
     assert found.quick == ("quick",)
+    assert found.published == ()
+
+
+def test_whose_figures_were_published_is_compared_with_them(names):
+    printed = TREE.model_copy(update={"published": PublishedFigures(rmse=0.1, r2=0.9)})
+    found = names(printed=printed, other=TREE, off=printed.model_copy(update={"enabled": False}))
+    assert found.published == ("printed",)

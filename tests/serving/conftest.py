@@ -3,12 +3,6 @@
 Logs are SQLite files always, and PostgreSQL where a server is named.
 """
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,19 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
 
-from wine_quality.modelling.candidates import Candidate, build_model
-from wine_quality.modelling.onnx_export import export
 from wine_quality.modelling.registry import ModelRegistry, TrainedModel
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
 from wine_quality.serving.settings import ServiceSettings
-from wine_quality.traffic.synthetic import draw_wines
-from wine_quality.wines import INPUTS, MEASUREMENTS, WINE_TYPES
+from wine_quality.wines import MEASUREMENTS, WINE_TYPES
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -128,20 +118,6 @@ class Registered:
         return made.version
 
 
-@pytest.fixture(scope="session")
-def trained() -> tuple[pd.DataFrame, Any, bytes]:
-    """240 wines with a model's predictions, the model, and the model as ONNX."""
-    wines = draw_wines(240, 11, duplicates=True, missing=True)
-    candidate = Candidate(
-        estimator="sklearn.ensemble.ExtraTreesRegressor",
-        settings={"n_estimators": 20, "min_samples_leaf": 3},
-    )
-    model = build_model(candidate, seed=0).fit(wines[list(INPUTS)], wines["quality"])
-    content = export(model, wines).content
-    assert content is not None
-    return wines.assign(prediction=model.predict(wines[list(INPUTS)])), model, content
-
-
 @pytest.fixture
 def registered(
     registry: ModelRegistry,
@@ -164,67 +140,8 @@ def settings(tmp_path: Path, registered: Registered) -> ServiceSettings:
     )
 
 
-class Server:
-    """The service as a process, like a person starts it.
-
-    Args:
-        settings: Its settings; the port is a free one.
-        folder: For its log lines.
-    """
-
-    def __init__(self, settings: ServiceSettings, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log_url = settings.log_url
-        self.lines = folder / f"service-{self.port}.log"
-        self._environment = {
-            **os.environ, **settings.to_environment(), "WINE_QUALITY_PORT": str(self.port)
-        }  # fmt: skip
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it is ready."""
-        with self.lines.open("ab") as lines:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "wine_quality.serving", "serve"],
-                env=self._environment, stdout=lines, stderr=lines, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.lines.read_text()
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"the service did not become ready: {self.lines.read_text()}")
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it, and every process it started; its exit status."""
-        if self.process is None:
-            return 0
-        if how is signal.SIGKILL:
-            os.killpg(self.process.pid, how)
-        else:
-            self.process.send_signal(how)
-        return self.process.wait(60)
-
-
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[ServiceSettings], Server]]:
+def serve(start_services) -> Iterator[Callable[[ServiceSettings], Any]]:
     """Starts services as processes, and stops them after the test."""
-    started: list[Server] = []
-
-    def start(settings: ServiceSettings) -> Server:
-        server = Server(settings, tmp_path)
-        started.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in started:
-        if server.process is not None and server.process.poll() is None:
-            server.stop(signal.SIGKILL)
+    with start_services() as start:
+        yield start

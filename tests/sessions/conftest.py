@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -92,16 +93,18 @@ def environment_variables(root: Path) -> dict[str, str]:
     return own | {ROOT: str(root), "COLUMNS": COLUMNS}
 
 
-def run_apart(*arguments: str, root: Path) -> Outcome:
-    """Run `kedro run` as a person does: a process of its own."""
+def run_apart(
+    *arguments: str, root: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> Outcome:
+    """Run `kedro run` as a person does: a process of its own, with further variables."""
     done = subprocess.run(
         command_line(*arguments),
         cwd=PROJECT,
-        env=environment_variables(root),
+        env=environment_variables(root) | variables,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=300,
+        timeout=600,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

@@ -199,6 +199,12 @@ def test_without_a_whole_row_there_are_no_accepted_wines(
             "monitoring.drift.windows: there is no such parameter",
         ),
         (
+            "serving_simulation.drift.scenarios.sweeter.kind=earthquake",
+            "serving_simulation.drift.scenarios.sweeter: Input tag 'earthquake' found using 'kind' "
+            "does not match any of the expected tags: 'noise', 'shift', 'unit_error', 'stuck', "
+            "'missing', 'outliers', 'mix', 'label_shift', 'concept', 'staleness'",
+        ),
+        (
             "serving_simulation.samples=-3",
             "serving_simulation.samples: Input should be greater than or equal to 1 (it is -3)",
         ),
@@ -272,14 +278,15 @@ def test_a_candidate_that_cannot_be(kedro_here, after_whole_run, setting, said):
     [
         ("name=nope", "There is no backend 'nope': choose "),
         ("name=nope.Backend", "The backend 'nope.Backend' cannot be imported ("),
-        ("config.port=80", "The backend in_process has no setting port: "),
+        ("config.port=80", "The backend in_process cannot be set up like that (port: "),
+        ("config_file=no.yml", "The backend's config_file no.yml cannot be read (No such file"),
     ],
 )
 def test_a_backend_that_is_not_there(kedro_here, after_whole_run, load, setting, said):
     parameter = f"serving_simulation.backend.{setting}"
     error = kedro_here(*TEST, *SIMULATION, "--params", parameter, root=after_whole_run).error
     assert error.startswith(said)
-    assert len(load(after_whole_run, ["inference_log"])["inference_log"]) == 200
+    assert len(load(after_whole_run, ["inference_log"])["inference_log"].read()) == 200
 
 
 # names on the command line

@@ -13,18 +13,20 @@ from wine_quality.wines import INPUTS, QUALITY
 
 # one period each, in this order; the noise is the default of the parameters
 SCENARIOS = (
-    ("residual_sugar", "uniform_noise", 3.0),
+    ("residual_sugar", "noise", 3.0),
     ("sulphates", "shift", 1.0),
     ("pH", "shift", -1.0),
 )
 SIMULATION = "serving_simulation"
+PROJECT = Path(__file__).parents[2]
 
 
-def drift_parameters(column, rule, size):
+def drift_parameters(column, kind, size):
     prefix = f"{SIMULATION}.drift"
+    scenario = f"{prefix}.scenarios.sweeter"
     return (
-        f"{prefix}.enabled=true,{prefix}.column={column},{prefix}.rule={rule},"
-        f"{prefix}.standard_deviations={size}"
+        f"{prefix}.enabled=true,{scenario}.column={column},{scenario}.kind={kind},"
+        f"{scenario}.standard_deviations={size}"
     )
 
 
@@ -41,7 +43,7 @@ def drifted_root(whole_run, kedro_here, tmp_path_factory):
             root=root,
         )
         assert sent.status == 0, sent.errors
-        assert f"injected drift: {scenario[0]} by {scenario[1]}" in sent.output
+        assert f"injected drift: sweeter ({scenario[1]} in {scenario[0]}) from" in sent.output
     return root
 
 
@@ -54,7 +56,7 @@ def monitored(drifted_root, kedro_here):
 
 @pytest.fixture(scope="module")
 def judged(monitored, drifted_root, load):
-    names = ["verdicts", "model_verdicts", "alerts", "drift_report_json", "inference_log"]
+    names = ["verdicts", "model_verdicts", "alerts", "evidently_pages", "inference_log"]
     return load(drifted_root, names)
 
 
@@ -70,7 +72,7 @@ def windows(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
 def test_each_run_of_traffic_has_a_window_of_its_own(judged):
     sizes = [rows["n"].max() for rows in windows(judged["verdicts"])]
     assert sizes == [200] * (1 + len(SCENARIOS))
-    assert len(judged["inference_log"]) == 200 * len(sizes)
+    assert len(judged["inference_log"].read()) == 200 * len(sizes)
 
 
 def test_the_period_before_the_drift_stays_quiet(judged):
@@ -98,6 +100,24 @@ def test_the_alerts_name_every_drift_with_its_window_and_reason(judged):
         assert alert.value > alert.threshold
         assert alert.reason.startswith(f"{alert.subject}: ")
         assert alert.n == 200
+
+
+def test_several_drifts_at_once_are_each_told_of(
+    kedro_here, after_whole_run, project_environment, load
+):
+    name = "parameters_serving_simulation.yml"
+    text = (PROJECT / "conf" / "drift" / name).read_text()
+    environment = project_environment(files={name: text}, root=str(after_whole_run))
+    outcome = kedro_here(
+        *environment, "--pipelines", f"{SIMULATION},monitoring", root=after_whole_run
+    )
+    assert outcome.status == 0, outcome.errors
+    made = load(after_whole_run, ["verdicts", "injected_drift"])
+    told = made["verdicts"].query("verdict in ('drift', 'data_quality')")
+    injected = {row["subject"] for row in made["injected_drift"]}
+    assert injected == {"residual_sugar", "type", "sulphates"}
+    assert injected <= set(told["column"])
+    assert set(told["window_start"]) == {pd.Timestamp("2026-01-02", tz="UTC")}
 
 
 def test_a_session_that_is_not_tracked_leaves_the_last_ones_run_alone(monitored, drifted_root):
@@ -137,7 +157,7 @@ def test_running_everything_again_is_safe(drifted_root, monitored, kedro_here, l
 
     made = load(root, ["promotion", "inference_log", "verdicts", "alerts", "held_out_metrics"])
     assert made["promotion"]["promoted"] is False
-    log = made["inference_log"]
+    log = made["inference_log"].read()
     assert set(log["model_version"]) == {"1"}, "the champion goes on answering"
     assert log[QUALITY].notna().all()
     *_, newest = windows(made["verdicts"])
@@ -165,12 +185,14 @@ def test_the_same_wines_and_parameters_give_the_same_model(whole_run, kedro_here
 
 
 def test_two_monitoring_runs_at_once_both_succeed(after_whole_run, start_apart, load):
-    before = load(after_whole_run, ["verdicts"])["verdicts"]
+    before = load(after_whole_run, ["verdicts", "verdict_history"])
     both = [
         start_apart("--env", "test", "--pipeline", "monitoring", root=after_whole_run)
         for _ in range(2)
     ]
     for process in both:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-    pd.testing.assert_frame_equal(load(after_whole_run, ["verdicts"])["verdicts"], before)
+    after = load(after_whole_run, ["verdicts", "verdict_history"])
+    for name, table in after.items():
+        pd.testing.assert_frame_equal(table, before[name])

@@ -19,7 +19,7 @@ def test_a_notebook_runs_after_a_run(path, after_whole_run, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
     )
     client.execute()
     assert all(cell.outputs for cell in notebook.cells[2:] if cell.cell_type == "code")

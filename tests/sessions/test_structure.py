@@ -112,7 +112,7 @@ def undeclared_datasets(pipelines: Pipelines, catalog: DataCatalog) -> list[str]
 def unused_entries(pipelines: Pipelines, entries: Json) -> list[str]:
     names = datasets_of(pipelines)
     resolver = DataCatalog.from_config(
-        entries, {"inference_log": {}, "studies": {}}
+        entries, {"inference_log": {}, "monitoring": {}, "studies": {}}
     ).config_resolver
     used = names | {resolver.match_dataset_pattern(name) for name in names - entries.keys()}
     return sorted(entry for entry in entries if entry not in used and not entry.startswith("_"))
@@ -294,8 +294,11 @@ def test_every_enabled_candidate_has_a_namespace_of_its_own(env):
     assert candidate_namespaces(setup.pipelines) == enabled
     for name in enabled:
         box = setup.pipelines["training"].filter(node_namespaces=[f"training.{name}"])
-        assert [node.func.__name__ for node in box.nodes] == ["cross_validate_candidate"]
-        assert box.outputs() == {f"{name}_scores"}
+        expected = {"cross_validate_candidate": f"{name}_scores"}
+        if candidates[name].published:
+            expected["judge_as_published"] = f"{name}_as_published"
+        made = {node.func.__name__: output for node in box.nodes for output in node.outputs}
+        assert made == expected
 
 
 def test_a_candidate_can_be_disabled_by_parameter():
@@ -441,14 +444,19 @@ def test_an_unknown_parameter_is_refused_at_every_level(base):
     model = check_parameters(base.parameters).model_dump(mode="json")
     groups = {path[:i] for path, _ in leaves(model) for i in range(len(path))}
     # what an estimator, a backend or a list of files takes is not ours to know
-    free = {"settings", "config", "sources", "candidates"}
+    free = {"settings", "config", "sources", "candidates", "scenarios"}
     closed = {group for group in groups if not free & set(group)}
     assert {(), ("training", "comparison", "cross_validation"), ("monitoring", "drift")} <= closed
     for group in closed:
         with pytest.raises(WineQualityError, match=r"misspelt: there is no such parameter"):
             check_parameters(with_value(model, (*group, "misspelt"), 1))
-    for name in model["training"]["candidates"]:
-        path = ("training", "candidates", name, "misspelt")
+    named = [("training", "candidates", name) for name in model["training"]["candidates"]]
+    named += [
+        ("serving_simulation", "drift", "scenarios", name)
+        for name in model["serving_simulation"]["drift"]["scenarios"]
+    ]
+    for group in named:
+        path = (*group, "misspelt")
         with pytest.raises(WineQualityError, match=r"misspelt: there is no such parameter"):
             check_parameters(with_value(model, path, 1))
 
@@ -530,6 +538,7 @@ def test_a_setting_that_says_nothing_new_is_found(tmp_path):
         "globals: registered_model",
         "credentials: inference_log",
         "credentials: studies",
+        "credentials: monitoring",
     ]
 
 

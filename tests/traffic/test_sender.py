@@ -1,332 +1,438 @@
-"""The sender: the same plan for the same seed, every wine accounted for, none sent twice."""
+"""The sender: every wine accounted for, none logged twice, whatever the backend does."""
 
-import math
-from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
+import logging
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import InferenceLog, LogCounts
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.predictor import PredictionService, Predictor
-from wine_quality.traffic.backends import InProcessBackend
+from wine_quality.traffic import sender
+from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
+from wine_quality.traffic.planning import plan_traffic
 from wine_quality.traffic.sender import (
-    GroundTruthSummary,
-    plan_traffic,
+    Batches,
+    Pace,
+    TrafficSummary,
+    chunk_rows,
+    not_delivered,
+    queue_traffic,
     send,
-    submit_ground_truth,
+    summarise,
 )
-from wine_quality.wines import INPUTS, MEASUREMENTS, WINE_TYPES
+from wine_quality.traffic.streams import Stream
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def make_wines(n: int) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        {
-            "type": rng.choice(WINE_TYPES, n),
-            **{m.name: rng.uniform(*m.plausible, n) for m in MEASUREMENTS},
-            "quality": rng.integers(3, 9, n),
-        },
-        index=range(1000, 1000 + n),
-    )
-
-
-def plan(samples: int = 95, wines: int = 200, **changes: Any) -> pd.DataFrame:
-    arguments = {"samples": samples, "start": NOON, "duration": DAY, "seed": 1, **changes}
-    return plan_traffic(make_wines(wines), **arguments)
-
-
-class HalfOfAlcohol:
-    def predict(self, wines: pd.DataFrame) -> np.ndarray:
-        return wines["alcohol"].to_numpy() / 2
-
-
 @pytest.fixture
-def log(tmp_path: Path) -> InferenceLog:
-    return InferenceLog(f"sqlite:///{tmp_path}/inference.db")
+def plan(make_wines):
+    """Plans 95 wines, or as many as asked for."""
+
+    def made(samples: int = 95, seed: int = 1, frame_rows: int = 50_000) -> list[pd.DataFrame]:
+        asked = {"samples": samples, "start": NOON, "duration": DAY, "seed": seed}
+        return list(plan_traffic(make_wines(200), **asked, chunk_rows=frame_rows))
+
+    return made
 
 
-@pytest.fixture
-def backend(log: InferenceLog) -> InProcessBackend:
-    return InProcessBackend(PredictionService(Predictor(HalfOfAlcohol(), "wine-quality", "3"), log))
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Pauses between tries take no time."""
+    monkeypatch.setattr(sender, "_FIRST_PAUSE", 1e-4)
+    monkeypatch.setattr(sender, "_LONGEST_PAUSE", 1e-3)
+
+
+def queue(frames, prefix="run-1", batch_size=20, undelivered=()):
+    return list(queue_traffic(undelivered, frames, batch_size=batch_size, request_prefix=prefix))
+
+
+def deliver(backend, frames, **more: Any) -> tuple[pd.DataFrame, TrafficSummary]:
+    parts = list(send(backend, frames, **more))
+    return pd.concat(parts), summarise(Batches.of(parts))
 
 
 class Unreliable(InProcessBackend):
-    """Fails before or after the work on the calls it is told."""
+    """Does not do what it should, on the calls it is told; a list of ways for each request."""
 
-    def __init__(self, backend: InProcessBackend, fail: dict[int, str]) -> None:
+    def __init__(self, backend: InProcessBackend, *ways: str) -> None:
         super().__init__(backend._service)
-        self.fail = fail
+        self.ways = list(ways)
         self.calls = 0
+        self.asked: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def predict(self, wines: pd.DataFrame, **arguments: Any) -> pd.DataFrame:
-        self.calls += 1
-        how = self.fail.get(self.calls)
-        if how == "refuses":
-            raise WineQualityError("The service is not there: start it.")
-        if how == "crashes":
+        with self._lock:
+            self.calls += 1
+            self.asked[arguments["request_id"]] += 1
+            way = self.ways.pop(0) if self.ways else ""
+        if way == "refuses":
+            raise WineQualityError("These cannot be wines.")
+        if way == "crashes":
             raise ConnectionResetError("reset by peer")
+        if way == "is away":
+            raise BackendUnavailableError("The service is not there: start it.")
         answer = super().predict(wines, **arguments)
-        if how == "loses the answer":
-            raise TimeoutError("no answer in time")
-        return answer.head(1) if how == "answers one" else answer
+        if way == "loses the answer":
+            raise BackendUnavailableError("no answer in time", retry_after=0.001)
+        return answer.head(1) if way == "answers one" else answer
 
 
-# Planning
+# Queueing
 
 
+@settings(max_examples=40)
 @given(
-    samples=st.integers(1, 60),
-    wines=st.integers(1, 40),
-    seed=st.integers(0, 2**32),
-    duration=st.timedeltas(timedelta(microseconds=1), timedelta(days=400)),
+    samples=st.integers(1, 120),
+    batch_size=st.integers(1, 50),
+    batches=st.integers(1, 4),
+    seed=st.integers(0, 100),
 )
-def test_a_plan_holds_what_was_asked_for(
-    samples: int, wines: int, seed: int, duration: timedelta
-) -> None:
-    pool = make_wines(wines)
-    planned = plan_traffic(pool, samples=samples, start=NOON, duration=duration, seed=seed)
-
-    assert list(planned) == [*pool, "event_time"]
-    assert planned.index.tolist() == list(range(samples))
-    assert str(planned["event_time"].dtype) == "datetime64[us, UTC]"
-    assert planned["event_time"].is_monotonic_increasing
-    assert planned["event_time"].between(NOON, NOON + duration, inclusive="left").all()
-    drawn = planned.drop(columns="event_time")
-    assert len(drawn.merge(pool)) == samples
-    if samples <= wines:
-        assert not drawn.duplicated().any()
-    pd.testing.assert_frame_equal(
-        planned,
-        plan_traffic(pool, samples=samples, start=NOON, duration=duration, seed=seed),
-    )
+def test_every_wine_is_in_one_batch(make_wines, samples, batch_size, batches, seed):
+    asked = {"samples": samples, "start": NOON, "duration": DAY, "seed": seed}
+    frames = list(plan_traffic(make_wines(200), **asked, chunk_rows=batches * batch_size))
+    queued = queue(frames, batch_size=batch_size)
+    whole = pd.concat(queued)
+    assert_frame_equal(whole.drop(columns="request_id"), pd.concat(frames), check_index_type=False)
+    sizes = whole.groupby("request_id", sort=False).size().tolist()
+    assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+    assert len(sizes) == -(-samples // batch_size)
+    # however the traffic is cut, its batches are the same
+    at_once = queue(list(plan_traffic(make_wines(200), **asked)), batch_size=batch_size)
+    assert_frame_equal(pd.concat(at_once), whole, check_index_type=False)
 
 
-def test_event_times_fill_the_duration_evenly() -> None:
-    hours = (plan(samples=2_400)["event_time"] - NOON) // timedelta(hours=1)
-    per_hour = hours.value_counts()
-    assert len(per_hour) == 24
-    assert per_hour.between(60, 140).all()
+def test_a_frame_holds_whole_batches():
+    assert chunk_rows(50) == 50_000
+    assert chunk_rows(7) % 7 == 0
+    assert chunk_rows(1_000_000) == 1_000_000
+    with pytest.raises(WineQualityError, match="batch_size must be 1 or more"):
+        chunk_rows(0)
 
 
-def test_the_seed_says_which_wines_and_when() -> None:
-    one, other = plan(seed=1), plan(seed=2)
-    assert not one[list(INPUTS)].equals(other[list(INPUTS)])
-    assert not one["event_time"].equals(other["event_time"])
+def test_requests_are_told_apart_by_prefix_number_content_and_time(plan):
+    def ids(frames, prefix="run-1"):
+        return set(pd.concat(queue(frames, prefix))["request_id"])
+
+    first = ids(plan())
+    assert len(first) == 5
+    assert ids(plan()) == first
+    assert not ids(plan(), "run-2") & first
+    assert not ids(plan(seed=2)) & first
+    assert not ids([plan()[0].assign(event_time=lambda f: f["event_time"] + DAY)]) & first
 
 
-def test_the_start_may_be_given_in_any_timezone() -> None:
-    local = plan(start=NOON.astimezone(timezone(timedelta(hours=9))))
-    pd.testing.assert_frame_equal(local, plan())
+def test_what_was_not_delivered_comes_first_in_its_batches(plan):
+    left = queue(plan(40), "run-0")[0].iloc[20:]
+    queued = pd.concat(queue(plan(), undelivered=[left]))
+    assert queued.index.tolist() == list(range(20 + 95))
+    assert_frame_equal(queued.iloc[:20], left.set_axis(pd.RangeIndex(20)), check_index_type=False)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"samples": 0}, "samples must be 1 or more, not 0"),
-        ({"wines": 0}, "no wines to send"),
-        ({"duration": timedelta(0)}, "duration of the traffic must be above 0"),
-        ({"duration": -DAY}, "duration of the traffic must be above 0"),
-        ({"start": datetime(2026, 1, 31)}, "start needs a date with a timezone"),
-    ],
-)
-def test_an_impossible_plan_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(WineQualityError, match=message):
-        plan(**changes)
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_has_wines(plan, batch_size):
+    with pytest.raises(WineQualityError, match="batch_size must be 1 or more"):
+        queue(plan(), batch_size=batch_size)
 
 
 # Sending
 
 
-def test_every_wine_gets_its_receipt(backend: InProcessBackend, log: InferenceLog) -> None:
-    traffic = plan()
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_every_wine_gets_its_receipt(backend, log, plan, concurrency):
+    frames = queue(plan(frame_rows=40))
+    traffic = pd.concat(frames)
 
-    receipts, summary = send(backend, traffic, batch_size=20, request_prefix="run-1")
+    receipts, summary = deliver(backend, frames, concurrency=concurrency)
 
-    assert receipts.index.equals(traffic.index)
+    assert receipts.index.tolist() == traffic.index.tolist()
     assert receipts["acknowledged"].all()
     assert receipts["error"].isna().all()
+    assert set(receipts["attempts"]) == {1}
     assert receipts["prediction"].tolist() == (traffic["alcohol"] / 2).tolist()
-    assert receipts["event_time"].equals(traffic["event_time"])
-    assert receipts["quality"].equals(traffic["quality"])
+    for column in ("event_time", "quality", "request_id"):
+        assert receipts[column].equals(traffic[column])
     assert receipts.groupby(receipts.index // 20)["latency_ms"].nunique().tolist() == [1] * 5
     logged = log.read()
-    assert logged["prediction_id"].tolist() == receipts["prediction_id"].tolist()
+    assert logged["prediction_id"].nunique() == 95
+    assert set(logged["prediction_id"]) == set(receipts["prediction_id"])
     assert logged["event_time"].tolist() == traffic["event_time"].tolist()
     assert set(logged["source"]) == {"simulation"}
 
-    assert (summary.sent, summary.acknowledged, summary.failed) == (95, 95, 0)
+    assert (summary.sent, summary.acknowledged, summary.retried) == (95, 95, 0)
+    assert (summary.refused, summary.undelivered) == (0, 0)
     assert summary.rows_per_second == pytest.approx(95 / summary.seconds)
-    latencies = receipts["latency_ms"]
-    assert summary.latency_p50_ms == pytest.approx(latencies.quantile(0.5))
-    assert summary.latency_p95_ms == pytest.approx(latencies.quantile(0.95))
-    assert latencies.drop_duplicates().sum() / 1000 < summary.seconds
+    assert summary.error == ""
+    assert summary.last_acknowledged == traffic["event_time"].max().isoformat()
 
 
-def test_sending_again_logs_nothing_twice(backend: InProcessBackend, log: InferenceLog) -> None:
-    traffic = plan()
-    first, _ = send(backend, traffic, batch_size=20, request_prefix="run-1")
-    again, summary = send(backend, traffic, batch_size=20, request_prefix="run-1")
+def test_percentiles_are_those_of_the_wines_not_of_the_batches():
+    latency = [5.0, 1.0, 3.0]
+    rows = [1, 98, 1]
+    batches = Batches(
+        rows=np.array(rows),
+        sent_at=np.array([10.0, 10.5, 11.0]),
+        latency_ms=np.array(latency),
+        attempts=np.array([1, 2, 1]),
+        acknowledged=np.array([True, True, True]),
+        refused=np.array([False, False, False]),
+        last_event=pd.Series(pd.date_range(NOON, periods=3, unit="us")),
+        error="",
+    )
+    summary = summarise(batches)
+    by_wine = np.repeat(latency, rows)
+    for share, told in ((50, summary.latency_p50_ms), (99, summary.latency_p99_ms)):
+        assert told == np.percentile(by_wine, share, method="inverted_cdf")
+    assert summary.latency_p95_ms == 1.0
+    assert summary.retried == 98
+    assert summary.seconds == pytest.approx(1.003)
+    assert summary.rows_per_second == pytest.approx(100 / 1.003)
+
+
+def test_sending_again_logs_nothing_twice(backend, log, plan):
+    frames = queue(plan())
+    first, _ = deliver(backend, frames)
+    again, summary = deliver(backend, frames)
     assert again["prediction_id"].equals(first["prediction_id"])
     assert summary.acknowledged == 95
     assert log.counts().predictions == 95
 
-    send(backend, traffic, batch_size=20, request_prefix="run-2")
+    deliver(backend, queue(plan(), "run-2"))
     assert log.counts().predictions == 2 * 95
     # Other wines under the same prefix are other requests, not conflicts.
-    _, other = send(backend, plan(seed=2), batch_size=20, request_prefix="run-1")
-    assert other.failed == 0
-    # And so are the same wines at other times.
-    later = traffic.assign(event_time=traffic["event_time"] + DAY)
-    assert send(backend, later, batch_size=20, request_prefix="run-1").summary.failed == 0
-    assert log.counts().predictions == 4 * 95
+    _, other = deliver(backend, queue(plan(seed=2)))
+    assert other.acknowledged == 95
+    assert log.counts().predictions == 3 * 95
 
 
-def test_a_batch_that_fails_does_not_stop_the_others(
-    backend: InProcessBackend, log: InferenceLog, caplog: pytest.LogCaptureFixture
-) -> None:
-    unreliable = Unreliable(
-        backend, {1: "refuses", 2: "crashes", 4: "answers one", 5: "loses the answer"}
-    )
-    traffic = plan()
+def test_a_batch_that_fails_does_not_stop_the_others(backend, log, plan):
+    unreliable = Unreliable(backend, "refuses", "crashes", "", "answers one")
+    frames = queue(plan())
 
-    receipts, summary = send(unreliable, traffic, batch_size=20, request_prefix="run-1")
+    receipts, summary = deliver(unreliable, frames, patience_seconds=60)
 
     assert unreliable.calls == 5
-    assert (summary.sent, summary.acknowledged, summary.failed) == (95, 20, 75)
-    assert receipts.index.equals(traffic.index)
+    assert (summary.sent, summary.acknowledged) == (95, 35)
+    assert (summary.refused, summary.undelivered) == (40, 20)
     ok = receipts["acknowledged"]
-    assert ok[ok].index.tolist() == list(range(40, 60))
+    assert ok[ok].index.tolist() == [*range(40, 60), *range(80, 95)]
     assert receipts.loc[~ok, ["prediction_id", "prediction", "model_version"]].isna().all(axis=None)
     assert receipts.groupby(receipts.index // 20)["error"].first().fillna("").tolist() == [
-        "The service is not there: start it.",
+        "These cannot be wines.",
         "ConnectionResetError('reset by peer')",
         "",
         "the backend answered 1 of 20 wines",
-        "TimeoutError('no answer in time')",
+        "",
     ]
-    assert summary.latency_p50_ms == receipts.loc[40, "latency_ms"]
-    assert "75 of 95 wines were not acknowledged: The service is not there" in caplog.text
+    assert summary.error.split("; ")[0] == "These cannot be wines."
 
-    # Sending again brings the rest, and what was logged without an answer is not logged twice.
-    again, summary = send(backend, traffic, batch_size=20, request_prefix="run-1")
-    assert (summary.acknowledged, summary.failed) == (95, 0)
-    assert again.loc[ok, "prediction_id"].equals(receipts.loc[ok, "prediction_id"])
+    # what was refused for good would be refused again; the crash may have passed
+    rest = list(not_delivered(frames, [receipts]))
+    again, summary = deliver(backend, rest)
+    assert (summary.sent, summary.acknowledged) == (20, 20)
+    assert set(again["request_id"]) == {frames[0]["request_id"].iloc[20]}
+
+
+def test_wines_are_kept_where_the_log_is_what_fails(backend, plan):
+    class Full(InProcessBackend):
+        def predict(self, wines, **arguments):
+            raise InferenceLogError("The disk is full.")
+
+    frames = queue(plan())
+    receipts, summary = deliver(Full(backend._service), frames)
+    assert (summary.refused, summary.undelivered) == (0, 95)
+    assert len(pd.concat(not_delivered(frames, [receipts]))) == 95
+
+
+def test_what_was_logged_without_an_answer_is_not_logged_twice(backend, log, plan):
+    frames = queue(plan())
+    receipts, summary = deliver(Unreliable(backend, "loses the answer"), frames)
+    assert (summary.acknowledged, summary.undelivered) == (0, 95)
+    assert log.counts().predictions == 20
+    again, summary = deliver(backend, list(not_delivered(frames, [receipts])))
+    assert summary.acknowledged == 95
     assert sorted(log.read()["prediction_id"]) == sorted(again["prediction_id"])
 
 
-def test_when_all_fails_the_summary_says_so(backend: InProcessBackend) -> None:
-    unreliable = Unreliable(backend, dict.fromkeys(range(1, 99), "refuses"))
-    receipts, summary = send(unreliable, plan(), batch_size=50, request_prefix="run-1")
-    assert (summary.sent, summary.acknowledged, summary.failed) == (95, 0, 95)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
+@given(
+    ways=st.lists(st.sampled_from(["is away", "loses the answer", ""]), max_size=12),
+    concurrency=st.integers(1, 4),
+)
+def test_a_backend_that_comes_back_costs_no_wine_and_doubles_none(
+    tmp_path_factory, make_wines, ways, concurrency
+):
+    class Model:
+        def predict(self, wines):
+            return wines["alcohol"].to_numpy() / 2
+
+    log = InferenceLog(f"sqlite:///{tmp_path_factory.mktemp('log')}/inference.db")
+    service = PredictionService(Predictor(Model(), "wine-quality", "3"), log)
+    unreliable = Unreliable(InProcessBackend(service), *ways)
+    asked = {"samples": 60, "start": NOON, "duration": DAY, "seed": 1}
+    frames = queue(list(plan_traffic(make_wines(80), **asked)), batch_size=10)
+
+    receipts, summary = deliver(unreliable, frames, patience_seconds=60, concurrency=concurrency)
+
+    # what it was told for calls that never came does not count
+    stumbles = sum(bool(way) for way in ways) - sum(bool(way) for way in unreliable.ways)
+    assert unreliable.calls == 6 + stumbles
+    assert summary.acknowledged == 60
+    assert receipts.drop_duplicates("request_id")["attempts"].sum() == 6 + stumbles
+    assert (summary.retried > 0) == (stumbles > 0)
+    assert sorted(log.read()["prediction_id"]) == sorted(receipts["prediction_id"])
+    log.close()
+
+
+def test_a_backend_that_is_away_is_told_of_once(backend, plan, caplog):
+    with caplog.at_level(logging.WARNING):
+        unreliable = Unreliable(backend, *["is away"] * 5)
+        deliver(unreliable, queue(plan()), patience_seconds=60)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The backend is away, trying again: The service is not there: start it."
+    ]
+
+
+def test_a_backend_that_stays_away_is_given_up_once_for_all(backend, log, plan):
+    unreliable = Unreliable(backend, "", *["is away"] * 10_000)
+    frames = queue(plan(frame_rows=40))
+    parts = list(send(unreliable, frames, patience_seconds=0.05))
+    summary = summarise(Batches.of(parts))
+    assert (summary.acknowledged, summary.undelivered) == (20, 75)
+    assert summary.error == "The service is not there: start it."
+    receipts = pd.concat(parts).drop_duplicates("request_id")
+    assert receipts["attempts"].tolist()[2:] == [0, 0, 0]
+    assert unreliable.asked.total() == receipts["attempts"].sum()
+
+    # what is kept comes in the batches in which it was sent, and alone
+    left = list(not_delivered(frames, parts))
+    kept = pd.concat(left)
+    assert kept.index.tolist() == list(range(75))
+    assert set(kept["request_id"]) == set(receipts["request_id"][1:])
+    _, summary = deliver(backend, left)
+    assert summary.acknowledged == 75
+    assert log.counts().predictions == 95
+
+
+def test_a_backend_that_answers_others_meanwhile_is_not_given_up(backend, plan):
+    frames = queue(plan())
+    unlucky = frames[0]["request_id"].iloc[0]
+
+    class Choosy(InProcessBackend):
+        def predict(self, wines, **arguments):
+            if arguments["request_id"] == unlucky:
+                raise BackendUnavailableError("busy")
+            return super().predict(wines, **arguments)
+
+    receipts, summary = deliver(
+        Choosy(backend._service), frames, concurrency=2, patience_seconds=0.3
+    )
+    assert (summary.acknowledged, summary.undelivered) == (75, 20)
+    assert set(receipts.loc[~receipts["acknowledged"], "request_id"]) == {unlucky}
+
+
+def test_a_longer_time_that_the_server_names_is_heeded(backend, plan, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("wine_quality.retrying.time.sleep", pauses.append)
+
+    class Busy(Unreliable):
+        def predict(self, wines, **arguments):
+            if not pauses:
+                raise BackendUnavailableError("busy", retry_after=7.5)
+            return super().predict(wines, **arguments)
+
+    _, summary = deliver(Busy(backend), queue(plan(10)), patience_seconds=60)
+    assert pauses == [7.5]
+    assert summary.acknowledged == 10
+
+
+def test_when_all_fails_the_summary_says_so(backend, plan):
+    unreliable = Unreliable(backend, *["refuses"] * 99)
+    receipts, summary = deliver(unreliable, queue(plan()))
+    assert (summary.sent, summary.acknowledged, summary.refused) == (95, 0, 95)
     assert summary.rows_per_second == 0
     assert summary.latency_p50_ms is None
-    assert summary.latency_p95_ms is None
+    assert summary.latency_p99_ms is None
+    assert summary.last_acknowledged == ""
     assert receipts["prediction"].dtype == "float64"
 
 
-def test_an_impossible_wine_fails_its_batch_alone(backend: InProcessBackend) -> None:
-    traffic = plan()
-    traffic.loc[33, "alcohol"] = 300.0
-    receipts, summary = send(backend, traffic, batch_size=20, request_prefix="run-1")
-    assert summary.failed == 20
+def test_nothing_sent_is_summed_up_too(backend):
+    assert list(send(backend, [])) == []
+    summary = summarise(Batches.of([]))
+    assert (summary.sent, summary.seconds, summary.rows_per_second) == (0, 0, 0)
+
+
+def test_an_impossible_wine_fails_its_batch_alone(backend, plan):
+    (frame,) = queue(plan())
+    frame.loc[33, "alcohol"] = 300.0
+    receipts, summary = deliver(backend, [frame])
+    assert summary.refused == 20
     assert "row 33, alcohol" in receipts.loc[20, "error"]
 
 
-def test_wines_without_quality_can_be_sent(backend: InProcessBackend) -> None:
-    receipts, summary = send(
-        backend, plan().drop(columns="quality"), batch_size=50, request_prefix="run-1"
-    )
+def test_wines_without_quality_can_be_sent(backend, plan):
+    receipts, summary = deliver(backend, queue([plan()[0].drop(columns="quality")]))
     assert summary.acknowledged == 95
     assert "quality" not in receipts
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_has_wines(backend: InProcessBackend, batch_size: int) -> None:
-    with pytest.raises(WineQualityError, match="batch_size must be 1 or more"):
-        send(backend, plan(), batch_size=batch_size, request_prefix="run-1")
+def test_several_batches_are_under_way_at_a_time(backend, plan):
+    meeting = threading.Barrier(3, timeout=30)
+
+    class Meeting(InProcessBackend):
+        def predict(self, wines, **arguments):
+            meeting.wait()
+            return super().predict(wines, **arguments)
+
+    _, summary = deliver(Meeting(backend._service), queue(plan(60)), concurrency=3)
+    assert summary.acknowledged == 60
 
 
-def test_there_must_be_traffic(backend: InProcessBackend) -> None:
-    with pytest.raises(WineQualityError, match="no traffic to send"):
-        send(backend, plan().head(0), batch_size=10, request_prefix="run-1")
+def test_no_more_wines_than_the_rate_allows():
+    now = [100.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    pace = Pace(50, clock=lambda: now[0], sleep=sleep)
+    begun = []
+    for _ in range(4):
+        pace.wait(20)
+        begun.append(now[0])
+    assert begun == pytest.approx([100, 100.4, 100.8, 101.2])
+    # whoever comes late does not make up for it
+    now[0] = 200.0
+    pace.wait(20)
+    pace.wait(20)
+    assert now[0] == pytest.approx(200.4)
+    free = Pace(None, clock=lambda: now[0], sleep=sleep)
+    free.wait(10**9)
+    assert now[0] == pytest.approx(200.4)
 
 
-def test_the_progress_bar_stays_away_from_files(
-    backend: InProcessBackend, capfd: pytest.CaptureFixture[str]
-) -> None:
-    send(backend, plan(), batch_size=10, request_prefix="run-1")
+def test_the_rate_holds_for_all_threads_together(backend, plan):
+    begin = time.monotonic()
+    receipts, _ = deliver(backend, queue(plan(60), batch_size=10), concurrency=4, rate=200)
+    assert time.monotonic() - begin >= 0.25
+    sent = receipts.drop_duplicates("request_id")["sent_at"].sort_values()
+    assert (sent.iloc[-1] - sent.iloc[0]).total_seconds() >= 0.24
+
+
+def test_the_progress_bar_stays_away_from_files(backend, plan, capfd):
+    frames = queue(plan())
+    list(send(backend, Stream(lambda: iter(frames), rows=95)))
     assert capfd.readouterr() == ("", "")
-
-
-# Ground truth
-
-
-def label(backend: InProcessBackend, receipts: pd.DataFrame, **changes: Any) -> GroundTruthSummary:
-    arguments = {"share": 1.0, "delay": timedelta(0), "seed": 1, "batch_size": 30, **changes}
-    return submit_ground_truth(backend, receipts, **arguments)
-
-
-def test_ground_truth_comes_for_a_share_and_later(
-    backend: InProcessBackend, log: InferenceLog
-) -> None:
-    receipts, _ = send(backend, plan(), batch_size=20, request_prefix="run-1")
-
-    summary = label(backend, receipts, share=0.4, delay=2 * DAY)
-
-    assert summary == GroundTruthSummary(eligible=95, submitted=38, new=38)
-    labelled = log.read().dropna(subset="quality").set_index("prediction_id")
-    sent = receipts.set_index("prediction_id").loc[labelled.index]
-    assert (labelled["quality"] == sent["quality"]).all()
-    assert (labelled["labelled_at"] - labelled["event_time"] == 2 * DAY).all()
-    assert label(backend, receipts, share=0.4, delay=2 * DAY).new == 0
-    assert label(backend, receipts, share=0.4, delay=2 * DAY, seed=2).new > 0
-
-
-def test_only_acknowledged_wines_with_a_quality_are_judged(
-    backend: InProcessBackend, log: InferenceLog
-) -> None:
-    unreliable = Unreliable(backend, {2: "refuses"})
-    traffic = plan().astype({"quality": "float64"})
-    traffic.loc[:4, "quality"] = math.nan
-    receipts, _ = send(unreliable, traffic, batch_size=20, request_prefix="run-1")
-    assert label(backend, receipts) == GroundTruthSummary(eligible=70, submitted=70, new=70)
-    assert log.counts() == LogCounts(predictions=75, labels=70, labelled=70)
-
-
-def test_a_share_of_nothing_is_nothing(backend: InProcessBackend) -> None:
-    receipts, _ = send(backend, plan(), batch_size=50, request_prefix="run-1")
-    assert label(backend, receipts, share=0.0) == GroundTruthSummary(95, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"share": 1.1}, "share of labelled wines must be from 0 to 1, not 1.1"),
-        ({"share": -0.1}, "share of labelled wines must be from 0 to 1"),
-        ({"share": math.nan}, "share of labelled wines must be from 0 to 1"),
-        ({"batch_size": 0}, "batch_size must be 1 or more"),
-    ],
-)
-def test_impossible_ground_truth_is_refused(
-    backend: InProcessBackend, changes: dict[str, Any], message: str
-) -> None:
-    receipts, _ = send(backend, plan(), batch_size=50, request_prefix="run-1")
-    with pytest.raises(WineQualityError, match=message):
-        label(backend, receipts, **changes)
-
-
-def test_ground_truth_needs_a_quality(backend: InProcessBackend) -> None:
-    receipts, _ = send(
-        backend, plan().drop(columns="quality"), batch_size=50, request_prefix="run-1"
-    )
-    with pytest.raises(WineQualityError, match="no quality, so there is no ground truth"):
-        label(backend, receipts)

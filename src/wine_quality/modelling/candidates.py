@@ -80,6 +80,13 @@ class EarlyStopping(Parameters):
     )
 
 
+class PublishedFigures(Parameters):
+    """What somebody printed for a model on the held-out wines."""
+
+    rmse: float = Field(ge=0, description="Root mean squared error")
+    r2: float = Field(le=1, description="Coefficient of determination")
+
+
 class Candidate(Parameters):
     """A model that takes part in the comparison; adding one is a few lines of YAML."""
 
@@ -97,6 +104,9 @@ class Candidate(Parameters):
     )
     tune: bool = Field(default=True, description="Whether the tuning pipeline searches the space")
     quick_tune: bool = Field(default=False, description="Whether the default run does so as well")
+    published: PublishedFigures | None = Field(
+        default=None, description="Figures that a table sets beside ours; none: it is not in it"
+    )
 
     def with_settings(self, settings: dict[str, Any]) -> "Candidate":
         """Return the candidate with some settings replaced."""

@@ -139,10 +139,11 @@ class Study:
 
         The study bears the name of the candidate and a digest of the wines and of all that a
         trial's value depends on. Where it exists it is gone on with: a finished trial counts and is
-        not repeated; one that was interrupted is run again with the settings that it had. Trials
-        are drawn by the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), each with
-        a seed of its own number, so that a search that was interrupted draws as one that was not
-        and two processes do not draw the same. The settings as configured are tried first.
+        not repeated; one that was interrupted or killed is run again with the settings that it had.
+        Trials are drawn by the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011),
+        each with a seed of its own number, so that a search that was interrupted draws as one that
+        was not. Settings that were drawn before, here or in another process, are not judged again.
+        The settings as configured are tried first.
 
         Args:
             candidate: The candidate, with a search space.
@@ -190,7 +191,11 @@ class Study:
         title = f"tuning {self.candidate}"
         with tqdm(total=budget.trials, desc=title, unit="trial", disable=None) as bar:
             while _is_trial_missing(study, budget, deadline, bar):
-                study.optimize(objective, n_trials=1, callbacks=[self._tell])
+                try:
+                    study.optimize(objective, n_trials=1, callbacks=[self._tell])
+                except KeyboardInterrupt:
+                    _run_again(study, objective.number)
+                    raise
 
     def _open(self, name: str, search: SearchSettings) -> "OptunaStudy":
         import optuna
@@ -280,10 +285,13 @@ class _Objective:
     ) -> None:
         self._candidate, self._wines, self._folds = candidate, wines, folds
         self._metric, self._search = metric, search
+        self.number: int | None = None
+        """Number of the trial that was begun last."""
 
     def __call__(self, trial: "Trial") -> float:
         import optuna
 
+        self.number = trial.number
         # a trial's draw depends on its number alone, whichever process makes it and whenever
         trial.study.sampler = optuna.samplers.TPESampler(
             seed=int(np.random.default_rng([self._search.seed, trial.number]).integers(2**32)),
@@ -292,7 +300,7 @@ class _Objective:
         settings = {
             key: _suggest(trial, key, self._candidate) for key in self._candidate.search_space
         }
-        twin = _finished_twin(trial)
+        twin = _known_twin(trial)
         if twin is not None:
             trial.set_user_attr("same_as", twin.number)
             for step, value in twin.intermediate_values.items():
@@ -402,6 +410,36 @@ def _finished(study: "OptunaStudy") -> "list[FrozenTrial]":
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _finished_twin(trial: "Trial") -> "FrozenTrial | None":
-    """Find a finished trial of the same settings: what is known is not computed again."""
-    return next((t for t in _finished(trial.study) if t.params == trial.params), None)
+def _known_twin(trial: "Trial") -> "FrozenTrial | None":
+    """Find a finished trial of the same settings: what is known is not computed again.
+
+    One that another process began before this, with the same settings or with some still to draw,
+    is waited for.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    study, settings = trial.study, trial.params
+    while True:
+        twin = next((t for t in _finished(study) if t.params == settings), None)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if twin is not None or not any(
+            t.number < trial.number and t.params.items() <= settings.items() for t in running
+        ):
+            return twin
+        time.sleep(POLL)
+        # what was killed meanwhile is not waited for
+        optuna.storages.fail_stale_trials(study)
+
+
+def _run_again(study: "OptunaStudy", number: int | None) -> None:
+    """Put an interrupted trial back into the queue, as the heartbeat does with a killed one.
+
+    An interrupt leaves it as failed, and a failed trial has no heartbeat to miss.
+    """
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.FAIL,)):
+        if trial.number == number:
+            RetryHeartbeatStaleTrialCallback()(study, trial)

@@ -1,34 +1,49 @@
-"""Sending traffic: which wines, when, in which batches, and what became of them."""
+"""Sending traffic: in which batches, how fast, and what became of it."""
 
 import hashlib
+import itertools
 import logging
+import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.moments import utc_moment
-from wine_quality.traffic.backends import Backend
+from wine_quality.retrying import doubling, retry
+from wine_quality.serving.log_database import InferenceLogError
+from wine_quality.traffic.backends import Backend, BackendUnavailableError
+from wine_quality.traffic.planning import EVENT_TIME
+from wine_quality.traffic.streams import CHUNK_ROWS, Frames, Stream, renumber
 from wine_quality.wines import INPUTS, QUALITY
 
 logger = logging.getLogger(__name__)
 
-EVENT_TIME = "event_time"
+REQUEST_ID = "request_id"
 _ANSWER = ("prediction_id", "prediction", "model_version")
 _RECEIPT_DTYPES = {
+    REQUEST_ID: "str",
     "prediction_id": "str",
     "prediction": "float64",
     "model_version": "str",
     EVENT_TIME: "datetime64[us, UTC]",
+    "sent_at": "datetime64[us, UTC]",
     "latency_ms": "float64",
+    "attempts": "int64",
     "acknowledged": "bool",
+    "refused": "bool",
     "error": "str",
 }
+_MAY_PASS = (BackendUnavailableError, InferenceLogError)
+"""Failures that say nothing about the wines."""
+_FIRST_PAUSE, _LONGEST_PAUSE, _JITTER = 0.1, 5.0, 0.5
+"""Seconds between tries, and the share of them left to chance: a service that restarts is back in
+seconds, and a dead one is not asked more often than that."""
 
 
 @dataclass(frozen=True)
@@ -38,244 +53,355 @@ class TrafficSummary:
     Attributes:
         sent: Wines sent.
         acknowledged: Wines whose predictions the backend has logged.
-        failed: Wines of batches that failed.
-        seconds: Duration of the sending.
+        refused: Wines of batches that were refused for good.
+        undelivered: Wines of batches that failed in a way that may pass.
+        retried: Wines of batches that took more than one try.
+        seconds: From the first batch's start to the last one's end.
         rows_per_second: Acknowledged wines a second.
         latency_p50_ms: Median over the acknowledged wines of the time until their batch was
-            answered; None if there are none.
+            answered, further tries included; None if there are none.
         latency_p95_ms: The 95th percentile of the same.
+        latency_p99_ms: The 99th percentile of the same.
+        last_acknowledged: Latest event time of an acknowledged wine, ISO 8601; empty if there is
+            none.
+        error: Why batches failed, the first few reasons; empty if none did.
     """
 
     sent: int
     acknowledged: int
-    failed: int
+    refused: int
+    undelivered: int
+    retried: int
     seconds: float
     rows_per_second: float
     latency_p50_ms: float | None
     latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    last_acknowledged: str
+    error: str
 
 
-class Delivery(NamedTuple):
-    """Traffic that was sent.
+class Pace:
+    """Lets wines pass at most so many a second; for several threads."""
 
-    Attributes:
-        receipts: One row a wine, with the traffic's index: ``prediction_id``, ``prediction``,
-            ``model_version``, ``event_time``, ``latency_ms`` (of its batch), ``acknowledged``,
-            ``error`` (why its batch failed; missing if it did not) and the wine's ``quality``,
-            where the traffic has one.
-        summary: The sums.
-    """
+    def __init__(
+        self,
+        rate: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Set the pace.
 
-    receipts: pd.DataFrame
-    summary: TrafficSummary
+        Args:
+            rate: Wines a second; None: as they come.
+            clock: Seconds from some moment on.
+            sleep: Waits some seconds.
+        """
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._free = clock()
+
+    def wait(self, wines: int) -> None:
+        """Wait until so many wines may pass, and let them."""
+        if self._rate is None:
+            return
+        with self._lock:
+            turn = max(self._free, self._clock())
+            self._free = turn + wines / self._rate
+        self._sleep(max(0.0, turn - self._clock()))
 
 
-@dataclass(frozen=True)
-class GroundTruthSummary:
-    """What became of the labels.
-
-    Attributes:
-        eligible: Acknowledged wines whose quality is known.
-        submitted: Labels handed in.
-        new: Labels that were not there before.
-    """
-
-    eligible: int
-    submitted: int
-    new: int
+def patient(seconds: float) -> Iterator[float]:
+    """Yield the pauses between tries of what may take some seconds to come back."""
+    end = time.monotonic() + seconds
+    pauses = doubling(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=_JITTER)
+    return itertools.takewhile(lambda _: time.monotonic() < end, pauses)
 
 
-def plan_traffic(
-    wines: pd.DataFrame, *, samples: int, start: datetime, duration: timedelta, seed: int
-) -> pd.DataFrame:
-    """Choose wines and say when each was measured.
+def chunk_rows(batch_size: int) -> int:
+    """Say how many rows a frame of traffic should have, so that only the last batch is short."""
+    check_batch_size(batch_size)
+    return max(1, CHUNK_ROWS // batch_size) * batch_size
+
+
+def queue_traffic(
+    undelivered: Frames, traffic: Frames, *, batch_size: int, request_prefix: str
+) -> Iterator[pd.DataFrame]:
+    """Put traffic into batches, each with a request id, behind what could not be delivered before.
+
+    A request id is made of the prefix, the batch's number and its content, so that the same batch
+    gets the same one again, and other wines under the same prefix are other requests.
 
     Args:
-        wines: Frame with the twelve inputs and, where known, ``quality``.
-        samples: How many to send. No wine comes twice, unless there are fewer than that.
-        start: First possible event time, with a timezone.
-        duration: Event times are spread evenly at random over the time from ``start`` until, and
-            without, ``start + duration``.
-        seed: Seed of the choice and of the times.
+        undelivered: What an earlier run could not deliver, in its batches.
+        traffic: Frames with the twelve inputs, ``event_time`` and, where known, ``quality``, of
+            ``chunk_rows`` rows but for the last.
+        batch_size: Wines in a batch.
+        request_prefix: Tells this traffic from any other; printable ASCII.
 
-    Returns:
-        Frame of ``samples`` rows with the columns of ``wines`` and ``event_time`` (UTC), which
-        ascends; its index counts from 0.
+    Yields:
+        Frames with ``request_id``, which equals only in a batch; indexed from 0 on through all.
 
     Raises:
-        WineQualityError: If there are no wines, nothing is to be sent, the duration is not positive
-            or the start has no timezone.
+        WineQualityError: If the batch size is below 1.
     """
-    if wines.empty:
-        raise WineQualityError("There are no wines to send: run the processing pipeline first.")
-    if samples < 1:
-        raise WineQualityError(f"samples must be 1 or more, not {samples}.")
-    microseconds = duration // timedelta(microseconds=1)
-    if microseconds < 1:
-        raise WineQualityError(f"The duration of the traffic must be above 0, not {duration}.")
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(wines), size=samples, replace=samples > len(wines))
-    offsets = np.sort(rng.integers(0, microseconds, size=samples))
-    times = pd.Timestamp(utc_moment(start, "start")).as_unit("us") + pd.to_timedelta(
-        offsets, unit="us"
+    check_batch_size(batch_size)
+    return renumber(
+        itertools.chain(undelivered, _number_batches(traffic, batch_size, request_prefix))
     )
-    return wines.iloc[chosen].reset_index(drop=True).assign(**{EVENT_TIME: times})
+
+
+def _number_batches(traffic: Frames, batch_size: int, prefix: str) -> Iterator[pd.DataFrame]:
+    number = 0
+    for frame in traffic:
+        rows = pd.util.hash_pandas_object(frame[[*INPUTS, EVENT_TIME]], index=False).to_numpy()
+        ids = []
+        for first in range(0, len(frame), batch_size):
+            content = rows[first : first + batch_size]
+            digest = hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
+            ids += [f"{prefix}-{number:06d}-{digest}"] * len(content)
+            number += 1
+        yield frame.assign(**{REQUEST_ID: pd.Series(ids, index=frame.index, dtype="str")})
 
 
 def send(
     backend: Backend,
-    traffic: pd.DataFrame,
+    traffic: Frames,
     *,
-    batch_size: int,
-    request_prefix: str,
+    concurrency: int = 1,
+    rate: float | None = None,
+    patience_seconds: float = 0.0,
     source: str = "simulation",
-) -> Delivery:
-    """Send traffic in batches, in its order. A batch that fails does not stop the others.
+) -> Iterator[pd.DataFrame]:
+    """Send traffic batch by batch. A batch that fails does not stop the others.
 
-    Every batch has a request id made of the prefix, its number and its content: sending the same
-    traffic again under the same prefix logs nothing twice and sends what failed once more.
+    A backend that is away is asked again, under the same request id, which logs nothing twice.
+    Once it has been away for longer than the patience, and has answered nobody meanwhile, nothing
+    more is sent: the wines that are left count as undelivered.
 
     Args:
-        backend: Where to send it.
-        traffic: Frame with the twelve inputs, ``event_time`` and, where known, ``quality``.
-        batch_size: Wines in a batch.
-        request_prefix: Tells this traffic from any other; printable ASCII.
+        backend: Where to send it; with a concurrency above 1, it is asked by several threads.
+        traffic: Frames as ``queue_traffic`` gives them.
+        concurrency: Batches under way at a time.
+        rate: Most wines a second; None: as fast as can be.
+        patience_seconds: How long a batch is tried while the backend is away.
         source: Who asks, as the inference log will say.
 
-    Returns:
-        Receipts and their summary.
-
-    Raises:
-        WineQualityError: If there is no traffic, or the batch size is below 1.
+    Yields:
+        Receipts, a frame for each of the traffic's with its index: ``request_id``,
+        ``prediction_id``, ``prediction``, ``model_version``, ``event_time``, ``sent_at`` and
+        ``latency_ms`` (of the wine's batch), ``attempts``, ``acknowledged``, ``refused`` (for good:
+        sending it again would change nothing), ``error`` (why the batch failed; missing if it did
+        not) and ``quality``, where the traffic has one.
     """
-    _check_batch_size(batch_size)
-    if traffic.empty:
-        raise WineQualityError("There is no traffic to send: ask for one sample or more.")
-    begin = time.perf_counter()
-    parts = []
+    post = _Post(backend, source, Pace(rate), patience_seconds)
+    total = traffic.rows if isinstance(traffic, Stream) else None
     # disable=None: the bar shows on a terminal only.
-    with tqdm(total=len(traffic), unit="wine", desc="traffic", disable=None) as bar:
-        for number, first in enumerate(range(0, len(traffic), batch_size)):
-            batch = traffic.iloc[first : first + batch_size]
-            request_id = _request_id(request_prefix, number, batch)
-            parts.append(_send_batch(backend, batch, request_id, source))
-            bar.update(len(batch))
-    receipts = pd.concat(parts)
-    summary = _summary(receipts, time.perf_counter() - begin)
-    if summary.failed:
-        reasons = receipts["error"].dropna().unique()
-        logger.warning(
-            "%d of %d wines were not acknowledged: %s",
-            summary.failed,
-            summary.sent,
-            "; ".join(reasons[:3]),
-        )
-    return Delivery(receipts, summary)
+    with (
+        ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="sender") as pool,
+        tqdm(total=total, unit="wine", desc="traffic", disable=None) as bar,
+    ):
+        for frame in traffic:
+            parts = []
+            for receipt in pool.map(post.send, _batches(frame)):
+                parts.append(receipt)
+                bar.update(len(receipt))
+            yield pd.concat(parts)
 
 
-def submit_ground_truth(
-    backend: Backend,
-    receipts: pd.DataFrame,
-    *,
-    share: float,
-    delay: timedelta,
-    seed: int,
-    batch_size: int,
-) -> GroundTruthSummary:
-    """Hand in the quality of wines that were acknowledged.
+def _batches(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Cut a frame where the request id changes."""
+    ids = frame[REQUEST_ID]
+    starts = np.flatnonzero((ids != ids.shift()).to_numpy())
+    for first, last in itertools.pairwise([*starts.tolist(), len(frame)]):
+        yield frame.iloc[first:last]
 
-    Args:
-        backend: Where to hand it in.
-        receipts: As ``send`` gave them, with ``quality``.
-        share: Share of the wines that tasters judge, 0 to 1.
-        delay: Time from a wine's measurement to its judgement.
-        seed: Seed of the choice.
-        batch_size: Labels in a batch.
 
-    Returns:
-        The sums.
+class _Post:
+    """Sends batches for several threads, and knows when to give up."""
 
-    Raises:
-        WineQualityError: If the receipts have no quality, the share or the batch size is out of
-            range, or the backend refuses a batch; submitting again then harms nothing.
+    def __init__(self, backend: Backend, source: str, pace: Pace, patience_seconds: float) -> None:
+        self._backend = backend
+        self._source = source
+        self._pace = pace
+        self._patience = patience_seconds
+        self._gave_up = ""
+        self._last_answer = float("-inf")
+        self._told = threading.Event()
+
+    def send(self, batch: pd.DataFrame) -> pd.DataFrame:
+        """Send one batch: its receipts."""
+        attempts = 0
+
+        def ask() -> pd.DataFrame:
+            nonlocal attempts
+            if self._gave_up:
+                raise BackendUnavailableError(self._gave_up)
+            attempts += 1
+            answer = self._backend.predict(
+                batch[list(INPUTS)],
+                event_time=batch[EVENT_TIME],
+                source=self._source,
+                request_id=batch[REQUEST_ID].iloc[0],
+            )[list(_ANSWER)]
+            if not answer.index.equals(batch.index):
+                raise WineQualityError(f"the backend answered {len(answer)} of {len(batch)} wines")
+            self._last_answer = time.perf_counter()
+            return answer
+
+        if not self._gave_up:
+            self._pace.wait(len(batch))
+        sent_at, begin = datetime.now(UTC), time.perf_counter()
+        error, refused = None, False
+        try:
+            answer = retry(
+                ask,
+                may_pass=self._may_pass,
+                pauses=patient(self._patience),
+                on_pause=self._tell,
+            )
+        # A backend may be anybody's class and fail in any way; the other batches go on.
+        except Exception as failure:
+            error = str(failure) if isinstance(failure, WineQualityError) else repr(failure)
+            answer = pd.DataFrame(index=batch.index, columns=list(_ANSWER))
+            refused = isinstance(failure, WineQualityError) and not isinstance(failure, _MAY_PASS)
+            # a backend that answers others meanwhile is not away
+            if isinstance(failure, BackendUnavailableError) and self._last_answer < begin:
+                self._gave_up = error
+        latency_ms = (time.perf_counter() - begin) * 1000
+        receipts = answer.assign(
+            **{REQUEST_ID: batch[REQUEST_ID], EVENT_TIME: batch[EVENT_TIME]},
+            sent_at=sent_at,
+            latency_ms=latency_ms,
+            attempts=attempts,
+            acknowledged=error is None,
+            refused=refused,
+            error=error,
+        )[list(_RECEIPT_DTYPES)].astype(_RECEIPT_DTYPES)
+        return receipts.assign(quality=batch[QUALITY]) if QUALITY in batch else receipts
+
+    def _may_pass(self, error: Exception) -> bool:
+        return isinstance(error, BackendUnavailableError) and not self._gave_up
+
+    def _tell(self, error: Exception) -> None:
+        if not self._told.is_set():
+            self._told.set()
+            logger.warning("The backend is away, trying again: %s", error)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of some receipts, in their order; arrays of shape (k,).
+
+    Attributes:
+        rows: Wines.
+        sent_at: When they were sent, in seconds since 1970.
+        latency_ms: Milliseconds until they were answered.
+        attempts: Tries.
+        acknowledged: Whether they were logged.
+        refused: Whether they were refused for good.
+        last_event: When their last wines were measured.
+        error: First few reasons for failures.
     """
-    _check_batch_size(batch_size)
-    if not 0 <= share <= 1:
-        raise WineQualityError(f"The share of labelled wines must be from 0 to 1, not {share}.")
-    if QUALITY not in receipts:
-        raise WineQualityError(
-            "The traffic has no quality, so there is no ground truth: send wines with a quality."
+
+    rows: np.ndarray
+    sent_at: np.ndarray
+    latency_ms: np.ndarray
+    attempts: np.ndarray
+    acknowledged: np.ndarray
+    refused: np.ndarray
+    last_event: pd.Series
+    error: str
+
+    @classmethod
+    def of(cls, receipts: Frames) -> "Batches":
+        """Sum receipts up by batch."""
+        parts = [_of_batches(frame) for frame in receipts]
+        table = pd.concat(parts, ignore_index=True) if parts else _of_batches(_NO_RECEIPTS)
+        return cls(
+            rows=table["rows"].to_numpy(),
+            sent_at=table["sent_at"].astype("int64").to_numpy() / 1e6,
+            latency_ms=table["latency_ms"].to_numpy(),
+            attempts=table["attempts"].to_numpy(),
+            acknowledged=table["acknowledged"].to_numpy(),
+            refused=table["refused"].to_numpy(),
+            last_event=table[EVENT_TIME],
+            error="; ".join(table["error"].dropna().unique()[:3]),
         )
-    eligible = np.flatnonzero(receipts["acknowledged"] & receipts[QUALITY].notna())
-    chosen = np.random.default_rng(seed).choice(
-        eligible, size=round(share * len(eligible)), replace=False
-    )
-    judged = receipts.iloc[np.sort(chosen)]
-    labels = pd.DataFrame(
-        {
-            "prediction_id": judged["prediction_id"],
-            QUALITY: judged[QUALITY].astype("int64"),
-            "labelled_at": judged[EVENT_TIME] + delay,
-        }
-    )
-    new = sum(
-        backend.submit_ground_truth(labels.iloc[first : first + batch_size])
-        for first in range(0, len(labels), batch_size)
-    )
-    return GroundTruthSummary(eligible=len(eligible), submitted=len(labels), new=new)
+
+    def finished_at(self) -> np.ndarray:
+        """When they were answered, in seconds since 1970, shape (k,)."""
+        return self.sent_at + self.latency_ms / 1000
 
 
-def _send_batch(
-    backend: Backend, batch: pd.DataFrame, request_id: str, source: str
-) -> pd.DataFrame:
-    """Send one batch: its receipts."""
-    begin = time.perf_counter()
-    error = None
-    try:
-        answer = backend.predict(
-            batch[list(INPUTS)], event_time=batch[EVENT_TIME], source=source, request_id=request_id
-        )[list(_ANSWER)]
-        if not answer.index.equals(batch.index):
-            error = f"the backend answered {len(answer)} of {len(batch)} wines"
-    # A backend may be anybody's class and fail in any way; the other batches go on.
-    except Exception as failure:
-        error = str(failure) if isinstance(failure, WineQualityError) else repr(failure)
-    latency_ms = (time.perf_counter() - begin) * 1000
-    if error is not None:
-        answer = pd.DataFrame(index=batch.index, columns=list(_ANSWER))
-    receipts = answer.assign(
-        **{EVENT_TIME: batch[EVENT_TIME]},
-        latency_ms=latency_ms,
-        acknowledged=error is None,
-        error=error,
-    ).astype(_RECEIPT_DTYPES)
-    return receipts.assign(quality=batch[QUALITY]) if QUALITY in batch else receipts
+_NO_RECEIPTS = pd.DataFrame(columns=list(_RECEIPT_DTYPES)).astype(_RECEIPT_DTYPES)
 
 
-def _request_id(prefix: str, number: int, batch: pd.DataFrame) -> str:
-    content = pd.util.hash_pandas_object(batch[[*INPUTS, EVENT_TIME]], index=False).to_numpy()
-    digest = hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
-    return f"{prefix}-{number:06d}-{digest}"
+def _of_batches(receipts: pd.DataFrame) -> pd.DataFrame:
+    first = receipts.drop_duplicates(REQUEST_ID)
+    batches = receipts.groupby(REQUEST_ID, sort=False)
+    columns = ["sent_at", "latency_ms", "attempts", "acknowledged", "refused", "error"]
+    last_event = batches[EVENT_TIME].max().array
+    return first[columns].assign(rows=batches.size().to_numpy(), **{EVENT_TIME: last_event})
 
 
-def _summary(receipts: pd.DataFrame, seconds: float) -> TrafficSummary:
-    acknowledged = receipts[receipts["acknowledged"]]
-    p50, p95 = (
-        np.percentile(acknowledged["latency_ms"], [50, 95]).tolist()
-        if len(acknowledged)
-        else (None, None)
-    )
+def summarise(batches: Batches) -> TrafficSummary:
+    """Say what became of the traffic."""
+    sent, done = int(batches.rows.sum()), batches.acknowledged
+    acknowledged = int(batches.rows[done].sum())
+    refused = int(batches.rows[batches.refused].sum())
+    seconds = float(batches.finished_at().max() - batches.sent_at.min()) if sent else 0.0
+    p50, p95, p99 = _percentiles(batches.latency_ms[done], batches.rows[done], (0.5, 0.95, 0.99))
     return TrafficSummary(
-        sent=len(receipts),
-        acknowledged=len(acknowledged),
-        failed=len(receipts) - len(acknowledged),
+        sent=sent,
+        acknowledged=acknowledged,
+        refused=refused,
+        undelivered=sent - acknowledged - refused,
+        retried=int(batches.rows[batches.attempts > 1].sum()),
         seconds=seconds,
-        rows_per_second=len(acknowledged) / seconds,
+        rows_per_second=acknowledged / seconds if seconds else 0.0,
         latency_p50_ms=p50,
         latency_p95_ms=p95,
+        latency_p99_ms=p99,
+        last_acknowledged=batches.last_event[done].max().isoformat() if acknowledged else "",
+        error=batches.error,
     )
 
 
-def _check_batch_size(batch_size: int) -> None:
+def _percentiles(
+    values: np.ndarray, weights: np.ndarray, shares: Iterable[float]
+) -> list[float | None]:
+    """The smallest values that these shares of the weights do not exceed."""
+    if not values.size:
+        return [None for _ in shares]
+    order = np.argsort(values)
+    reach = np.cumsum(weights[order])
+    return [float(values[order][np.searchsorted(reach, s * reach[-1])]) for s in shares]
+
+
+def not_delivered(traffic: Frames, receipts: Frames) -> Iterator[pd.DataFrame]:
+    """Find the traffic that was neither acknowledged nor refused for good.
+
+    Args:
+        traffic: As it was sent.
+        receipts: A frame for each of the traffic's, with its index.
+
+    Yields:
+        The rows to be sent again, in their batches.
+    """
+    return renumber(
+        frame[~(receipt["acknowledged"] | receipt["refused"]).to_numpy()]
+        for frame, receipt in zip(traffic, receipts, strict=True)
+    )
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a batch without wines.
+
+    Raises:
+        WineQualityError: If it is below 1.
+    """
     if batch_size < 1:
         raise WineQualityError(f"batch_size must be 1 or more, not {batch_size}.")

@@ -1,5 +1,8 @@
-"""The serving_simulation pipeline."""
+"""The serving_simulation pipeline, and the ground_truth pipeline that goes on from it."""
 
-from wine_quality.pipelines.serving_simulation.pipeline import create_pipeline
+from wine_quality.pipelines.serving_simulation.pipeline import (
+    create_ground_truth_pipeline,
+    create_pipeline,
+)
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_ground_truth_pipeline", "create_pipeline"]

@@ -6,7 +6,9 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from wine_quality.parameters import Parameters
-from wine_quality.traffic.scenarios import DriftScenario
+from wine_quality.traffic.ground_truth import GroundTruthParameters
+from wine_quality.traffic.planning import Rhythm
+from wine_quality.traffic.scenarios import DriftParameters
 
 
 class EventTimeParameters(Parameters):
@@ -18,15 +20,7 @@ class EventTimeParameters(Parameters):
     hours: float = Field(
         ge=0.01, le=24 * 366, description="Length of a period, over which a run's wines spread"
     )
-
-
-class GroundTruthParameters(Parameters):
-    """What becomes known of the wines' quality."""
-
-    share: float = Field(ge=0, le=1, description="Share of the wines that get a label")
-    delay_hours: float = Field(
-        ge=0, le=24 * 366, description="From a wine's measurement to its label"
-    )
+    rhythm: Rhythm = Field(default=Rhythm(), description="How they spread over the day")
 
 
 class BackendParameters(Parameters):
@@ -34,6 +28,9 @@ class BackendParameters(Parameters):
 
     name: str = Field(description="A short name (in_process), or the class path of a Backend")
     config: dict[str, Any] = Field(default={}, description="Its settings")
+    config_file: str | None = Field(
+        default=None, description="A JSON or YAML file of its settings; those in config go before"
+    )
 
 
 class SimulationParameters(Parameters):
@@ -44,10 +41,21 @@ class SimulationParameters(Parameters):
     )
     samples: int = Field(ge=1, description="Wines to send")
     batch_size: int = Field(ge=1, description="Wines in a request")
+    concurrency: int = Field(default=1, ge=1, le=64, description="Requests under way at a time")
+    rate: float | None = Field(
+        default=None, gt=0, description="Most wines a second; as fast as can be, if not given"
+    )
+    patience_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long a backend that is away is asked again, before what is left is kept "
+        "for the next run",
+    )
     seed: int = Field(ge=0)
     event_time: EventTimeParameters
     ground_truth: GroundTruthParameters
-    drift: DriftScenario
+    drift: DriftParameters
     backend: BackendParameters
 
 

@@ -6,7 +6,7 @@ from kedro.pipeline import Pipeline
 
 from wine_quality.modelling import model_card
 from wine_quality.pipelines.steps import step
-from wine_quality.pipelines.training import figures, nodes
+from wine_quality.pipelines.training import figures, nodes, published
 
 PARAMETERS = "params:training.comparison"
 ANALYSIS = "params:training.analysis"
@@ -16,8 +16,23 @@ FIGURES = (
 )
 
 
-def create_candidate_pipeline(candidate: str) -> Pipeline:
-    """Build the template that every candidate goes through, in a namespace of its own."""
+def create_candidate_pipeline(candidate: str, is_published: bool) -> Pipeline:
+    """Build the template that every candidate goes through, in a namespace of its own.
+
+    Args:
+        candidate: Its name.
+        is_published: Whether somebody printed figures of it, which ours are set beside.
+    """
+    judged = step(
+        published.judge_as_published,
+        _same("training_wines", "held_out_wines")
+        | {
+            "candidate": f"params:training.candidates.{candidate}",
+            "scores": f"{candidate}_scores",
+            "parameters": PARAMETERS,
+        },
+        f"{candidate}_as_published",
+    )
     return Pipeline(
         [
             step(
@@ -30,20 +45,24 @@ def create_candidate_pipeline(candidate: str) -> Pipeline:
                     "parameters": PARAMETERS,
                 },
                 f"{candidate}_scores",
-            )
+            ),
+            *([judged] if is_published else []),
         ],
         namespace=candidate,
         prefix_datasets_with_namespace=False,
     )
 
 
-def create_pipeline(candidates: Sequence[str]) -> Pipeline:
+def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ()) -> Pipeline:
     """Build the training pipeline.
 
     Args:
         candidates: Names of the candidates that take part.
+        with_figures: Those of them that somebody printed figures of.
     """
-    templates = sum((create_candidate_pipeline(name) for name in candidates), Pipeline([]))
+    templates = sum(
+        (create_candidate_pipeline(name, name in with_figures) for name in candidates), Pipeline([])
+    )
     scores = {name: f"{name}_scores" for name in candidates}
     steps = [
         step(nodes.assign_folds, ["training_wines", PARAMETERS], "folds"),
@@ -105,6 +124,9 @@ def create_pipeline(candidates: Sequence[str]) -> Pipeline:
             "training_figures_html",
         ),
     ]
+    if with_figures:
+        as_published = {name: f"{name}_as_published" for name in with_figures}
+        steps.append(step(published.compare_with_published, as_published, "published_comparison"))
     return Pipeline(
         [*steps, *shown, templates], namespace="training", prefix_datasets_with_namespace=False
     )

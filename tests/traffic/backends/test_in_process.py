@@ -1,0 +1,38 @@
+"""The service within this process."""
+
+from pathlib import Path
+
+import pytest
+
+from wine_quality.errors import WineQualityError
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.predictor import ModelDescription
+from wine_quality.traffic.backend_contract import BackendContract
+from wine_quality.traffic.backends import Backend, BackendContext, create_backend
+
+
+class TestInProcess(BackendContract):
+    @pytest.fixture
+    def backend(self, context: BackendContext) -> Backend:
+        return create_backend("in_process", {}, context)
+
+
+def test_it_names_its_model_and_why_it_is_not_ready(
+    context: BackendContext, tmp_path: Path
+) -> None:
+    backend = create_backend("in_process", {}, context)
+    assert backend.describe_model() == ModelDescription("wine-quality", "1")
+
+    (tmp_path / "file").write_text("no folder")
+    broken = BackendContext(context.predictor, InferenceLog(f"sqlite:///{tmp_path}/file/log.db"))
+    health = create_backend("in_process", {}, broken).check_health()
+    assert not health.ready
+    assert "cannot be made" in health.reason
+
+
+def test_it_needs_a_champion_and_a_log_and_nothing_else(context: BackendContext) -> None:
+    for poor in (BackendContext(), BackendContext(predictor=context.predictor)):
+        with pytest.raises(WineQualityError, match="needs a champion and an inference log"):
+            create_backend("in_process", {}, poor)
+    with pytest.raises(WineQualityError, match=r"\(url: Extra inputs .* knows the settings none"):
+        create_backend("in_process", {"url": "http://localhost"}, context)
