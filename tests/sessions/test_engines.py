@@ -1,0 +1,120 @@
+"""The same wines, counted by PostgreSQL and by Spark: the same verdicts as the default."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+SMALL = {
+    name: (PROJECT / "conf" / "test" / name).read_text()
+    for name in ("parameters_training.yml", "parameters_tuning.yml")
+}
+TABLES = ("verdicts", "model_verdicts", "profile_counts", "profile_errors")
+
+
+@pytest.fixture
+def tracking_server(tmp_path):
+    """An MLflow server on a free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path / "server"
+    folder.mkdir()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 120
+        while not answers(f"{address}/health"):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, "the MLflow server does not start"
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def answers(address):
+    try:
+        with urllib.request.urlopen(address, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def tables(root):
+    """What monitoring found, in one order: engines count bins in whatever order."""
+    places = {"verdicts": "08_reporting", "model_verdicts": "08_reporting"}
+    found = {}
+    for name in TABLES:
+        frame = pd.read_parquet(root / places.get(name, "04_feature") / f"{name}.parquet")
+        keys = [c for c in ("window_start", "column", "bin", "segment") if c in frame]
+        found[name] = frame.sort_values(keys, ignore_index=True)
+    return found
+
+
+def assert_same_verdicts(root, whole_run):
+    ours, default = tables(root), tables(whole_run.root)
+    assert len(default["verdicts"]) == 14
+    for name in TABLES:
+        # sums are added up in whatever order; the model's last digits hang on its threads
+        pd.testing.assert_frame_equal(ours[name], default[name], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_production_reaches_the_verdicts_of_the_default(
+    kedro_apart, whole_run, project_environment, postgres_schema, tracking_server, tmp_path
+):
+    root = tmp_path / "root"
+    environment = project_environment("small_production", like="production", files=SMALL)
+    with postgres_schema("keep the log, the profiles and the studies in PostgreSQL") as url:
+        variables = {
+            "MLFLOW_TRACKING_URI": tracking_server,
+            "WINE_QUALITY_LOG_URL": url,
+            "WINE_QUALITY_ROOT": str(root),
+        }
+        done = kedro_apart(*environment, root=tmp_path, variables=variables)
+        assert done.status == 0, done.errors
+        assert_same_verdicts(root, whole_run)
+        again = kedro_apart(
+            *environment, "--pipeline", "monitoring", root=tmp_path, variables=variables
+        )
+    assert again.status == 0, again.errors
+    assert "Counted 0 of the log's 1 windows" in again.output
+    assert_same_verdicts(root, whole_run)
+    # all that is kept in databases is in that of the environment
+    assert not list(root.rglob("*.db"))
+
+
+@pytest.mark.slow
+def test_spark_reaches_the_verdicts_of_the_default(
+    kedro_apart, whole_run, project_environment, tmp_path
+):
+    pytest.importorskip("pyspark", reason="Spark is an extra: ./just extras")
+    assert shutil.which("java"), "Spark needs Java 17 on the PATH"
+    root = tmp_path / "root"
+    environment = project_environment("small_spark", like="spark", files=SMALL)
+    variables = {"WINE_QUALITY_ROOT": str(root)}
+    done = kedro_apart(*environment, root=tmp_path, variables=variables)
+    assert done.status == 0, done.errors
+    assert_same_verdicts(root, whole_run)
+    assert len(list((root / "lake").glob("day=2026-01-01/*.parquet"))) == 4
+
+
+def test_an_address_that_is_not_set_is_named(kedro_apart, tmp_path):
+    error = kedro_apart("--env", "production", root=tmp_path).error
+    assert error.startswith("Environment variable 'MLFLOW_TRACKING_URI' not found")
+    known = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    error = kedro_apart("--env", "production", root=tmp_path, variables=known).error
+    assert error.startswith("Environment variable 'WINE_QUALITY_LOG_URL' not found")
