@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -530,7 +531,7 @@ def test_keys_and_scopes(registered, settings) -> None:
     guarded, key = keyed(settings, "write")
 
     async def work(client: httpx.AsyncClient) -> None:
-        for path in ("/", "/health/ready", "/live", "/docs", "/openapi.json"):
+        for path in ("/", "/health/ready", "/live", "/docs", "/docs/docs.js", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
         for headers in ({}, {"X-API-Key": "wq_guess"}, {"Authorization": "Basic x"}):
             for method, path in (("GET", "/model"), ("GET", "/metrics"), ("GET", "/live/data"),
@@ -545,6 +546,25 @@ def test_keys_and_scopes(registered, settings) -> None:
 
     ask(guarded, work)
     assert set(logged(settings)["source"]) == {"cellar"}
+
+
+@pytest.mark.parametrize("page", ["/live", "/docs"])
+def test_a_page_takes_nothing_from_elsewhere(registered, settings, page: str) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        answer = await client.get(page)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        needed = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
+        assert f"{page}{page}.js" in needed
+        for name in needed:
+            assert name == "data:," or (name.startswith("/") and not name.startswith("//"))
+            if name.startswith(f"{page}/"):
+                found = await client.get(name)
+                assert found.status_code == 200
+                kind = "javascript" if name.endswith(".js") else "css"
+                assert found.headers["content-type"] == f"text/{kind}; charset=utf-8"
+
+    ask(settings, work)
 
 
 def test_without_keys_only_localhost_is_answered(registered, settings) -> None:

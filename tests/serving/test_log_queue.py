@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from wine_quality.serving import log_queue
 from wine_quality.serving.inference_log import (
     InferenceLog,
     LoggedBatch,
@@ -57,11 +58,80 @@ def test_requests_that_wait_share_a_commit(fragile: Fragile, make_batch: MakeBat
         return found
 
     logged = asyncio.run(main())
-    assert sum(c.rows for c in commits) == 150
-    assert sum(c.requests for c in commits) == 50
-    assert len(commits) < 25
+    # all had come before the first turn of the event loop was over
+    assert [(c.requests, c.rows) for c in commits] == [(50, 150)]
     ids = [str(i) for batch in logged for i in batch.prediction_ids]
     assert sorted(ids) == sorted(fragile.read()["prediction_id"])
+
+
+def test_a_group_goes_on_while_every_turn_brings_a_request_but_not_for_ever(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commits_of(seconds: float) -> list[int]:
+        monkeypatch.setattr(log_queue, "GATHER_S", seconds)
+        commits: list[Commit] = []
+
+        async def main() -> None:
+            queue = LogQueue(fragile, on_commit=commits.append)
+            queue.start()
+            asked = []
+            for _ in range(8):
+                asked.append(asyncio.ensure_future(queue.append(make_batch())))
+                await asyncio.sleep(0)
+            await asyncio.gather(*asked)
+            await queue.close()
+
+        asyncio.run(main())
+        assert sum(c.requests for c in commits) == 8
+        return [c.requests for c in commits]
+
+    assert commits_of(60) == [8]
+    assert commits_of(0)[0] == 1
+
+
+def test_a_large_group_is_cut(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_queue, "GROUP_ROWS", 10)
+    commits: list[Commit] = []
+
+    async def main() -> None:
+        queue = LogQueue(fragile, on_commit=commits.append)
+        queue.start()
+        await asyncio.gather(*(queue.append(make_batch(4)) for _ in range(7)))
+        await queue.close()
+
+    asyncio.run(main())
+    assert [c.rows for c in commits] == [12, 12, 4]
+
+
+def test_closing_writes_what_waits(fragile: Fragile, make_batch: MakeBatch) -> None:
+    async def main() -> LoggedBatch:
+        queue = LogQueue(fragile)
+        queue.start()
+        waiting = asyncio.ensure_future(queue.append(make_batch()))
+        await asyncio.sleep(0)
+        await queue.close()
+        return await waiting
+
+    assert len(asyncio.run(main()).prediction_ids) == len(fragile.read()) == 1
+
+
+def test_closing_does_not_wait_for_a_lost_database(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_queue, "PROBE_S", 600)
+
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queue.start()
+        fragile.gone = True
+        with pytest.raises(LogUnavailableError, match="gone"):
+            await queue.append(make_batch())
+        async with asyncio.timeout(20):
+            await queue.close()
+
+    asyncio.run(main())
 
 
 def test_a_full_queue_turns_away(fragile: Fragile, make_batch: MakeBatch) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -180,7 +181,7 @@ def test_without_its_postgresql_it_says_so_and_recovers(
     check_log(url, load)
 
 
-# The live page
+# The pages
 
 
 def until(page: Any, condition: str, seconds: float = 60) -> None:
@@ -191,24 +192,64 @@ def until(page: Any, condition: str, seconds: float = 60) -> None:
         page.wait_for_timeout(100)
 
 
-@pytest.mark.slow
-def test_the_live_page_updates_by_itself(registered, settings, serve) -> None:
+@dataclass
+class Phone:
+    """A browser's page as wide as a phone, what it complains of and whom it asks."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", lambda line: self.complaints.append(line.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+
+@pytest.fixture
+def phone() -> Iterator[Phone]:
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = os.environ.get("WINE_QUALITY_TEST_CHROMIUM", "/usr/bin/chromium")
     if not Path(chromium).exists():
-        pytest.skip("set WINE_QUALITY_TEST_CHROMIUM to a Chromium to look at the live page")
-    registered.add()
-    server = serve(settings)
-    with playwright.sync_playwright() as browsers, Load(server.url) as load:
+        pytest.skip("set WINE_QUALITY_TEST_CHROMIUM to a Chromium to look at the pages")
+    with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
         )
-        complaints: list[str] = []
-        asked: list[str] = []
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.on("console", lambda line: complaints.append(line.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        yield Phone(browser.new_page(viewport={"width": 390, "height": 844}))
+        browser.close()
+
+
+@pytest.mark.slow
+def test_the_interface_can_be_read_and_tried_without_internet(
+    registered, settings, serve, phone
+) -> None:
+    registered.add()
+    server = serve(settings)
+    page = phone.page
+    page.goto(f"{server.url}/docs")
+    operations = page.locator(".opblock-summary-path")
+    until(page, "document.querySelectorAll('.opblock-summary-path').length > 8")
+    assert {"/predict", "/predict/batch", "/invocations", "/ground-truth", "/model"} <= {
+        text.replace("\u200b", "") for text in operations.all_inner_texts()
+    }
+    page.locator("#operations-default-predict_predict_post .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    until(page, "document.querySelector('.live-responses-table .response-col_status') !== null")
+    assert "200" in page.locator(".live-responses-table .response-col_status").last.inner_text()
+    with InferenceLog(settings.log_url) as log:
+        assert len(log.read()) == 1
+    assert phone.complaints == []
+    assert all(url.startswith((server.url, "data:")) for url in phone.asked)
+
+
+@pytest.mark.slow
+def test_the_live_page_updates_by_itself(registered, settings, serve, phone) -> None:
+    registered.add()
+    server = serve(settings)
+    page = phone.page
+    with Load(server.url) as load:
         page.goto(f"{server.url}/live")
         until(page, "document.getElementById('state').textContent !== 'connecting'")
         until(page, "parseFloat(document.getElementById('rps').textContent) > 0")
@@ -220,10 +261,9 @@ def test_the_live_page_updates_by_itself(registered, settings, serve) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         version = registered.add()
         until(page, f"document.getElementById('model').textContent.includes(' version {version} ')")
-        assert complaints == []
-        assert all(url.startswith((server.url, "data:")) for url in asked)
+        assert phone.complaints == []
+        assert all(url.startswith((server.url, "data:")) for url in phone.asked)
         server.stop(signal.SIGKILL)
         until(page, "document.getElementById('state').textContent === 'no answer'")
         server.start()
         until(page, "document.getElementById('state').textContent !== 'no answer'")
-        browser.close()

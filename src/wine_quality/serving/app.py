@@ -28,11 +28,18 @@ from wine_quality.serving.telemetry import Metrics
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-_PAGE = {
-    "/live": ("live.html", "text/html; charset=utf-8"),
-    "/live/live.js": ("live.js", "text/javascript; charset=utf-8"),
-    "/live/live.css": ("live.css", "text/css; charset=utf-8"),
+_PAGES = files("wine_quality.serving") / "page"
+_FILES = {
+    "/live": _PAGES / "live.html",
+    "/live/live.js": _PAGES / "live.js",
+    "/live/live.css": _PAGES / "live.css",
+    "/docs": _PAGES / "docs.html",
+    "/docs/docs.js": _PAGES / "docs.js",
+    # that package is wanted for these files alone: FastAPI's own page takes them from a CDN
+    "/docs/swagger-ui.js": files("fastapi_offline") / "static" / "swagger-ui-bundle.js",
+    "/docs/swagger-ui.css": files("fastapi_offline") / "static" / "swagger-ui.css",
 }
+_MEDIA_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _DESCRIPTION = (
     "Predicts the quality of wines and loses no prediction: an answer is in the inference log when "
     "it is given. Measurements outside of what is possible are refused by name; those that no real "
@@ -82,11 +89,12 @@ def create_app(
         description=_DESCRIPTION,
         version="1",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         exception_handlers={ProblemError: _say_problem, HTTPException: _say_status},
     )
     app.include_router(router)
-    _add_live_page(app)
+    _add_pages(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(ShortCut, endpoints=POSTED)
     app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics, scopes=DEMANDED)
@@ -131,12 +139,10 @@ async def _say_status(_: Request, error: Exception) -> Response:
     return ProblemError(error.status_code, str(error.detail), headers=error.headers).response()
 
 
-def _add_live_page(app: FastAPI) -> None:
-    folder = files("wine_quality.serving") / "page"
-    for path, (name, media_type) in _PAGE.items():
-        content = (folder / name).read_bytes()
-
-        app.add_api_route(path, _fixed(content, media_type), include_in_schema=False)
+def _add_pages(app: FastAPI) -> None:
+    for path, file in _FILES.items():
+        media_type = f"{_MEDIA_TYPES[file.name.rpartition('.')[2]]}; charset=utf-8"
+        app.add_api_route(path, _fixed(file.read_bytes(), media_type), include_in_schema=False)
 
     @app.get("/live/data", include_in_schema=False)
     async def data(request: Request) -> Response:

@@ -32,12 +32,6 @@ _PAGE_SECURITY = (
     "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# Swagger's page, which FastAPI brings along, takes its script from there.
-_DOCS_SECURITY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
 _PREDICTING = frozenset({"/predict", "/predict/batch", "/invocations"})
 _LONGEST_WAITED_FOR = 10_000
 
@@ -228,7 +222,7 @@ class _Answer:
                 *message.get("headers", ()),
                 (b"x-request-id", self.request_id),
                 (b"x-content-type-options", b"nosniff"),
-                *_page_headers(message, self._scope["path"]),
+                *_page_headers(message),
             ]
         await self._send(message)
 
@@ -238,7 +232,7 @@ class _Answer:
             await problem.response()(self._scope, _nothing, self.send)
 
 
-def _page_headers(message: Message, path: str) -> list[tuple[bytes, bytes]]:
+def _page_headers(message: Message) -> list[tuple[bytes, bytes]]:
     for name, value in message["headers"]:
         if name == b"content-type":
             if value.startswith(b"text/html"):
@@ -246,9 +240,8 @@ def _page_headers(message: Message, path: str) -> list[tuple[bytes, bytes]]:
             return [(b"cache-control", b"no-store")]
     else:
         return []
-    policy = _DOCS_SECURITY if path == "/docs" else _PAGE_SECURITY
     return [
-        (b"content-security-policy", policy.encode()),
+        (b"content-security-policy", _PAGE_SECURITY.encode()),
         (b"referrer-policy", b"no-referrer"),
         (b"x-frame-options", b"DENY"),
         (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),

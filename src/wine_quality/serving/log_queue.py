@@ -1,15 +1,18 @@
 """Group commit: requests wait together for one transaction that puts them all on disk.
 
-The event loop hands batches to one writer thread. While a commit is under way others gather, and
-the next commit takes them all; under little load a request has a commit to itself.
+A task of the event loop gathers requests and hands them, a group at a time, to a thread that
+commits. A group takes all that came while the last commit was under way, and goes on as long as
+every turn of the event loop brings another request: a commit costs the interpreter as much as two
+requests do, however many rows it has. Under little load a request has a commit to itself.
 """
 
 import asyncio
+import contextlib
 import logging
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from wine_quality.errors import WineQualityError
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 GROUP_ROWS = 2_000
 """A commit takes no further request once it has as many rows: nobody should wait for ever."""
+GATHER_S = 0.005
+"""Seconds after which a group is committed though every turn still brings a request."""
 PROBE_S = 0.5
 """Seconds between two looks whether a lost database has come back."""
 
@@ -68,12 +73,13 @@ class LogQueue:
         self._log = log
         self._max_rows = max_rows
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        # the event loop alone counts, so that no lock is needed
+        self._waiting: deque[_Waiting] = deque()
         self._rows = 0
         self._trouble = ""
-        self._thread = threading.Thread(target=self._write, name="inference-log", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+        # set while there is something to do: a request waits, or the end has come
+        self._work = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
 
     @property
     def rows(self) -> int:
@@ -87,8 +93,7 @@ class LogQueue:
 
     def start(self) -> None:
         """Begin to write; call it in the event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def append(self, batch: PredictionBatch) -> LoggedBatch:
         """Write a request's predictions; they are on disk when this returns.
@@ -99,52 +104,55 @@ class LogQueue:
                 the batch are then either all in the log or none, and were not acknowledged.
             InferenceLogError: If the log cannot be used as it stands.
         """
-        if self._loop is None:
+        if self._writer is None:
             raise RuntimeError("the queue has not been started")
         if self._trouble:
             raise LogUnavailableError(self._trouble)
         n = len(batch.rows)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
-        answer: asyncio.Future[LoggedBatch] = self._loop.create_future()
+        answer: asyncio.Future[LoggedBatch] = self._writer.get_loop().create_future()
         self._rows += n
-        self._queue.put(_Waiting(batch, answer))
+        self._waiting.append(_Waiting(batch, answer))
+        self._work.set()
         return await answer
 
     async def close(self) -> None:
         """Write all that waits, then stop."""
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        # the last answers were handed over before the thread ended
-        await asyncio.sleep(0)
+        self._closing = True
+        self._work.set()
+        if self._writer is not None:
+            await self._writer
 
-    def _write(self) -> None:
-        while True:
-            group, last = self._next_group()
-            if group:
-                self._commit(group)
-            elif self._trouble and not last:
-                self._probe()
-            if last:
-                return
+    async def _write(self) -> None:
+        # a thread of its own: where the database hangs, nothing else has to wait for it
+        with ThreadPoolExecutor(1, "inference-log") as thread:
+            while self._waiting or not self._closing:
+                if self._waiting:
+                    await self._gather()
+                    await self._commit(self._next_group(), thread)
+                elif self._trouble:
+                    await self._probe(thread)
+                else:
+                    await self._work.wait()
+                    self._work.clear()
 
-    def _next_group(self) -> tuple[list[_Waiting], bool]:
-        """What waits, and whether nothing will come after it."""
+    async def _gather(self) -> None:
+        deadline = time.perf_counter() + GATHER_S
+        before = 0
+        while before < len(self._waiting) and time.perf_counter() < deadline:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+
+    def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
         rows = 0
-        try:
-            item = self._queue.get(timeout=PROBE_S if self._trouble else None)
-            while item is not None:
-                group.append(item)
-                rows += len(item.batch.rows)
-                if rows >= GROUP_ROWS:
-                    return group, False
-                item = self._queue.get_nowait()
-        except queue.Empty:
-            return group, False
-        return group, True
+        while self._waiting and rows < GROUP_ROWS:
+            group.append(self._waiting.popleft())
+            rows += len(group[-1].batch.rows)
+        return group
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
+    async def _commit(self, group: Sequence[_Waiting], thread: ThreadPoolExecutor) -> None:
         # who has hung up or given up is not written: nobody would learn of it
         wanted = [w for w in group if not w.answer.cancelled()]
         start = time.perf_counter()
@@ -152,10 +160,21 @@ class LogQueue:
         if self._trouble:
             results = _refusals(self._trouble, len(wanted))
         elif wanted:
-            results = self._append([w.batch for w in wanted])
-        rows = sum(len(w.batch.rows) for w in wanted)
-        commit = Commit(len(wanted), rows, time.perf_counter() - start)
-        self._hand_over(group, wanted, results, commit)
+            results = await asyncio.get_running_loop().run_in_executor(
+                thread, self._append, [w.batch for w in wanted]
+            )
+        seconds = time.perf_counter() - start
+        self._rows -= sum(len(w.batch.rows) for w in group)
+        for waiting, result in zip(wanted, results, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(result, LoggedBatch):
+                waiting.answer.set_result(result)
+            else:
+                waiting.answer.set_exception(result)
+        if wanted:
+            rows = sum(len(w.batch.rows) for w in wanted)
+            self._on_commit(Commit(len(wanted), rows, seconds))
 
     def _append(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
         try:
@@ -171,31 +190,13 @@ class LogQueue:
             logger.exception("A batch of predictions could not be logged")
             return [error]
 
-    def _hand_over(
-        self,
-        group: Sequence[_Waiting],
-        wanted: Sequence[_Waiting],
-        results: Sequence[_Result],
-        commit: Commit,
-    ) -> None:
-        def answer() -> None:
-            self._rows -= sum(len(w.batch.rows) for w in group)
-            for waiting, result in zip(wanted, results, strict=True):
-                if waiting.answer.done():
-                    continue
-                if isinstance(result, LoggedBatch):
-                    waiting.answer.set_result(result)
-                else:
-                    waiting.answer.set_exception(result)
-            if wanted:
-                self._on_commit(commit)
-
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(answer)
-
-    def _probe(self) -> None:
+    async def _probe(self, thread: ThreadPoolExecutor) -> None:
+        """Look after a while whether a lost database has come back."""
+        self._work.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._work.wait(), PROBE_S)
         try:
-            self._log.check()
+            await asyncio.get_running_loop().run_in_executor(thread, self._log.check)
         except WineQualityError as error:
             self._trouble = str(error)
         else:

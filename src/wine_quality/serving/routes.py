@@ -78,6 +78,9 @@ DEMANDED: dict[tuple[str, str], Scope | None] = {
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
     ("GET", "/docs"): None,
+    ("GET", "/docs/docs.js"): None,
+    ("GET", "/docs/swagger-ui.js"): None,
+    ("GET", "/docs/swagger-ui.css"): None,
     ("GET", "/openapi.json"): None,
 }
 """What each path demands of an API key."""

@@ -1,0 +1,10 @@
+"use strict";
+
+// Shows the OpenAPI document, and lets people try it out.
+SwaggerUIBundle({
+  url: "/openapi.json",
+  domNode: document.getElementById("document"),
+  deepLinking: true,
+  // or it would ask a server of Swagger's whether the document is valid
+  validatorUrl: null,
+});
