@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from wine_quality.drift import alerts as alerts_module
 from wine_quality.drift.alerts import AlertSettings, failing, raise_alerts, tell, untold
 
 
@@ -133,7 +132,7 @@ def test_an_alert_is_told_once(caplog):
 @pytest.fixture
 def webhook(monkeypatch):
     """A server that answers with the statuses it is given, the last one for ever."""
-    monkeypatch.setattr(alerts_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr("wine_quality.retrying.time.sleep", lambda _: None)
     received, statuses = [], [200]
 
     class Handler(BaseHTTPRequestHandler):

@@ -2,16 +2,16 @@
 
 import json
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pandas as pd
 from pydantic import Field, model_validator
 
 from wine_quality.parameters import Parameters
+from wine_quality.retrying import doubling, retry
 
 logger = logging.getLogger(__name__)
 
@@ -140,18 +140,20 @@ def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> boo
         data=json.dumps({"alerts": list(alerts)}).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "wine-quality"},
     )
-    for attempt in range(1, settings.attempts + 1):
-        try:
-            with urlopen(request, timeout=settings.timeout):  # noqa: S310
-                return True
-        except (URLError, OSError) as error:
-            refused = isinstance(error, HTTPError) and error.code < 500
-            if refused or attempt == settings.attempts:
-                logger.warning(
-                    "%d alerts could not be posted (%s); the next run tries again",
-                    len(alerts),
-                    error,
-                )
-                return False
-        time.sleep(2 ** (attempt - 1))
-    return False
+
+    def post() -> None:
+        with urlopen(request, timeout=settings.timeout):  # noqa: S310
+            pass
+
+    try:
+        retry(post, may_pass=_may_pass, pauses=doubling(settings.attempts))
+    except OSError as error:
+        logger.warning(
+            "%d alerts could not be posted (%s); the next run tries again", len(alerts), error
+        )
+        return False
+    return True
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, OSError) and not (isinstance(error, HTTPError) and error.code < 500)
