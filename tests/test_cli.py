@@ -125,7 +125,7 @@ def test_wines_that_break_the_contract_are_explained_by_column(tmp_path):
     entry = {
         "type": "pandas.ParquetDataset",
         "filepath": str(tmp_path / "wines.parquet"),
-        "validator": "wine_quality.wines.LABELLED_WINES",
+        "validator": "wine_quality.contracts.LABELLED_WINES",
     }
     catalog = DataCatalog.from_config({"wines": entry})
     with pytest.raises(DatasetError) as caught:

@@ -1,6 +1,5 @@
 import numpy as np
 import pandas as pd
-import pandera.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +8,10 @@ from pydantic import ValidationError
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import (
     INPUTS,
-    LABELLED_WINES,
     MEASUREMENT_NAMES,
     MEASUREMENTS,
     QUALITY,
     TYPE,
-    WINE_INPUTS,
     Wine,
     fingerprint,
     implausible,
@@ -50,42 +47,7 @@ def test_a_label_has_the_unit_where_there_is_one():
     assert labels["pH"] == "pH"
 
 
-# The data contract
-
-
-def test_the_contract_coerces_types_and_lets_other_columns_pass():
-    wines = pd.DataFrame([{**PLAIN, "fixed_acidity": 7, QUALITY: 5.0, "source": "x.csv"}])
-    checked = LABELLED_WINES.validate(wines)
-    assert checked["fixed_acidity"].dtype == float
-    assert checked[QUALITY].dtype == np.int64
-    assert checked["source"].tolist() == ["x.csv"]
-
-
-def test_a_measurement_may_be_missing():
-    assert WINE_INPUTS.validate(wines_of(alcohol=None))["alcohol"].isna().all()
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        (TYPE, "rosé"),
-        (TYPE, None),
-        ("pH", 14.1),
-        ("alcohol", -0.1),
-        (QUALITY, 11),
-        (QUALITY, -1),
-        (QUALITY, None),
-    ],
-)
-def test_the_contract_names_the_column_that_breaks_it(column, value):
-    with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors), match=column):
-        LABELLED_WINES.validate(wines_of(**{column: value}))
-
-
-@pytest.mark.parametrize("column", LABELLED_WINES.columns)
-def test_the_contract_asks_for_every_column(column):
-    with pytest.raises(pandera.errors.SchemaError, match=column):
-        LABELLED_WINES.validate(wines_of().drop(columns=column))
+# What a client sends
 
 
 def test_a_client_may_send_null_but_must_send_every_measurement():

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-import pandera.pandas as pa
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 WineType = Literal["red", "white"]
@@ -66,29 +65,6 @@ MEASUREMENT_NAMES: tuple[str, ...] = tuple(m.name for m in MEASUREMENTS)
 INPUTS: tuple[str, ...] = (TYPE, *MEASUREMENT_NAMES)
 """The twelve columns that a model takes, in canonical order."""
 PREDICTION = "prediction"
-
-
-def _measurement_columns() -> dict[str, pa.Column]:
-    return {
-        m.name: pa.Column(
-            float, pa.Check.in_range(*m.possible), nullable=True, description=m.description
-        )
-        for m in MEASUREMENTS
-    }
-
-
-WINE_INPUTS = pa.DataFrameSchema(
-    {TYPE: pa.Column(str, pa.Check.isin(WINE_TYPES)), **_measurement_columns()},
-    name="WineInputs",
-    coerce=True,
-)
-"""Wines as a model takes them: the twelve inputs, measurements nullable; other columns pass."""
-
-LABELLED_WINES = WINE_INPUTS.add_columns(
-    {QUALITY: pa.Column(int, pa.Check.in_range(*QUALITY_BOUNDS))}
-)
-LABELLED_WINES.name = "LabelledWines"
-"""Wines with the tasters' quality, an integer from 0 to 10."""
 
 
 def _fields() -> dict[str, Any]:

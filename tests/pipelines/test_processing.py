@@ -10,6 +10,7 @@ from kedro_datasets.partitions import PartitionedDataset
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
+from wine_quality.contracts import LABELLED_WINES
 from wine_quality.errors import WineQualityError
 from wine_quality.pipelines.processing import create_pipeline, nodes
 from wine_quality.pipelines.processing.audit import audit, audit_leakage
@@ -26,7 +27,6 @@ from wine_quality.pipelines.processing.reading import (
 )
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import (
-    LABELLED_WINES,
     MEASUREMENT_NAMES,
     MEASUREMENTS,
     QUALITY,

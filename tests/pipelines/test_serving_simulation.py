@@ -11,6 +11,7 @@ from kedro_datasets.json import JSONDataset
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
+from wine_quality.contracts import LABELLED_WINES
 from wine_quality.datasets import (
     InferenceLogConnection,
     InferenceLogDataset,
@@ -40,7 +41,7 @@ from wine_quality.traffic.backends import (
 )
 from wine_quality.traffic.planning import POOL_ROWS
 from wine_quality.traffic.streams import Stream
-from wine_quality.wines import INPUTS, LABELLED_WINES, QUALITY
+from wine_quality.wines import INPUTS, QUALITY
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sklearn.pipeline import Pipeline
 from yaml import safe_load
 
+from wine_quality.contracts import LABELLED_WINES
 from wine_quality.datasets import ChampionDataset, ModelVersionDataset, PreviousChampionDataset
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, PublishedFigures
@@ -33,14 +34,7 @@ from wine_quality.pipelines.training.parameters import (
 )
 from wine_quality.pipelines.training.published import compare_with_published, judge_as_published
 from wine_quality.traffic.synthetic import draw_wines
-from wine_quality.wines import (
-    INPUTS,
-    LABELLED_WINES,
-    PREDICTION,
-    QUALITY,
-    WINE_TYPES,
-    fingerprint,
-)
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY, WINE_TYPES, fingerprint
 
 CANDIDATES = {
     "tree": Candidate(estimator="sklearn.tree.DecisionTreeClassifier", settings={"max_depth": 3}),

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
+from wine_quality.contracts import LABELLED_WINES
 from wine_quality.errors import WineQualityError
 from wine_quality.traffic import planning
 from wine_quality.traffic.planning import Rhythm, plan_traffic
-from wine_quality.wines import INPUTS, LABELLED_WINES
+from wine_quality.wines import INPUTS
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from wine_quality.contracts import LABELLED_WINES
 from wine_quality.errors import WineQualityError
 from wine_quality.traffic.figures import (
     FIGURES_FILE,
@@ -22,7 +23,6 @@ from wine_quality.traffic.fit_figures import fit_figures, rank_correlations, rea
 from wine_quality.traffic.synthetic import BLOCK_ROWS, draw_wines, iter_wines, write_sample
 from wine_quality.wines import (
     INPUTS,
-    LABELLED_WINES,
     MEASUREMENT_NAMES,
     MEASUREMENTS,
     QUALITY,

@@ -11,11 +11,12 @@ import pandas as pd
 import pandera.errors
 from numpy.typing import NDArray
 
+from wine_quality.contracts import WINE_INPUTS
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
 from wine_quality.serving.moments import Moments
-from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_INPUTS, WINE_TYPES
+from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_TYPES
 
 _MISTAKES_IN_A_MESSAGE = 3
 _POSSIBLE = {m.name: f"{m.possible[0]} to {m.possible[1]} {m.unit}".rstrip() for m in MEASUREMENTS}
