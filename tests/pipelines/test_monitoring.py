@@ -224,7 +224,7 @@ def test_the_page_tells_of_the_newest_window_and_links_all_reports(made):
     assert "2026-01-05 00:00 to 2026-01-06 00:00 UTC, newest of 5 windows" in page
     for name in made["evidently_pages"]:
         assert f'href="evidently/{name}.html"' in page
-    assert "Evidently's regression report of 2026-01-04T0000, version 1" in unescape(page)
+    assert "Evidently's regression report of 2026-01-04 00:00, version 1" in unescape(page)
 
 
 def test_the_history_holds_every_verdict_once(made):

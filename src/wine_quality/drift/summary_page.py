@@ -7,8 +7,10 @@ import pandas as pd
 
 from wine_quality.drift.alerts import Alert
 
-MOST_WINDOWS = 60
-"""Windows in the grid; older ones are in the verdicts' table."""
+MOST_WINDOWS = 200
+"""Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
+GRID_REM, WIDEST_REM, NARROWEST_REM = 48.0, 1.1, 0.25
+"""Width of the grid, and of a cell at most and at least; a wider grid scrolls."""
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
 WORDS = {
@@ -29,12 +31,14 @@ body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; 
 h1 { font-size: 1.35rem; margin: 0 0 .25rem }
 h2 { font-size: 1.1rem; margin: 1.75rem 0 .5rem }
 p { margin: .25rem 0 }
-.scroll { overflow-x: auto }
+/* begins at its right end, where the newest window is */
+.scroll { overflow-x: auto; direction: rtl }
+.scroll table { direction: ltr; margin-left: 0; margin-right: auto }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top }
 .grid { width: auto }
-.grid td { padding: 1px; border: 0; min-width: 1.1rem }
+.grid td { padding: 1px .5px; border: 0; min-width: var(--wide) }
 .grid th { font-weight: 400; border: 0; padding: 0 .6rem 0 0; white-space: nowrap;
   position: sticky; left: 0; background: Canvas }
 .cell { display: block; height: 1.35rem; border-radius: 2px }
@@ -82,7 +86,7 @@ def render_page(
         f"<h1>Monitoring: {state} in the newest window</h1>",
         f"<p>{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, newest of {windows} windows</p>",
         _alert_list(raised),
-        "<h2>All windows</h2>",
+        f"<h2>{'All' if windows <= MOST_WINDOWS else f'The newest {MOST_WINDOWS}'} windows</h2>",
         _grid(verdicts, model_verdicts),
         "<h2>Newest window</h2>",
         _table(newest, model_verdicts[model_verdicts["window_start"] == start]),
@@ -141,8 +145,10 @@ def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
         if verdict in set(verdicts["verdict"]) | set(model["verdict"])
     )
     first, last = shown[0][0], shown[-1][0]
+    wide = max(NARROWEST_REM, min(WIDEST_REM, GRID_REM / len(shown)))
     return (
-        f'<div class="scroll"><table class="grid">{"".join(rows)}</table></div>'
+        f'<div class="scroll"><table class="grid" style="--wide: {wide:.2f}rem">'
+        f"{''.join(rows)}</table></div>"
         f"<p>{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, left to right. {legend}</p>"
     )
 

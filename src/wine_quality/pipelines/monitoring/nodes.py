@@ -193,16 +193,21 @@ def write_monitoring_page(
     evidently_pages: Mapping[str, object],
 ) -> str:
     """Write the page that says how the windows were judged, and links the picture and reports."""
+    # the newest window's reports come first, then those of the others, from the newest on
+    of_newest = sorted(name for name in evidently_pages if "/" not in name)
+    of_others = sorted(evidently_pages.keys() - set(of_newest), reverse=True)
     links = {"All windows in one picture": "monitoring.png"} | {
-        _report_title(name): f"evidently/{name}.html" for name in sorted(evidently_pages)
+        _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }
     return render_page(verdicts, model_verdicts, raised, verdict_history, links)
 
 
 def _report_title(name: str) -> str:
-    window, _, kind = name.rpartition("/")
-    of = f" of {window.replace('_v', ', version ')}" if window else ""
-    return f"Evidently's {kind} report{of}"
+    folder, _, kind = name.rpartition("/")
+    if not folder:
+        return f"Evidently's {kind} report of the newest window"
+    start, _, version = folder.partition("_v")
+    return f"Evidently's {kind} report of {pd.Timestamp(start):%Y-%m-%d %H:%M}, version {version}"
 
 
 def _empty_page(kind: str, remarks: tuple[str, ...]) -> str:
