@@ -54,7 +54,7 @@ viz *arguments:
     kedro viz run {{ arguments }}
 
 # open Evidently's pages with the reports of all runs
-evidently port="8002" workspace="data/08_reporting/evidently_workspace":
+evidently workspace="data/08_reporting/evidently_workspace" port="8002":
     DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace {{ workspace }}
 
 # open the tracked runs and the model registry

@@ -155,6 +155,9 @@ class RunSummaryHook:
             if name.endswith("_html")
         }
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
+        if "evidently_snapshots" in written:
+            workspace = catalog["evidently_snapshots"]._describe()["folder"]
+            reports["Evidently's reports"] = f"./just evidently {workspace}"
         return reports | {
             "tracked runs, registry": f"./just mlflow{env}",
             "lineage, figures": f"./just viz{env}",

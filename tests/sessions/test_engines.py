@@ -59,6 +59,8 @@ def tables(root):
     found = {}
     for name in TABLES:
         frame = pd.read_parquet(root / places.get(name, "04_feature") / f"{name}.parquet")
+        # words round the figures, and so may the last digit of a sum
+        frame = frame.drop(columns="reason", errors="ignore")
         keys = [c for c in ("window_start", "column", "bin", "segment") if c in frame]
         found[name] = frame.sort_values(keys, ignore_index=True)
     return found

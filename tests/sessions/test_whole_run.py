@@ -145,7 +145,7 @@ def test_the_summary_counts_the_wines_sent(summary):
 
 def test_the_summary_has_a_verdict_for_every_column_and_the_model(summary, made):
     verdicts = made["verdicts"]
-    assert set(verdicts["column"]) == {*INPUTS, PREDICTION}
+    assert set(verdicts["column"]) == {*INPUTS, PREDICTION, TRAFFIC}
     start = summary.index("Monitoring")
     told = summary[start:]
     for row in verdicts.itertuples():
@@ -157,10 +157,12 @@ def test_the_summary_has_a_verdict_for_every_column_and_the_model(summary, made)
 
 
 def test_the_summary_says_where_to_look_further(summary, whole_run):
-    for kind in REPORTS:
-        path = Path(line_about(summary, f"{kind} report").split()[-1])
-        assert path.is_file()
-        assert path.is_relative_to(whole_run.root)
+    page = Path(line_about(summary, "monitoring page").split()[-1])
+    assert page.is_file()
+    assert page.is_relative_to(whole_run.root)
+    workspace = Path(line_about(summary, "./just evidently").split()[-1])
+    assert list(workspace.glob("*/snapshots/*.json"))
+    assert re.search(r"^evidently workspace=", (PROJECT / "justfile").read_text(), re.M)
     for recipe in ("mlflow", "viz"):
         assert line_about(summary, f"./just {recipe} --env test")
         # the command takes the arguments that the summary names

@@ -2,7 +2,9 @@
 
 import pandas as pd
 import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
+from wine_quality.drift import summary_picture
 from wine_quality.figures import ACCENT, BAD, GOOD, MUTED, titled
 
 VERDICT_COLOURS = {
@@ -83,6 +85,11 @@ def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(type="category", title="window of event time")
     figure.update_yaxes(title="mean absolute error, points of quality", rangemode="tozero")
     return titled(figure, "Error of labelled wines by window")
+
+
+def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> Figure:
+    """One picture of all windows: scores, error and traffic."""
+    return summary_picture.plot_summary(verdicts, model_verdicts)
 
 
 def _window_labels(verdicts: pd.DataFrame) -> pd.Series:
