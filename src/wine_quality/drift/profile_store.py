@@ -70,16 +70,7 @@ _ERRORS = _table(
 class ProfileStore(StoreDatabase):
     """Profiles in a SQLite file or a PostgreSQL database, the inference log's own or another."""
 
-    def __init__(self, url: str) -> None:
-        """Name the database; tables are made on first use.
-
-        Args:
-            url: As the inference log takes it.
-
-        Raises:
-            WineQualityError: If it is neither SQLite nor PostgreSQL.
-        """
-        super().__init__(url, _METADATA)
+    tables = _METADATA
 
     def states(self, version: str, reference: Reference, window: str) -> dict[pd.Timestamp, str]:
         """The state of the log that each stored window was counted from, by the window's start."""

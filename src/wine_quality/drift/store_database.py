@@ -22,14 +22,19 @@ _POSTGRES_SCHEMA_LOCK = 0x50_52_4F_46
 
 
 class StoreDatabase:
-    """Some tables of a database; they are made on first use."""
+    """Some tables of a database; they are made on first use.
 
-    def __init__(self, url: str, metadata: sa.MetaData) -> None:
+    Attributes:
+        tables: Those of the subclass.
+    """
+
+    tables: sa.MetaData
+
+    def __init__(self, url: str) -> None:
         """Name the database.
 
         Args:
             url: As the inference log takes it.
-            metadata: The tables.
 
         Raises:
             WineQualityError: If it is neither SQLite nor PostgreSQL.
@@ -42,7 +47,6 @@ class StoreDatabase:
                 f"What monitoring finds cannot be kept in {where.drivername}: use a URL that "
                 "begins with sqlite:/// or postgresql://."
             )
-        self._metadata = metadata
         self._is_sqlite = where.get_backend_name() == "sqlite"
         self._file = Path(where.database or "")
         self._engine = _sqlite_engine(where) if self._is_sqlite else sa.create_engine(where)
@@ -104,7 +108,7 @@ class StoreDatabase:
             if not self._is_sqlite:
                 lock = sa.func.pg_advisory_xact_lock(_POSTGRES_SCHEMA_LOCK)
                 connection.execute(sa.select(lock))
-            self._metadata.create_all(connection)
+            self.tables.create_all(connection)
         self._ready = True
 
 

@@ -56,16 +56,7 @@ _VERDICTS = sa.Table(
 class VerdictStore(StoreDatabase):
     """The verdicts' history in a SQLite file or a PostgreSQL database."""
 
-    def __init__(self, url: str) -> None:
-        """Name the database; the table is made on first use.
-
-        Args:
-            url: As the inference log takes it.
-
-        Raises:
-            WineQualityError: If it is neither SQLite nor PostgreSQL.
-        """
-        super().__init__(url, _METADATA)
+    tables = _METADATA
 
     def record(self, judged: pd.DataFrame, decided_at: datetime) -> int:
         """Append the verdicts that are new or other than those last recorded, all or none.
