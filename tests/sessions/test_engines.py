@@ -107,7 +107,7 @@ def test_spark_reaches_the_verdicts_of_the_default(
     assert shutil.which("java"), "Spark needs Java 17 on the PATH"
     root = tmp_path / "root"
     environment = project_environment("small_spark", like="spark", files=SMALL)
-    variables = {"WINE_QUALITY_ROOT": str(root)}
+    variables = {"WINE_QUALITY_SPARK_ROOT": str(root)}
     done = kedro_apart(*environment, root=tmp_path, variables=variables)
     assert done.status == 0, done.errors
     assert_same_verdicts(root, whole_run)
