@@ -359,6 +359,90 @@ def test_a_stale_trial_elsewhere_is_waited_for_and_then_run_again(tune, url, mon
     assert [trial.settings for trial in tune.seen] == [settings]
 
 
+ONE = Candidate.model_validate(
+    NEIGHBOURS.model_dump()
+    | {
+        "search_space": {"n_neighbors": {"type": "int", "low": 5, "high": 6}},
+        "settings": {"n_neighbors": 5},
+    }
+)
+
+
+@pytest.fixture
+def begin_elsewhere(tune, url):
+    """Begins a trial as another process would, which is not heard of again."""
+
+    def begin(**settings):
+        name = tune(ONE, budget=Budget(trials=1, minutes=5)).study
+        tune.seen.clear()
+        study = optuna.load_study(study_name=name, storage=tuning._open_database(url))
+        trial = study.ask()
+        for key, value in settings.items():
+            space = optuna.distributions.IntDistribution(5, 6)
+            study._storage.set_trial_param(trial._trial_id, key, value, space)
+        return study, trial
+
+    return begin
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("settings", [{}, {"n_neighbors": 6}], ids=["new", "put back before"])
+def test_a_trial_killed_before_its_first_sign_of_life_is_run_again(
+    tune, begin_elsewhere, monkeypatch, settings
+):
+    monkeypatch.setattr(tuning, "HEARTBEAT", 1)
+    monkeypatch.setattr(tuning, "GRACE", 1)
+    monkeypatch.setattr(tuning, "POLL", 0.05)
+    study, lost = begin_elsewhere(**settings)
+
+    def give_up(*_):
+        raise TimeoutError("the lost trial is still waited for")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        found = tune(ONE, budget=Budget(trials=2, minutes=5))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert found.finished == 2
+    assert study.trials[lost.number].state == TrialState.FAIL
+    (again,) = tune.seen
+    assert settings.items() <= again.settings.items()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_that_has_only_just_begun_is_lent_no_sign_of_life(begin_elsewhere, monkeypatch):
+    study, young = begin_elsewhere()
+    lent = []
+    monkeypatch.setattr(study._storage, "record_heartbeat", lent.append)
+    tuning._put_back_stale(study)
+    assert lent == []
+    monkeypatch.setattr(tuning, "GRACE", -1)
+    tuning._put_back_stale(study)
+    assert lent == [young._trial_id]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("settings", "waits"), [({}, False), ({"n_neighbors": 6}, True)])
+def test_a_twin_is_waited_for_until_the_deadline(begin_elsewhere, monkeypatch, settings, waits):
+    study, elsewhere = begin_elsewhere(**settings)
+    study._storage.record_heartbeat(elsewhere._trial_id)
+    study.enqueue_trial({"n_neighbors": 6})
+    own = study.ask()
+    assert own.suggest_int("n_neighbors", 5, 6) == 6
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        assert len(slept) < 5, "waits beyond the deadline"
+
+    monkeypatch.setattr(tuning.time, "sleep", sleep)
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: float(len(slept)))
+    assert tuning._known_twin(own, deadline=2.5) is None
+    assert len(slept) == (3 if waits else 0)
+
+
 # what goes wrong
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ class Fragile(InferenceLog):
     def check(self) -> None:
         if self.gone:
             raise LogUnavailableError("gone")
+
+
+async def found_again(queue: LogQueue) -> None:
+    async with asyncio.timeout(20):
+        while queue.trouble:
+            await asyncio.sleep(0.02)
+
+
+async def refused(queue: LogQueue, batch: PredictionBatch) -> str:
+    """Append a batch that must be refused, at once; returns the reason."""
+    async with asyncio.timeout(20):
+        with pytest.raises(LogUnavailableError) as error:
+            await queue.append(batch)
+    return str(error.value)
 
 
 @pytest.fixture
@@ -164,9 +179,7 @@ def test_a_lost_database_is_said_at_once_and_found_again(
         assert queue.trouble == "gone"
         assert queue.rows == 0
         fragile.gone = False
-        async with asyncio.timeout(20):
-            while queue.trouble:
-                await asyncio.sleep(0.02)
+        await found_again(queue)
         await queue.append(make_batch())
         await queue.close()
 
@@ -207,3 +220,154 @@ def test_who_gave_up_is_not_written(fragile: Fragile, make_batch: MakeBatch) -> 
         assert [str(i) for i in patient.prediction_ids] == fragile.read()["prediction_id"].tolist()
 
     asyncio.run(main())
+
+
+# the writer outlives what goes wrong, or says that it did not
+
+
+def test_a_look_that_fails_unexpectedly_is_repeated(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_queue, "PROBE_S", 0.01)
+    looks: list[str] = []
+
+    def check() -> None:
+        looks.append(queues[0].trouble)
+        if len(looks) < 3:
+            raise RuntimeError("odd")
+
+    queues: list[LogQueue] = []
+    monkeypatch.setattr(fragile, "check", check)
+
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queues.append(queue)
+        queue.start()
+        fragile.gone = True
+        await refused(queue, make_batch())
+        fragile.gone = False
+        await found_again(queue)
+        await queue.append(make_batch())
+        await queue.close()
+
+    asyncio.run(main())
+    assert looks[0] == "gone"
+    assert all("odd" in trouble for trouble in looks[1:])
+    assert len(fragile.read()) == 1
+
+
+def test_a_commit_that_cannot_be_reported_stops_nothing(
+    fragile: Fragile, make_batch: MakeBatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def report(_: Commit) -> None:
+        raise OSError("no space left")
+
+    async def main() -> None:
+        queue = LogQueue(fragile, on_commit=report)
+        queue.start()
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                await queue.append(make_batch())
+            await queue.close()
+
+    asyncio.run(main())
+    assert len(fragile.read()) == 3
+    assert caplog.text.count("A commit could not be reported") == 3
+
+
+def test_a_group_that_cannot_be_handed_over_is_answered(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queue.start()
+        with monkeypatch.context() as patch:
+
+            def submit(*_: object) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr(ThreadPoolExecutor, "submit", submit)
+            assert "handed" in await refused(queue, make_batch(4))
+        assert (queue.rows, queue.trouble) == (0, "")
+        await queue.append(make_batch())
+        await queue.close()
+
+    asyncio.run(main())
+    assert len(fragile.read()) == 1
+
+
+def test_a_closed_queue_turns_away(fragile: Fragile, make_batch: MakeBatch) -> None:
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queue.start()
+        assert not queue.trouble
+        await queue.close()
+        assert "stopping" in queue.trouble
+        assert await refused(queue, make_batch()) == queue.trouble
+
+    asyncio.run(main())
+    assert fragile.read().empty
+
+
+def test_a_writer_that_was_cut_off_leaves_nobody_waiting(
+    fragile: Fragile, make_batch: MakeBatch
+) -> None:
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        queue = LogQueue(fragile)
+        queue.start()
+        (writer,) = asyncio.all_tasks() - before
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(refused(queue, make_batch()))
+        await asyncio.sleep(0)
+        writer.cancel()
+        assert "stopping" in await waiting
+        assert "stopping" in queue.trouble
+        await refused(queue, make_batch())
+
+    asyncio.run(main())
+
+
+def test_only_what_was_logged_counts_as_a_commit(fragile: Fragile, make_batch: MakeBatch) -> None:
+    commits: list[Commit] = []
+
+    async def main() -> None:
+        queue = LogQueue(fragile, on_commit=commits.append)
+        queue.start()
+        good, bad = make_batch(2), make_batch(3)
+        bad.rows[0]["prediction"] = None  # type: ignore[index]
+        await asyncio.gather(queue.append(good), queue.append(bad), return_exceptions=True)
+        fragile.gone = True
+        await refused(queue, make_batch())
+        await queue.close()
+
+    asyncio.run(main())
+    assert [(c.requests, c.rows) for c in commits] == [(1, 2)]
+
+
+def test_a_database_lost_between_single_batches_is_asked_no_further(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    append_many = fragile.append_many
+
+    def lose(batches: Sequence[PredictionBatch]) -> list[LoggedBatch | RequestConflictError]:
+        asked.append(len(batches))
+        if len(asked) == 1:
+            raise ZeroDivisionError
+        fragile.gone = len(asked) > 2
+        return append_many(batches)
+
+    monkeypatch.setattr(fragile, "append_many", lose)
+
+    async def main() -> list[LoggedBatch | BaseException]:
+        queue = LogQueue(fragile)
+        queue.start()
+        batches = [make_batch() for _ in range(6)]
+        results = await asyncio.gather(*map(queue.append, batches), return_exceptions=True)
+        await queue.close()
+        return results
+
+    results = asyncio.run(main())
+    assert asked == [6, 1, 1]
+    assert [type(r) for r in results] == [LoggedBatch, *[LogUnavailableError] * 5]

@@ -1,11 +1,13 @@
 """Searches a candidate's settings; what it finds is kept in a database and outlives a kill."""
 
+import contextlib
 import hashlib
 import json
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -165,9 +167,10 @@ class Study:
             study = self._open(
                 _study_name(self.candidate, candidate, wines, metric, search), search
             )
-            objective = _Objective(candidate, wines, folds, metric, search)
+            deadline = time.monotonic() + 60 * budget.minutes
+            objective = _Objective(candidate, wines, folds, metric, search, deadline)
             configured = self._enqueue_configured(study, candidate)
-            self._search(study, objective, budget)
+            self._search(study, objective, budget, deadline)
             return self._best(study, candidate, wines, metric, configured)
 
     def _enqueue_configured(
@@ -184,10 +187,11 @@ class Study:
         study.enqueue_trial(configured, skip_if_exists=True)
         return configured
 
-    def _search(self, study: "OptunaStudy", objective: "_Objective", budget: Budget) -> None:
+    def _search(
+        self, study: "OptunaStudy", objective: "_Objective", budget: Budget, deadline: float
+    ) -> None:
         from tqdm import tqdm
 
-        deadline = time.monotonic() + 60 * budget.minutes
         title = f"tuning {self.candidate}"
         with tqdm(total=budget.trials, desc=title, unit="trial", disable=None) as bar:
             while _is_trial_missing(study, budget, deadline, bar):
@@ -282,9 +286,10 @@ class _Objective:
         folds: pd.DataFrame,
         metric: str,
         search: SearchSettings,
+        deadline: float,
     ) -> None:
         self._candidate, self._wines, self._folds = candidate, wines, folds
-        self._metric, self._search = metric, search
+        self._metric, self._search, self._deadline = metric, search, deadline
         self.number: int | None = None
         """Number of the trial that was begun last."""
 
@@ -300,7 +305,7 @@ class _Objective:
         settings = {
             key: _suggest(trial, key, self._candidate) for key in self._candidate.search_space
         }
-        twin = _known_twin(trial)
+        twin = _known_twin(trial, self._deadline)
         if twin is not None:
             trial.set_user_attr("same_as", twin.number)
             for step, value in twin.intermediate_values.items():
@@ -383,11 +388,10 @@ def _is_trial_missing(study: "OptunaStudy", budget: Budget, deadline: float, bar
     put back into the queue with the settings that it had. The first trial to complete is waited
     for whatever the time, so that every search ends with a result.
     """
-    import optuna
     from optuna.trial import TrialState
 
     while True:
-        optuna.storages.fail_stale_trials(study)
+        _put_back_stale(study)
         finished = _finished(study)
         values = [
             trial.value
@@ -410,26 +414,56 @@ def _finished(study: "OptunaStudy") -> "list[FrozenTrial]":
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _known_twin(trial: "Trial") -> "FrozenTrial | None":
+def _put_back_stale(study: "OptunaStudy") -> None:
+    """Put trials that show no sign of life back into the queue.
+
+    Optuna passes over a trial whose process was killed before its first sign of life. After the
+    grace period it is lent one, and goes stale like any other: where the clocks of two machines
+    differ a trial that is alive comes to no harm.
+    """
+    import optuna
+    import sqlalchemy as sa
+    from optuna.storages._rdb.models import TrialHeartbeatModel
+    from optuna.trial import TrialState
+    from sqlalchemy.exc import IntegrityError
+
+    storage = cast("Any", study._storage)
+    # Optuna notes the local time, without a zone
+    latest = datetime.now() - timedelta(seconds=GRACE)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.datetime_start is None or trial.datetime_start > latest:
+            continue
+        of_trial = TrialHeartbeatModel.trial_id == trial._trial_id
+        with storage._backend.engine.connect() as connection:
+            alive = connection.scalar(sa.select(TrialHeartbeatModel.trial_id).where(of_trial))
+        if alive is None:
+            # another process may lend it one at this moment
+            with contextlib.suppress(IntegrityError):
+                storage.record_heartbeat(trial._trial_id)
+    optuna.storages.fail_stale_trials(study)
+
+
+def _known_twin(trial: "Trial", deadline: float) -> "FrozenTrial | None":
     """Find a finished trial of the same settings: what is known is not computed again.
 
     One that another process began before this, with the same settings or with some still to draw,
-    is waited for.
+    is waited for, but not beyond the deadline. One that has drawn nothing yet is no twin.
     """
-    import optuna
     from optuna.trial import TrialState
 
     study, settings = trial.study, trial.params
     while True:
         twin = next((t for t in _finished(study) if t.params == settings), None)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if twin is not None or not any(
-            t.number < trial.number and t.params.items() <= settings.items() for t in running
-        ):
+        awaited = any(
+            t.number < trial.number and t.params and t.params.items() <= settings.items()
+            for t in running
+        )
+        if twin is not None or not awaited or time.monotonic() > deadline:
             return twin
         time.sleep(POLL)
         # what was killed meanwhile is not waited for
-        optuna.storages.fail_stale_trials(study)
+        _put_back_stale(study)
 
 
 def _run_again(study: "OptunaStudy", number: int | None) -> None:

@@ -25,7 +25,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.identifiers import first_uuid7
 from wine_quality.serving.log_database import LogDatabase, Synchronous
 from wine_quality.serving.log_schema import (
@@ -61,7 +61,7 @@ class UnknownPredictionsError(WineQualityError):
         self.names = tuple(names)
 
 
-class RequestConflictError(WineQualityError):
+class RequestConflictError(RefusedBatchError):
     """A request id came back with other wines than the first time."""
 
 

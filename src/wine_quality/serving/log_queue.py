@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,6 +31,8 @@ GATHER_S = 0.005
 """Seconds after which a group is committed though every turn still brings a request."""
 PROBE_S = 0.5
 """Seconds between two looks whether a lost database has come back."""
+_CLOSED = "The inference log is no longer written to: the service is stopping or must be restarted."
+_FAILED = "The predictions could not be handed to the inference log."
 
 
 class QueueFullError(LogUnavailableError):
@@ -39,7 +41,7 @@ class QueueFullError(LogUnavailableError):
 
 @dataclass(frozen=True)
 class Commit:
-    """One group commit, for the metrics."""
+    """One group commit, for the metrics: only what was logged."""
 
     requests: int
     rows: int
@@ -61,7 +63,7 @@ class LogQueue:
     Args:
         log: Where to.
         max_rows: How many wines may wait; who comes then is turned away at once.
-        on_commit: Called in the event loop after each commit.
+        on_commit: Called in the event loop after each commit; what it raises is logged.
     """
 
     def __init__(
@@ -89,7 +91,12 @@ class LogQueue:
     @property
     def trouble(self) -> str:
         """Why the log cannot be written to at the moment; empty if it can."""
-        return self._trouble
+        return self._trouble or (_CLOSED if self._is_closed else "")
+
+    @property
+    def _is_closed(self) -> bool:
+        # a writer that has come to an end answers nobody, however it came to it
+        return self._closing or (self._writer is not None and self._writer.done())
 
     def start(self) -> None:
         """Begin to write; call it in the event loop."""
@@ -100,14 +107,15 @@ class LogQueue:
 
         Raises:
             RequestConflictError: If the request id came before with other wines.
-            LogUnavailableError: If too many wait, or the database cannot be reached. The rows of
-                the batch are then either all in the log or none, and were not acknowledged.
+            LogUnavailableError: If too many wait, the database cannot be reached, or the queue is
+                closed. The rows of the batch are then either all in the log or none, and were not
+                acknowledged.
             InferenceLogError: If the log cannot be used as it stands.
         """
         if self._writer is None:
             raise RuntimeError("the queue has not been started")
-        if self._trouble:
-            raise LogUnavailableError(self._trouble)
+        if self.trouble:
+            raise LogUnavailableError(self.trouble)
         n = len(batch.rows)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
@@ -126,16 +134,20 @@ class LogQueue:
 
     async def _write(self) -> None:
         # a thread of its own: where the database hangs, nothing else has to wait for it
-        with ThreadPoolExecutor(1, "inference-log") as thread:
-            while self._waiting or not self._closing:
-                if self._waiting:
-                    await self._gather()
-                    await self._commit(self._next_group(), thread)
-                elif self._trouble:
-                    await self._probe(thread)
-                else:
-                    await self._work.wait()
-                    self._work.clear()
+        try:
+            with ThreadPoolExecutor(1, "inference-log") as thread:
+                while self._waiting or not self._closing:
+                    if self._waiting:
+                        await self._gather()
+                        await self._commit(self._next_group(), thread)
+                    elif self._trouble:
+                        await self._probe(thread)
+                    else:
+                        await self._work.wait()
+                        self._work.clear()
+        finally:
+            # only who is cut off, as by a cancellation, leaves somebody waiting
+            _answer(self._waiting, _refusals(_CLOSED, len(self._waiting)))
 
     async def _gather(self) -> None:
         deadline = time.perf_counter() + GATHER_S
@@ -156,25 +168,32 @@ class LogQueue:
         # who has hung up or given up is not written: nobody would learn of it
         wanted = [w for w in group if not w.answer.cancelled()]
         start = time.perf_counter()
-        results: Sequence[_Result] = []
-        if self._trouble:
-            results = _refusals(self._trouble, len(wanted))
-        elif wanted:
-            results = await asyncio.get_running_loop().run_in_executor(
-                thread, self._append, [w.batch for w in wanted]
-            )
-        seconds = time.perf_counter() - start
-        self._rows -= sum(len(w.batch.rows) for w in group)
-        for waiting, result in zip(wanted, results, strict=True):
-            if waiting.answer.done():
-                continue
-            if isinstance(result, LoggedBatch):
-                waiting.answer.set_result(result)
-            else:
-                waiting.answer.set_exception(result)
-        if wanted:
-            rows = sum(len(w.batch.rows) for w in wanted)
-            self._on_commit(Commit(len(wanted), rows, seconds))
+        # whatever happens on the way to the log, nobody waits for ever
+        results: Sequence[_Result] = _refusals(self._trouble or _FAILED, len(wanted))
+        try:
+            if wanted and not self._trouble:
+                results = await asyncio.get_running_loop().run_in_executor(
+                    thread, self._append, [w.batch for w in wanted]
+                )
+        except Exception:
+            logger.exception(_FAILED)
+        finally:
+            self._rows -= sum(len(w.batch.rows) for w in group)
+            _answer(wanted, results)
+        logged = [
+            len(w.batch.rows)
+            for w, result in zip(wanted, results, strict=True)
+            if isinstance(result, LoggedBatch)
+        ]
+        if logged:
+            self._report(Commit(len(logged), sum(logged), time.perf_counter() - start))
+
+    def _report(self, commit: Commit) -> None:
+        try:
+            self._on_commit(commit)
+        except Exception:
+            # a figure that is missing must not take the log down
+            logger.exception("A commit could not be reported")
 
     def _append(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
         try:
@@ -186,9 +205,15 @@ class LogQueue:
         except Exception as error:
             # A batch that the database does not take must not take the others down.
             if len(batches) > 1:
-                return [self._append([batch])[0] for batch in batches]
+                return [self._append_one(batch) for batch in batches]
             logger.exception("A batch of predictions could not be logged")
             return [error]
+
+    def _append_one(self, batch: PredictionBatch) -> _Result:
+        # once the database is lost nobody waits for it any more
+        if self._trouble:
+            return LogUnavailableError(self._trouble)
+        return self._append([batch])[0]
 
     async def _probe(self, thread: ThreadPoolExecutor) -> None:
         """Look after a while whether a lost database has come back."""
@@ -199,9 +224,24 @@ class LogQueue:
             await asyncio.get_running_loop().run_in_executor(thread, self._log.check)
         except WineQualityError as error:
             self._trouble = str(error)
+        except Exception as error:
+            reason = f"The inference log cannot be looked at: {error!r}"
+            if reason != self._trouble:
+                logger.exception("The inference log cannot be looked at")
+            self._trouble = reason
         else:
             logger.warning("The inference log can be written to again")
             self._trouble = ""
+
+
+def _answer(wanted: Collection[_Waiting], results: Sequence[_Result]) -> None:
+    for waiting, result in zip(wanted, results, strict=True):
+        if waiting.answer.done():
+            continue
+        if isinstance(result, LoggedBatch):
+            waiting.answer.set_result(result)
+        else:
+            waiting.answer.set_exception(result)
 
 
 def _refusals(reason: str, n: int) -> list[_Result]:

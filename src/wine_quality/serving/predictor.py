@@ -12,7 +12,7 @@ import pandera.errors
 from numpy.typing import NDArray
 
 from wine_quality.contracts import WINE_INPUTS
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
 from wine_quality.serving.moments import Moments
@@ -176,15 +176,15 @@ def check_wines(wines: pd.DataFrame) -> pd.DataFrame:
         The twelve inputs alone, in canonical order and of canonical types, n rows.
 
     Raises:
-        WineQualityError: If one is missing or impossible; it names row (by the frame's index) and
-            column.
+        RefusedBatchError: If one is missing or impossible; it names row (by the frame's index)
+            and column.
     """
     missing = [name for name in INPUTS if name not in wines]
     if missing:
-        raise WineQualityError(f"The wines lack the column(s) {', '.join(missing)}: add them.")
+        raise RefusedBatchError(f"The wines lack the column(s) {', '.join(missing)}: add them.")
     twice = [name for name in INPUTS if isinstance(wines[name], pd.DataFrame)]
     if twice:
-        raise WineQualityError(f"The wines have {', '.join(twice)} more than once: keep one.")
+        raise RefusedBatchError(f"The wines have {', '.join(twice)} more than once: keep one.")
     inputs = wines[list(INPUTS)].reset_index(drop=True)
     try:
         return WINE_INPUTS.validate(inputs, lazy=True).set_axis(wines.index)
@@ -199,7 +199,7 @@ def check_wines(wines: pd.DataFrame) -> pd.DataFrame:
         mistakes = mistakes or [
             f"{column}: not of its type" for column in sorted(set(cases["column"]))
         ]
-        raise WineQualityError(_refusal(mistakes)) from error
+        raise RefusedBatchError(_refusal(mistakes)) from error
 
 
 def _mistake(row: Any, column: str, value: Any) -> str:
