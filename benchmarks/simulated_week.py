@@ -51,6 +51,8 @@ WINDOWS = ("1h", "6h")
 FOLLOWING = (PREDICTION, "model")
 """Subjects that may follow any drift."""
 Truth = list[dict[str, Any]]
+Drift = tuple[str, str]
+"""A drift of one period: the period's start, and the drift's name."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,17 @@ class Score:
 
     Attributes:
         delays: Hours from a drift's onset to the end of the first window that tells of it, by the
-            drift's name; NaN if none does.
-        hits: Windows in which a drift that works in full is told of, and all such windows, by name.
+            start of the drift's period and its name; NaN if none does.
+        hits: Windows in which a drift that works in full is told of, and all such windows, by the
+            same.
         false_alarms: Windows with a false alert about a column, about the model's errors or the
             predictions.
         quiet: Windows that no drift touches.
         windows: All windows.
     """
 
-    delays: Mapping[str, float]
-    hits: Mapping[str, tuple[int, int]]
+    delays: Mapping[Drift, float]
+    hits: Mapping[Drift, tuple[int, int]]
     false_alarms: int
     quiet: int
     windows: int
@@ -86,8 +89,8 @@ def main() -> int:
     began = time.perf_counter()
     scores: dict[tuple[str, AlertSettings], list[Score]] = {}
     for week in range(arguments.weeks):
-        for key, score in simulate(parameters, SEED + week):
-            scores.setdefault(key, []).append(score)
+        for setting, result in simulate(parameters, SEED + week):
+            scores.setdefault(setting, []).append(result)
     print_scores(scores)
     seconds = time.perf_counter() - began
     print(f"\n{arguments.weeks} weeks, seeds from {SEED}, {seconds:.0f} s")
@@ -182,16 +185,16 @@ def score(truth: Truth, alerts: list[Alert], verdicts: pd.DataFrame) -> Score:
     )
     delays, hits, touched = {}, {}, pd.Series(data=False, index=windows.index)
     for drift in truth:
-        onset, full, until = (pd.Timestamp(drift[key]) for key in ("onset", "full", "until"))
+        onset, full, until = (pd.Timestamp(drift[at]) for at in ("onset", "full", "until"))
         touched |= (windows["window_start"] < until) & (windows["window_end"] > onset)
         during = (found["window_start"] < until) & (found["window_end"] > onset)
         of_drift = during & (found["subject"] == drift["subject"])
         found.loc[of_drift | (during & found["subject"].isin(FOLLOWING)), "false"] = False
         first = found.loc[of_drift, "window_end"].min()
-        delays[drift["name"]] = (first - onset) / pd.Timedelta(hours=1)
+        delays[key(drift)] = (first - onset) / pd.Timedelta(hours=1)
         whole = windows[(windows["window_start"] >= full) & (windows["window_end"] <= until)]
         told = whole["window_start"].isin(found.loc[of_drift, "window_start"])
-        hits[drift["name"]] = int(told.sum()), len(whole)
+        hits[key(drift)] = int(told.sum()), len(whole)
     return Score(
         delays=delays,
         hits=hits,
@@ -201,9 +204,13 @@ def score(truth: Truth, alerts: list[Alert], verdicts: pd.DataFrame) -> Score:
     )
 
 
+def key(drift: Mapping[str, Any]) -> Drift:
+    return drift["period_start"], drift["name"]
+
+
 def print_scores(scores: Mapping[tuple[str, AlertSettings], list[Score]]) -> None:
     names = list(next(iter(scores.values()))[0].delays)
-    head = ["window", "alert after", *names, "false alarms a week"]
+    head = ["window", "alert after", *(name for _, name in names), "false alarms a week"]
     print("Hours from the onset to the end of the first window that tells of it: median "
           "(smallest to largest), and in how many weeks it was told of at all\n")  # fmt: skip
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
@@ -251,12 +258,12 @@ def print_run(root: Path, parameters: ProjectParameters) -> None:
     print("| drift | subject | injected | first told of | windows told of in full force |")
     print("|---|---|---|---|---|")
     for drift in truth:
-        told, n = found.hits[drift["name"]]
-        onset, until = (pd.Timestamp(drift[key]) for key in ("onset", "until"))
+        told, n = found.hits[key(drift)]
+        onset, until = (pd.Timestamp(drift[at]) for at in ("onset", "until"))
         print(
             f"| {drift['name']} ({drift['kind']}) | {drift['subject']} "
             f"| {onset:%a %H:%M} to {until:%a %H:%M} "
-            f"| after {found.delays[drift['name']]:.0f} h | {told} of {n} |"
+            f"| after {found.delays[key(drift)]:.0f} h | {told} of {n} |"
         )
     print(f"\nFalse alarms in {found.false_alarms} of {found.windows} windows.")
 

@@ -1,7 +1,9 @@
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
+from wine_quality import retrying
 from wine_quality.retrying import doubling, retry
 
 
@@ -69,6 +71,29 @@ def test_an_error_that_names_a_longer_time_is_heeded():
     asked = Asked(busy, soon, OSError("one"))
     asked.retry([1, 1, 1])
     assert asked.pauses == [7.0, 1, 1]
+
+
+@pytest.mark.parametrize("said", [float("nan"), float("inf"), -3.0])
+def test_what_no_one_can_wait_for_is_not_heeded(said):
+    odd = OSError("odd")
+    odd.retry_after = said
+    asked = Asked(odd)
+    assert asked.retry([1]) == "answer"
+    assert asked.pauses == [1]
+
+
+def test_no_try_begins_after_the_moment_given(monkeypatch):
+    monkeypatch.setattr(retrying, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    busy = OSError("busy")
+    busy.retry_after = 7.5
+    told = []
+    asked = Asked(busy)
+    with pytest.raises(OSError, match="busy"):
+        asked.retry([1, 1], until=107.0, on_pause=told.append)
+    assert (asked.calls, asked.pauses, told) == (1, [], [])
+    asked = Asked(busy)
+    assert asked.retry([1, 1], until=108.0) == "answer"
+    assert asked.pauses == [7.5]
 
 
 def test_pauses_double_up_to_the_longest():

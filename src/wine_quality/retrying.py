@@ -1,6 +1,7 @@
 """Trying again what may pass: a server that is away for a moment, a connection that broke."""
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +40,7 @@ def retry(
     *,
     may_pass: Callable[[Exception], bool],
     pauses: Iterable[float],
+    until: float | None = None,
     sleep: Callable[[float], object] | None = None,
     on_pause: Callable[[Exception], object] | None = None,
 ) -> T:
@@ -49,6 +51,8 @@ def retry(
         may_pass: Whether an error is worth another try.
         pauses: Seconds before each further try; where they end, the last error is raised. An error
             that names a longer time to wait in `retry_after` is heeded.
+        until: Moment of `time.monotonic` by which a try must have begun: an error after which one
+            would have to wait for longer is raised at once. None: there is no such moment.
         sleep: Waits; `time.sleep` by default.
         on_pause: Is told of an error that is followed by another try.
 
@@ -64,8 +68,16 @@ def retry(
         except Exception as error:
             if not may_pass(error):
                 raise
+            wait = max(pause, _asked_for(error))
+            if until is not None and time.monotonic() + wait > until:
+                raise
             if on_pause:
                 on_pause(error)
-            asked = getattr(error, "retry_after", None) or 0.0
-            (sleep or time.sleep)(max(pause, asked))
+            (sleep or time.sleep)(wait)
     return action()
+
+
+def _asked_for(error: Exception) -> float:
+    """Seconds that an error asks to wait; 0 if it says nothing that can be waited for."""
+    asked = getattr(error, "retry_after", None)
+    return asked if asked is not None and math.isfinite(asked) else 0.0

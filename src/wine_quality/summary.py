@@ -9,6 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from wine_quality.drift.alerts import is_newest
+
 VERDICT_STYLES = {
     "ok": "green",
     "drift": "bold red",
@@ -202,8 +204,8 @@ def _milliseconds(value: float | None) -> str:
 
 def _verdicts(outputs: Outputs) -> RenderableType:
     verdicts, model = outputs["verdicts"], outputs["model_verdicts"]
-    start = max(verdicts["window_start"])
-    verdicts = verdicts[verdicts["window_start"] == start]
+    verdicts = verdicts[is_newest(verdicts["window_start"], verdicts["column"])]
+    start = min(verdicts["window_start"])
     model = model[(model["window_start"] == start) & (model["segment"] == "all")]
     windows = len(outputs["verdicts"][["window_start", "model_version"]].drop_duplicates())
     table = _table("subject", "verdict", "reason")

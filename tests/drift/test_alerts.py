@@ -97,6 +97,9 @@ def test_the_model_is_a_subject_and_an_alert_is_plain_json():
     [
         ({"after": 3, "of": 2}, "after"),
         ({"webhook": "ftp://somewhere"}, "webhook"),
+        ({"webhook": "http://127.0.0.1:abc/"}, "port that is no number"),
+        ({"webhook": "http://a b/"}, "no host"),
+        ({"webhook": "http://[::1/"}, "no host"),
         ({"fail_on": ["storm"]}, "fail_on"),
         ({"fial_on": []}, "fial_on"),
     ],

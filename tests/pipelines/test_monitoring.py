@@ -14,7 +14,7 @@ from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.profiles import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdict_store import VerdictStore
-from wine_quality.drift.windows import TRAFFIC
+from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.errors import WineQualityError
 from wine_quality.pipelines.monitoring import create_pipeline, nodes
 from wine_quality.pipelines.monitoring.figures import (
@@ -320,6 +320,63 @@ def test_small_windows_are_merged_where_that_is_asked_for(run_pipeline, tmp_path
     assert traffic["n"].tolist() == [60, 60]
 
 
+def test_an_alarm_of_merged_windows_is_in_the_newest_one(run_pipeline, tmp_path):
+    daily = SETTINGS.model_copy(
+        update={"small_windows": "merge", "min_rows": 100, "reported_windows": 0}
+    )
+    quiet, strong = predicted(draw_wines(120, 51), 1), stronger(predicted(draw_wines(120, 52), 2))
+    log = pd.concat(
+        [
+            day(1, "1", quiet.head(60)),
+            day(2, "1", quiet.tail(60)),
+            day(3, "1", strong.head(60)),
+            day(4, "1", strong.tail(60)),
+        ]
+    )
+    reader = lake_of(tmp_path / "lake", log)
+    made = monitor(run_pipeline, tmp_path, reader, daily)
+    reader.close()
+    alarm = next(alert for alert in made["alerts"] if alert["subject"] == "alcohol")
+    assert (alarm["window_start"][:10], alarm["newest"]) == ("2026-01-03", True)
+    assert "0 alerts" not in made["monitoring_page_html"]
+    with pytest.raises(WineQualityError, match="alcohol: score"):
+        nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("drift",)))
+
+
+@pytest.mark.parametrize("small_windows", ["insufficient_data", "merge"])
+def test_what_was_decided_stays_decided_while_the_log_goes_on(
+    run_pipeline, tmp_path, small_windows
+):
+    """Windows that leave the newest ones neither change nor shift those that stay."""
+    few = SETTINGS.model_copy(
+        update={
+            "newest_windows": 4,
+            "reported_windows": 0,
+            "min_rows": 50,
+            "small_windows": small_windows,
+        }
+    )
+    wines = predicted(draw_wines(320, 61), 3)
+    # on the fifth day hardly any came; thirty are too few to be judged alone
+    sizes = [30, 30, 30, 30, 2, 30, 30, 30, 30, 30]
+    ends = np.cumsum(sizes)
+    days = [
+        day(n + 1, "1", wines.iloc[end - size : end])
+        for n, (size, end) in enumerate(zip(sizes, ends, strict=True))
+    ]
+    recorded = []
+    for n in range(5, len(days) + 1):
+        reader = lake_of(tmp_path / "lake", days[n - 1] if n > 5 else pd.concat(days[:5]))
+        recorded.append(monitor(run_pipeline, tmp_path, reader, few)["verdict_history"])
+        reader.close()
+    found = recorded[-1]
+    fifth = found[(found["subject"] == TRAFFIC) & (found["n"] == 2)]
+    assert fifth["verdict"].tolist() == ["data_quality"]
+    # only the window at the end, which is still filling where small ones are merged, is revised
+    closed = found[found["n"] >= (50 if small_windows == "merge" else 0)]
+    assert not closed.duplicated(["window_start", "subject"]).any()
+
+
 def test_days_without_traffic_are_an_alert(run_pipeline, tmp_path):
     reader = lake_of(tmp_path / "lake", LOG[LOG["event_time"].dt.day.isin([2, 4])])
     made = monitor(run_pipeline, tmp_path, reader)
@@ -386,6 +443,38 @@ def test_only_versions_in_the_log_are_described(tmp_path):
     assert nodes.describe_references(one, references).keys() == {"2"}
     one.close()
     assert asked == ["2"]
+
+
+def test_a_log_of_files_without_rows_says_what_to_do(tmp_path):
+    reader = lake_of(tmp_path, LOG)
+    for part in tmp_path.rglob("*.parquet"):
+        pd.read_parquet(part).iloc[:0].to_parquet(part)
+    with pytest.raises(WineQualityError, match="Nothing is logged yet"):
+        nodes.describe_references(reader, REFERENCES.__getitem__)
+    reader.close()
+
+
+def test_windows_in_which_nothing_came_do_not_count_as_the_newest(run_pipeline, tmp_path):
+    log = LOG[LOG["event_time"].dt.day == 2]
+    minutely = SETTINGS.model_copy(update={"window": "1h", "newest_windows": 1})
+    reader = lake_of(tmp_path / "lake", log)
+    made = monitor(run_pipeline, tmp_path, reader, minutely)
+    reader.close()
+    # a wine a minute in the first two of the day's hours
+    starts = made["verdicts"]["window_start"].unique().tolist()
+    assert starts == [pd.Timestamp(2026, 1, 2, 1, tz="UTC")]
+
+
+def test_an_absurd_prediction_takes_nothing_down(run_pipeline, tmp_path):
+    absurd = LOG[LOG["event_time"].dt.day == 2].reset_index(drop=True)
+    absurd.loc[:2, PREDICTION] = 1.7e308
+    reader = lake_of(tmp_path / "lake", absurd)
+    made = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    whole = made["model_verdicts"].set_index("segment").loc["all"]
+    assert whole["verdict"] == "decayed"
+    assert np.isfinite(whole["mae"])
+    assert json.loads(json.dumps(made["alerts"], allow_nan=False)) == made["alerts"]
 
 
 def test_a_reference_that_cannot_be_used_is_an_error(reader):

@@ -73,6 +73,13 @@ class DeafBackend(InProcessBackend):
         return Health(ready=False, reason="it is deaf")
 
 
+class DumbBackend(InProcessBackend):
+    """A backend that takes no labels."""
+
+    def submit_ground_truth(self, labels):
+        raise WineQualityError("The API key does not allow this.")
+
+
 def parameters(**changes):
     plain = {
         "source": "held_out",
@@ -212,8 +219,31 @@ def test_what_was_not_delivered_is_traffic_too(log, labelled_wines, period):
 
 
 def test_what_was_logged_elsewhere_is_traffic_too(log, period):
-    before = {"last_acknowledged": "2026-01-02T23:00:00+00:00"}
+    before = {"last_sent": "2026-01-02T23:00:00+00:00"}
     assert nodes.open_period(log, NOTHING, before, parameters())["number"] == 2
+
+
+def test_what_was_refused_is_traffic_too(log, labelled_wines):
+    third = nodes.open_period(
+        log, NOTHING, {"last_sent": "2026-01-02T23:00:00+00:00"}, parameters()
+    )
+    backend = nodes.connect_backend(CHAMPION, log, parameters())
+    impossible = [frame.assign(alcohol=300.0) for frame in queued(labelled_wines, third)]
+    receipts = list(nodes.send_traffic(backend, impossible, parameters()))
+    delivery, undelivered = nodes.summarise_delivery(impossible, receipts)
+    assert (delivery["refused"], list(undelivered)) == (60, [])
+    assert nodes.open_period(log, undelivered, delivery, parameters())["number"] == 3
+
+
+def test_a_period_has_its_own_seed_whatever_the_length_of_others(log, period):
+    hourly = parameters(event_time={"start": START, "hours": 1})
+    seeds = set()
+    for hours in range(48):
+        before = {"last_sent": (START + timedelta(hours=hours)).isoformat()}
+        for asked in (parameters(), hourly):
+            found = nodes.open_period(log, NOTHING, before, asked)
+            seeds.add((found["start"], found["seed"]))
+    assert len(dict(seeds)) == len(seeds) == len({seed for _, seed in seeds}) == 48
 
 
 def test_the_held_out_wines_are_sent(labelled_wines):
@@ -281,6 +311,7 @@ def cellar(monkeypatch):
     """A team's module of backends."""
     module = ModuleType("cellar")
     module.DeafBackend, module.AbsentBackend = DeafBackend, AbsentBackend
+    module.DumbBackend = DumbBackend
     module.Settings = SettingsBackend
     monkeypatch.setattr(AbsentBackend, "requests", 0)
     monkeypatch.setitem(sys.modules, "cellar", module)
@@ -380,7 +411,8 @@ def test_traffic_of_which_nothing_is_acknowledged_is_an_error(log, labelled_wine
     traffic = queued(labelled_wines, period)
     receipts = list(nodes.send_traffic(backend, traffic, parameters()))
     delivery, undelivered = nodes.summarise_delivery(traffic, receipts)
-    assert list(undelivered) == []
+    # it is the model that has to be mended
+    assert len(pd.concat(undelivered)) == 60
     with pytest.raises(WineQualityError, match="None of 60 wines was acknowledged: The model"):
         nodes.judge_wines(receipts, delivery, NOTHING, period, parameters())
     assert log.counts().predictions == 0
@@ -416,7 +448,7 @@ def test_labels_that_wait_can_be_handed_in_by_themselves(log, sent, period):
     _, _, waiting = judge(sent, period, hold_back=True)
     assert log.counts().labels == 0
     delivery, pending = nodes.submit_pending_labels(backend, waiting, parameters())
-    assert delivery == {"due": 60, "submitted": 60, "new": 60, "held_back": 0}
+    assert delivery == {"due": 60, "submitted": 60, "new": 60, "held_back": 0, "unknown": 0}
     assert pd.concat(pending).empty
 
 
@@ -478,6 +510,8 @@ def test_the_figure_shows_failures_apart(log, labelled_wines, period):
         ({"patience_seconds": -1}, "patience_seconds"),
         ({"event_time": {"start": datetime(2026, 1, 1), "hours": 24}}, "timezone"),
         ({"event_time": {"start": START, "hours": 0}}, "hours"),
+        ({"event_time": {"start": "9999-12-31T00:00:00Z", "hours": 24}}, "between 1970 and 2200"),
+        ({"event_time": {"start": "1969-12-31T00:00:00Z", "hours": 24}}, "between 1970 and 2200"),
         ({"event_time": {"start": START, "hours": 1, "rhythm": {"amplitude": 2}}}, "amplitude"),
         ({"ground_truth": {"share": 1.1, "delay_hours": 1}}, "share"),
         ({"ground_truth": {"share": 1, "delay_hours": -1}}, "delay_hours"),
@@ -601,6 +635,13 @@ def test_held_back_labels_are_handed_in_by_later_runs_or_by_their_own_pipeline(r
     assert made["label_delivery"]["new"] == 120 - first_day
     assert log.counts().labelled == 120
     assert run(create_ground_truth_pipeline(), **held)["label_delivery"]["due"] == 0
+
+
+@pytest.mark.usefixtures("cellar")
+def test_labels_that_a_backend_does_not_take_wait_for_the_next_run(run, log):
+    run(backend={"name": "cellar.DumbBackend"})
+    assert (log.counts().predictions, log.counts().labels) == (60, 0)
+    assert run()["label_delivery"]["new"] == 120
 
 
 def test_synthetic_traffic_of_any_size_passes_in_parts(run, log, monkeypatch):

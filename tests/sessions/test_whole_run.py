@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.models import Model
 
-from wine_quality.drift.windows import TRAFFIC
+from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.wines import INPUTS, MEASUREMENTS, PREDICTION, QUALITY, QUALITY_BOUNDS, TYPE
 
 PROJECT = Path(__file__).parents[2]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,8 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import LogCounts
+from wine_quality.serving.inference_log import LogCounts, UnknownPredictionsError
+from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
 from wine_quality.traffic.ground_truth import (
@@ -240,11 +242,57 @@ def test_a_backend_that_comes_back_gets_all(backend, log, sent, monkeypatch):
     assert (delivered.submitted, delivered.new) == (95, 95)
 
 
-def test_labels_of_unknown_predictions_are_refused_by_name(backend, sent):
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (InferenceLogError("The log is damaged."), "The log is damaged."),
+        (WineQualityError("The service does not know the API key."), "the API key"),
+        (ConnectionResetError("reset by peer"), r"ConnectionResetError\('reset by peer'\)"),
+        (UnknownPredictionsError("Others are unknown.", ["of-nobody"]), "Others are unknown"),
+    ],
+)
+def test_whatever_a_backend_fails_by_no_label_is_lost(backend, log, sent, caplog, failure, told):
+    class Failing(Away):
+        def submit_ground_truth(self, labels):
+            try:
+                return super().submit_ground_truth(labels)
+            except BackendUnavailableError:
+                raise failure from None
+
     labels = judged(sent)
-    labels.iloc[3, 0] = "00000000-0000-7000-8000-000000000000"
-    with pytest.raises(WineQualityError, match="00000000-0000-7000-8000-000000000000"):
-        submit(backend, labels)
+    failing = Failing(backend, first=2)
+    delivered = submit(failing, labels, patience_seconds=60)
+    assert failing.calls == 2
+    assert (delivered.submitted, delivered.unknown) == (30, 0)
+    assert re.search(f"65 of 95 labels are kept for a later run: .*{told}", caplog.text)
+    waiting = pd.concat(left_over([labels], None, delivered.submitted))
+    assert submit(backend, waiting).new == 65
+    assert log.counts().labelled == 95
+
+
+def test_labels_of_unknown_predictions_are_set_aside(backend, log, sent, caplog):
+    labels = judged(sent)
+    labels.iloc[[3, 40, 41], 0] = ["00000000-0000-7000-8000-000000000000", "no-id", "no-id"]
+    delivered = submit(backend, labels)
+    assert (delivered.due, delivered.submitted, delivered.new) == (95, 92, 92)
+    assert delivered.unknown == 3
+    assert "3 of 95 labels are set aside" in caplog.text
+    assert log.counts().labelled == 92
+    # they do not wait for ever
+    done = delivered.submitted + delivered.unknown
+    assert pd.concat(left_over([labels], None, done)).empty
+
+
+def test_unknown_predictions_may_be_named_a_part_at_a_time(backend, log, sent):
+    class InParts(InProcessBackend):
+        def submit_ground_truth(self, labels):
+            return sum(super(InParts, self).submit_ground_truth(labels[i::2]) for i in range(2))
+
+    labels = judged(sent)
+    labels.iloc[[3, 10], 0] = ["no-id", "nor-this"]
+    delivered = submit(InParts(backend._service), labels)
+    assert (delivered.submitted, delivered.unknown) == (93, 2)
+    assert log.counts().labelled == 93
 
 
 def test_a_batch_has_labels(backend, sent):

@@ -379,6 +379,11 @@ def test_what_is_written_down_is_what_is_done(make_wines, kind, onset, length, r
         ({"kind": "mix", "red_share": -0.1}, "red_share"),
         ({"kind": "concept", "points": 1, "onset": "2026-01-01T00:00:00"}, "timezone"),
         ({"kind": "concept", "points": 1, "onset": -1}, "-1 hours are not from 0"),
+        ({"kind": "concept", "points": 1, "onset": 6, "until": 5}, "lies before onset"),
+        (
+            {"kind": "concept", "points": 1, "onset": START, "until": START - HOUR},
+            "lies before onset",
+        ),
         ({"kind": "concept", "points": 1, "until": 100_000}, "100000 hours are not"),
         ({"column": "pH"}, "kind"),
     ],

@@ -12,7 +12,6 @@ from pandas.testing import assert_frame_equal
 from wine_quality.traffic.streams import (
     RowDice,
     Stream,
-    count_rows,
     derive_seed,
     generator,
     renumber,
@@ -57,8 +56,6 @@ def test_seeds_are_derived_for_every_purpose_and_number():
 def test_a_stream_begins_anew_each_time():
     stream = Stream(lambda: iter([pd.DataFrame({"x": [1, 2]}), pd.DataFrame({"x": [3]})]))
     assert [len(frame) for frame in stream] == [len(frame) for frame in stream] == [2, 1]
-    assert count_rows(stream) == 3
-    assert count_rows(Stream(lambda: iter(()), rows=7)) == 7
 
 
 def test_a_stream_with_an_effect_can_be_gone_through_once():

@@ -6,17 +6,19 @@ from typing import Any, Literal
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wine_quality.drift.log_reader import DatabaseReader, LakeReader, LogReader
+from wine_quality.drift.engine import between
+from wine_quality.drift.log_reader import (
+    NOTHING_LOGGED,
+    DatabaseReader,
+    LakeReader,
+    LogReader,
+)
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_schema import labelled_predictions
 
 Receipts = pd.DataFrame | Iterable[pd.DataFrame]
 """What became of sent wines, whole or in parts: `prediction_id`, `acknowledged`, `event_time`."""
-_NOTHING_LOGGED = (
-    "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, or send traffic "
-    "with 'kedro run --pipeline serving_simulation'."
-)
 
 
 class _LogDataset:
@@ -69,7 +71,7 @@ class InferenceLogDataset(_LogDataset, AbstractDataset[Receipts, LogReader]):
             WineQualityError: Nothing is logged yet.
         """
         if self._log.last_event_time() is None:
-            raise WineQualityError(_NOTHING_LOGGED)
+            raise WineQualityError(NOTHING_LOGGED)
         if self._reader is None:
             self._reader = DatabaseReader(self._url, labelled_predictions())
         return self._reader
@@ -119,7 +121,7 @@ class LakeLogDataset(AbstractDataset[Receipts, LogReader]):
             WineQualityError: Nothing is logged yet.
         """
         if not self._exists():
-            raise WineQualityError(_NOTHING_LOGGED)
+            raise WineQualityError(NOTHING_LOGGED)
         return self._reader
 
     def save(self, data: Receipts) -> None:
@@ -136,8 +138,10 @@ class LakeLogDataset(AbstractDataset[Receipts, LogReader]):
                     continue
                 moments = acknowledged["event_time"]
                 until = moments.max() + pd.Timedelta("1us")
-                logged = lake.read(moments.min(), until, columns=("prediction_id",))
-                absent = set(acknowledged["prediction_id"]) - set(logged["prediction_id"])
+                logged = between(lake.table, moments.min(), until).select("prediction_id")
+                absent = set(acknowledged["prediction_id"]) - set(
+                    logged.to_pandas()["prediction_id"]
+                )
                 _refuse(absent, len(acknowledged), self._folder)
         finally:
             lake.close()

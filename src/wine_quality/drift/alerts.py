@@ -2,14 +2,18 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
+from http.client import HTTPException
 from typing import Any, Literal, Self
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pandas as pd
 from pydantic import Field, model_validator
 
+from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.parameters import Parameters
 from wine_quality.retrying import doubling, retry
 
@@ -44,6 +48,8 @@ class AlertSettings(Parameters):
             raise ValueError(f"after ({self.after}) cannot exceed of ({self.of})")
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
             raise ValueError("webhook is neither an http nor an https address")
+        if self.webhook and not _has_host(self.webhook):
+            raise ValueError("webhook has no host, or a port that is no number")
         return self
 
 
@@ -74,7 +80,7 @@ def raise_alerts(
     )
     if judged.empty:
         return []
-    newest = judged["window_start"].max()
+    judged = judged.assign(newest=is_newest(judged["window_start"], judged["subject"]))
     judged = judged[~judged["verdict"].isin(UNJUDGED)].sort_values("window_start", kind="stable")
     alarming = judged["verdict"].isin(ALARMS)
     recent = (
@@ -83,16 +89,32 @@ def raise_alerts(
         .transform(lambda alarms: alarms.rolling(settings.of, min_periods=1).sum())
     )
     fields = ["window_start", "window_end", "model_version", "subject", "verdict"]
-    fields += ["value", "threshold", "n", "reason"]
+    fields += ["value", "threshold", "n", "reason", "newest"]
     table = judged.loc[alarming & (recent >= settings.after), fields]
     alerts = []
     for row in table.to_dict(orient="records"):
         plain = {str(key): value for key, value in row.items()}
-        plain["newest"] = plain["window_start"] == newest
+        plain["newest"] = bool(plain["newest"])
         plain["told"] = False
         plain |= {key: plain[key].isoformat() for key in ("window_start", "window_end")}
         alerts.append(plain)
     return alerts
+
+
+def is_newest(window_start: pd.Series, subject: pd.Series) -> pd.Series:
+    """Mark the rows of the newest window.
+
+    The traffic has windows of its own: where small ones are merged, or where nothing came of late,
+    its newest window begins after that of the columns and of the model.
+
+    Args:
+        window_start: Of each verdict.
+        subject: What it is on.
+
+    Returns:
+        True where no other verdict of its kind is on a later window.
+    """
+    return window_start == window_start.groupby(subject == TRAFFIC).transform("max")
 
 
 def untold(alerts: Sequence[Alert], previous: Iterable[Alert]) -> list[Alert]:
@@ -147,7 +169,7 @@ def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> boo
 
     try:
         retry(post, may_pass=_may_pass, pauses=doubling(settings.attempts))
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         logger.warning(
             "%d alerts could not be posted (%s); the next run tries again", len(alerts), error
         )
@@ -156,4 +178,13 @@ def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> boo
 
 
 def _may_pass(error: Exception) -> bool:
-    return isinstance(error, OSError) and not (isinstance(error, HTTPError) and error.code < 500)
+    final = isinstance(error, HTTPError) and error.code < 500
+    return isinstance(error, OSError | HTTPException) and not final
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", address)
+    except ValueError:
+        return False

@@ -8,11 +8,13 @@ travel: they hand the rows of one statement over in parts, which NumPy counts ma
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ import pandas as pd
 from wine_quality.drift.profiles import (
     COUNTS_DTYPES,
     ERRORS_DTYPES,
+    LARGEST_ERROR,
     OTHER_TYPE,
     ColumnBins,
     Fault,
@@ -39,9 +42,6 @@ if TYPE_CHECKING:
 LABELLED_AT = "labelled_at"
 LOG_COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
 """What monitoring reads of a log kept in a database."""
-SQUARE_LIMIT, FOURTH_LIMIT = 1e140, 1e70
-"""Errors whose square and fourth power count as infinite: PostgreSQL refuses to overflow, and one
-absurd prediction must not take its window down."""
 INFINITY = math.inf
 _MANTISSA_BITS = 53
 _LARGEST_SHIFT = 62
@@ -125,6 +125,8 @@ def lake_log(folder: str, memory_limit: str = "300MB", threads: int = 2) -> "ir.
     import ibis
 
     connection = ibis.duckdb.connect(
+        # what does not fit goes there, not into the folder that the run was started in
+        temp_directory=f"{gettempdir()}/wine-quality-duckdb-{os.getpid()}",
         memory_limit=memory_limit,
         threads=threads,
         preserve_insertion_order=False,
@@ -486,15 +488,15 @@ def _errors(keyed: "ir.Table") -> "ir.Table | None":
         segment = keyed[TYPE].isin(WINE_TYPES).ifelse(keyed[TYPE], OTHER_TYPE)
     rows = keyed.select(_WINDOW, "model_version", segment=segment, error=prediction - quality)
     rows = rows.filter(rows["error"].abs() < INFINITY)
+    rows = rows.mutate(error=rows["error"].clip(-LARGEST_ERROR, LARGEST_ERROR))
     error, size = rows["error"], rows["error"].abs()
-    square = (size < SQUARE_LIMIT).ifelse(error * error, INFINITY)
-    fourth = (size < FOURTH_LIMIT).ifelse(error * error * error * error, INFINITY)
+    square = error * error
     return rows.group_by([_WINDOW, "model_version", "segment"]).aggregate(
         labelled=rows.count(),
         error=error.sum(),
         absolute_error=size.sum(),
         squared_error=square.sum(),
-        fourth_power=fourth.sum(),
+        fourth_power=(square * square).sum(),
         within_half=(size <= 0.5).ifelse(1, 0).sum(),
         within_one=(size <= 1.0).ifelse(1, 0).sum(),
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 10_000
 """Rows that go into a report; more make it slow and tell no more."""
+LARGEST_NUMBER = 1e70
+"""Larger ones are left out: Evidently's squares and histograms of them end in an error."""
 FEWEST_LABELLED = 10
 """Labelled wines below which a regression report says nothing."""
 STATTEST = "wine_quality_score"
@@ -216,7 +218,8 @@ def _prepare(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     prepared = {TYPE: types.where(types.map(lambda x: isinstance(x, str)), None)}
     for name in (*MEASUREMENT_NAMES, PREDICTION, QUALITY):
         numbers = to_numbers(drawn.get(name, nothing))
-        prepared[name] = pd.Series(np.where(np.isfinite(numbers), numbers, np.nan), drawn.index)
+        usable = np.abs(numbers) < LARGEST_NUMBER
+        prepared[name] = pd.Series(np.where(usable, numbers, np.nan), drawn.index)
     return pd.DataFrame(prepared).reset_index(drop=True)
 
 

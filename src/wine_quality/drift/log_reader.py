@@ -24,6 +24,10 @@ from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+NOTHING_LOGGED = (
+    "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, or send traffic "
+    "with 'kedro run --pipeline serving_simulation'."
+)
 _VERSION = "model_version"
 _MOMENTS = ("event_time", "received_at", LABELLED_AT)
 
@@ -69,8 +73,8 @@ class LogReader(ABC):
         """The model versions that made the predictions, in order.
 
         Raises:
-            WineQualityError: If a prediction has no event time or no model version, and so would
-                be counted in no window.
+            WineQualityError: If there are no predictions, or one has no event time or no model
+                version, and so would be counted in no window.
         """
         keyed = self.table.select(
             **{_VERSION: self.table[_VERSION].cast("string")},
@@ -83,6 +87,8 @@ class LogReader(ABC):
             )
         if found[_VERSION].isna().any():
             raise WineQualityError("Some predictions have no model_version: repair them in the log")
+        if found.empty:
+            raise WineQualityError(NOTHING_LOGGED)
         return tuple(sorted(found[_VERSION]))
 
     def read(

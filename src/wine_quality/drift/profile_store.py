@@ -22,6 +22,7 @@ from wine_quality.drift.profiles import COUNTS_DTYPES, ERRORS_DTYPES, Profile, R
 from wine_quality.drift.settings import window_length
 from wine_quality.drift.store_database import StoreDatabase
 from wine_quality.errors import WineQualityError
+from wine_quality.wines import PREDICTION
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -80,6 +81,16 @@ class ProfileStore(StoreDatabase):
         with self.transaction() as connection:
             rows = connection.execute(query).all()
         return {pd.Timestamp(row.window_start, tz=UTC): row.state for row in rows}
+
+    def starts(self, version: str, reference: Reference, window: str) -> list[pd.Timestamp]:
+        """The starts of the stored windows that hold a wine, in no order."""
+        query = (
+            sa.select(_COUNTS.c.window_start)
+            .where(*_of(_COUNTS, version, reference, window), _COUNTS.c.column == PREDICTION)
+            .distinct()
+        )
+        with self.transaction() as connection:
+            return [pd.Timestamp(start, tz=UTC) for start in connection.scalars(query)]
 
     def replace(
         self,
@@ -200,7 +211,10 @@ def update_profiles(
 
 
 def load_newest(
-    store: ProfileStore, references: Mapping[str, Reference], window: str, windows: int
+    store: ProfileStore,
+    references: Mapping[str, Reference],
+    window: str,
+    windows: int | None = None,
 ) -> Profile:
     """Read the newest windows of several model versions.
 
@@ -208,10 +222,11 @@ def load_newest(
         store: Where the profiles are.
         references: The reference of each model version.
         window: Length of a window.
-        windows: How many windows of event time, at most, that hold a wine.
+        windows: How many windows of event time, at most, that hold a wine; all, if not given.
     """
-    starts = {start for v, of in references.items() for start in store.states(v, of, window)}
-    since = sorted(starts)[-windows:][0].to_pydatetime() if starts else None
+    starts = {start for v, of in references.items() for start in store.starts(v, of, window)}
+    newest = sorted(starts) if windows is None else sorted(starts)[-windows:]
+    since = newest[0].to_pydatetime() if newest else None
     profiles = [store.load(v, of, window, since) for v, of in references.items()]
     return Profile(
         pd.concat([profile.counts for profile in profiles], ignore_index=True),
@@ -224,8 +239,8 @@ def lake_states(folder: str, versions: Iterable[str], window: str = "1D") -> pd.
 
     Args:
         folder: The folder of the folders `day=YYYY-MM-DD`, a path or an address that fsspec knows.
-            A prediction's event time lies in its day, UTC; late labels come as a rewritten or as a
-            further file of that day.
+            A prediction's event time lies in its day, UTC; late labels come with the files
+            of their predictions written anew: a further file would count these twice.
         versions: The model versions that may have predictions in any of the windows.
         window: Length of a window, see `DriftSettings`.
 

@@ -33,6 +33,9 @@ BINS = 20
 """Quantile bins of a number; ties make them fewer."""
 ERROR_STEP = 0.1
 """Quality points: the reference's errors are kept rounded to multiples of it, for resampling."""
+LARGEST_ERROR = 1e70
+"""Quality points: larger errors count as this one, whose fourth power any number of can be added up
+(PostgreSQL refuses to overflow): one absurd prediction must not take its window down."""
 OTHER_TYPE = "other"
 """Segment of the labelled wines whose type is none of the known ones."""
 SEGMENTS = tuple(sorted((*WINE_TYPES, OTHER_TYPE)))
@@ -483,7 +486,8 @@ def _sum_errors(log: pd.DataFrame, group: np.ndarray, windows: pd.DataFrame) -> 
         return _typed({}, ERRORS_DTYPES)
     error = to_numbers(log[PREDICTION]) - to_numbers(log[QUALITY])
     labelled = np.isfinite(error)
-    error, group = error[labelled], group[labelled]
+    error = np.clip(error[labelled], -LARGEST_ERROR, LARGEST_ERROR)
+    group = group[labelled]
     codes = np.full(len(log), SEGMENTS.index(OTHER_TYPE))
     if TYPE in log.columns:
         known = _category_codes(log[TYPE], ColumnBins(TYPE, (), SEGMENTS, None))

@@ -39,7 +39,13 @@ class StoreDatabase:
         Raises:
             WineQualityError: If it is neither SQLite nor PostgreSQL.
         """
-        where = sa.make_url(url)
+        try:
+            where = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise WineQualityError(
+                "The address of the monitoring's database is none: use a URL that begins with "
+                "sqlite:/// or postgresql://."
+            ) from error
         if where.drivername in {"postgres", "postgresql"}:
             where = where.set(drivername="postgresql+psycopg")
         if where.get_backend_name() not in {"sqlite", "postgresql"}:

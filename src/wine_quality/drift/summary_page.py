@@ -5,7 +5,7 @@ from html import escape
 
 import pandas as pd
 
-from wine_quality.drift.alerts import Alert
+from wine_quality.drift.alerts import Alert, is_newest
 
 MOST_WINDOWS = 200
 """Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
@@ -76,9 +76,8 @@ def render_page(
     Returns:
         A whole HTML document without scripts, images or addresses outside of `links`.
     """
-    start = verdicts["window_start"].max()
-    newest = verdicts[verdicts["window_start"] == start]
-    end = newest["window_end"].iloc[0]
+    newest = verdicts[is_newest(verdicts["window_start"], verdicts["column"])]
+    start, end = newest[["window_start", "window_end"]].iloc[0]
     windows = len(_windows(verdicts))
     raised = [alert for alert in alerts if alert["newest"]]
     state = f"{len(raised)} alerts" if len(raised) != 1 else "1 alert"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from wine_quality.drift.performance import ALL
-from wine_quality.drift.windows import TRAFFIC
+from wine_quality.drift.verdicts import TRAFFIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +137,8 @@ def _plot_error(axes: "Axes", model_verdicts: pd.DataFrame, windows: pd.MultiInd
     if (decayed := series.where("decayed")).any():
         axes.plot(x[decayed], rows["mae"][decayed], "o", color=BAD, markersize=8, label="decayed")
     axes.legend(loc="lower left", ncols=4, fontsize=8)
-    axes.set_ylim(0, 1.1 * float(np.nanmax(np.stack([rows["mae"], before, limit]))))
+    drawn = np.stack([rows["mae"], before, limit])
+    axes.set_ylim(0, 1.1 * float(drawn[np.isfinite(drawn)].max()))
 
 
 def _plot_traffic(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -> None:

@@ -70,8 +70,11 @@ class VerdictStore(StoreDatabase):
         """
         moment = decided_at.astimezone(UTC).replace(tzinfo=None)
         rows = [{**row, "decided_at": moment} for row in _plain(judged)]
+        if not rows:
+            return 0
+        first = min(row["window_start"] for row in rows)
         with self.transaction() as connection:
-            newest = _newest(connection)
+            newest = _newest(connection, first)
             fresh = []
             for row in rows:
                 known = newest.get(tuple(row[name] for name in _KEY))
@@ -122,9 +125,11 @@ def subject_verdicts(
     return judged[[name for name in HISTORY_DTYPES if name not in ("revision", "decided_at")]]
 
 
-def _newest(connection: sa.Connection) -> dict[tuple[Any, ...], sa.Row[Any]]:
-    """The verdicts that hold, by their key."""
-    query = sa.select(_VERDICTS).order_by(_VERDICTS.c.revision)
+def _newest(connection: sa.Connection, first: datetime) -> dict[tuple[Any, ...], sa.Row[Any]]:
+    """The verdicts that hold of the windows from the first on, by their key."""
+    query = (
+        sa.select(_VERDICTS).where(_VERDICTS.c.window_start >= first).order_by(_VERDICTS.c.revision)
+    )
     # the newest comes last, and stays
     return {tuple(getattr(row, name) for name in _KEY): row for row in connection.execute(query)}
 

@@ -44,6 +44,8 @@ FAULT_KINDS: dict[str, tuple[Fault, ...]] = {
 """What a reason calls the faults; absent values count as missing ones."""
 
 
+TRAFFIC = "traffic"
+"""What a verdict on the number of wines is filed under, beside the columns."""
 MOST_ROWS = 100_000
 """Wines beyond which the limit of a share of faults is that of so many: it hardly falls any
 further (by a two hundredth up to a million), and its computation takes the longer."""

@@ -8,11 +8,9 @@ import pandas as pd
 from wine_quality.drift.alerts import ALARMS
 from wine_quality.drift.profiles import WINDOW_KEYS, Profile
 from wine_quality.drift.settings import DriftSettings, window_length
-from wine_quality.drift.verdicts import VERDICTS_DTYPES
+from wine_quality.drift.verdicts import TRAFFIC, VERDICTS_DTYPES
 from wine_quality.wines import PREDICTION
 
-TRAFFIC = "traffic"
-"""What a verdict on the number of wines is filed under, beside the columns."""
 PRECEDING = 14
 """Windows whose median is the ordinary traffic: two weeks of days."""
 FEWEST_PRECEDING = 3
@@ -52,6 +50,33 @@ def merge_small_windows(profile: Profile, settings: DriftSettings) -> tuple[Prof
         nothing = Profile(profile.counts.iloc[:0], profile.errors.iloc[:0])
         merged = Profile(move(profile.counts), move(profile.errors)).merge(nothing)
     return merged, placed.groupby(["first", "model_version"])["end"].max()
+
+
+def windows_needed(settings: DriftSettings) -> int | None:
+    """How many windows have to be known to judge the newest ones the same in every run.
+
+    The traffic is held against the windows before. Merging begins at the first window of all, or
+    each further window would shift the others.
+
+    Returns:
+        Their number; None for all.
+    """
+    return None if settings.small_windows == "merge" else settings.newest_windows + PRECEDING
+
+
+def keep_newest(profile: Profile, windows: int) -> Profile:
+    """Leave out all but the newest windows.
+
+    Args:
+        profile: Counts of windows.
+        windows: How many to keep.
+    """
+    starts = sorted(profile.counts["window_start"].unique())
+    if len(starts) <= windows:
+        return profile
+    first = starts[-windows]
+    counts, errors = profile.counts, profile.errors
+    return Profile(counts[counts["window_start"] >= first], errors[errors["window_start"] >= first])
 
 
 def judge_traffic(counts: pd.DataFrame, settings: DriftSettings, now: datetime) -> pd.DataFrame:

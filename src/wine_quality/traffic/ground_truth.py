@@ -12,10 +12,10 @@ from pydantic import Field
 
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.retrying import retry
+from wine_quality.serving.inference_log import UnknownPredictionsError
 from wine_quality.traffic.backends import Backend, BackendUnavailableError
 from wine_quality.traffic.planning import EVENT_TIME
-from wine_quality.traffic.sender import check_batch_size, patient
+from wine_quality.traffic.sender import check_batch_size, persist
 from wine_quality.traffic.streams import Frames, RowDice
 from wine_quality.wines import QUALITY, QUALITY_BOUNDS
 
@@ -61,12 +61,14 @@ class LabelDelivery:
         submitted: Labels that were, repeated ones included.
         new: Labels that were not there before.
         held_back: Labels that are not due yet.
+        unknown: Labels that were set aside, because their predictions are not in the log.
     """
 
     due: int
     submitted: int
     new: int
     held_back: int
+    unknown: int
 
 
 def judge_wines(
@@ -137,56 +139,84 @@ def submit_labels(
     batch_size: int,
     patience_seconds: float,
 ) -> LabelDelivery:
-    """Hand in labels, those that are due, in their order.
+    """Hand in labels, those that are due, in their order, until one batch of them fails.
+
+    Labels of predictions that the backend does not know are set aside, with a warning. After any
+    other failure the labels that are left are not handed in, with a warning that says why.
 
     Args:
         backend: Where to hand them in.
         labels: Frames with ``prediction_id``, ``quality`` and ``labelled_at``.
         until: The simulated present, after which no label is due yet; None: all are.
         batch_size: Labels in a batch.
-        patience_seconds: How long a backend that is away is asked again. After that the labels
-            that are left are not handed in.
+        patience_seconds: How long a backend that is away is asked again.
 
     Returns:
         The sums; ``left_over`` finds what was not handed in.
 
     Raises:
-        WineQualityError: If the batch size is out of range or the backend refuses a batch;
-            submitting again then harms nothing.
+        WineQualityError: If the batch size is out of range.
     """
     check_batch_size(batch_size)
-    due = submitted = new = held_back = 0
-    away: BackendUnavailableError | None = None
+    due = submitted = new = held_back = unknown = 0
+    failure: Exception | None = None
     for frame in labels:
         ready = frame[_is_due(frame, until)]
         due += len(ready)
         held_back += len(frame) - len(ready)
         for first in range(0, len(ready), batch_size):
-            if away:
+            if failure:
                 break
             batch = ready.iloc[first : first + batch_size]
             try:
-                new += retry(
-                    partial(backend.submit_ground_truth, batch),
-                    may_pass=lambda error: isinstance(error, BackendUnavailableError),
-                    pauses=patient(patience_seconds),
-                )
-            except BackendUnavailableError as error:
-                away = error
+                known, fresh = _hand_in(backend, batch, patience_seconds)
+            # A backend may be anybody's class and fail in any way; no label may be lost by it.
+            except Exception as error:
+                failure = error
             else:
-                submitted += len(batch)
-    if away:
-        logger.warning("%d of %d labels are kept for a later run: %s", due - submitted, due, away)
-    return LabelDelivery(due, submitted, new, held_back)
+                submitted, new = submitted + known, new + fresh
+                unknown += len(batch) - known
+    if unknown:
+        logger.warning(
+            "%d of %d labels are set aside: their predictions are not in the inference log. See "
+            "whether it is the one that the wines were logged in.",
+            unknown,
+            due,
+        )
+    if failure:
+        kept = due - submitted - unknown
+        reason = str(failure) if isinstance(failure, WineQualityError) else repr(failure)
+        logger.warning("%d of %d labels are kept for a later run: %s", kept, due, reason)
+    return LabelDelivery(due, submitted, new, held_back, unknown)
 
 
-def left_over(labels: Frames, until: datetime | None, submitted: int) -> Iterator[pd.DataFrame]:
+def _hand_in(backend: Backend, batch: pd.DataFrame, patience_seconds: float) -> tuple[int, int]:
+    """Hand in labels without those of unknown predictions: how many that were, and how many new."""
+    known = batch
+    while True:
+        try:
+            new = persist(
+                partial(backend.submit_ground_truth, known),
+                patience_seconds,
+                may_pass=lambda error: isinstance(error, BackendUnavailableError),
+            )
+        except UnknownPredictionsError as error:
+            # a backend that cuts the batch up may name those of a part at a time
+            rest = known[~known["prediction_id"].isin(error.names)]
+            if len(rest) == len(known):
+                raise
+            known = rest
+        else:
+            return len(known), new
+
+
+def left_over(labels: Frames, until: datetime | None, done: int) -> Iterator[pd.DataFrame]:
     """Find the labels that were not handed in.
 
     Args:
         labels: As ``submit_labels`` was given them.
         until: As it was given it.
-        submitted: How many it handed in.
+        done: How many it handed in or set aside.
 
     Yields:
         The labels that are not due, and those that could not be handed in.
@@ -195,7 +225,7 @@ def left_over(labels: Frames, until: datetime | None, submitted: int) -> Iterato
     for frame in labels:
         due = _is_due(frame, until)
         rank = handed_in + due.cumsum()
-        yield frame[~due | (rank > submitted)].reset_index(drop=True)
+        yield frame[~due | (rank > done)].reset_index(drop=True)
         handed_in += int(due.sum())
 
 

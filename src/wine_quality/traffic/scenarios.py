@@ -12,7 +12,7 @@ service would refuse it otherwise). A measurement that is missing stays missing.
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -126,6 +126,18 @@ class _Scenario(Parameters):
         le=_HOURS_A_YEAR,
         description="Hours from its start until it works in full; 0: at once",
     )
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Self:
+        # of hours and a moment only the period says which comes first
+        alike = isinstance(self.onset, datetime) == isinstance(self.until, datetime)
+        if alike and self.until is not None:
+            onset, _, until = self.span(datetime(1970, 1, 1, tzinfo=UTC))
+            if until is not None and until < onset:
+                raise ValueError(
+                    f"until, {self.until}, lies before onset, {self.onset}: it would never start"
+                )
+        return self
 
     @property
     @abstractmethod

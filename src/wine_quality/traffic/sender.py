@@ -9,20 +9,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.retrying import doubling, retry
-from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.traffic.backends import Backend, BackendUnavailableError
 from wine_quality.traffic.planning import EVENT_TIME
 from wine_quality.traffic.streams import CHUNK_ROWS, Frames, Stream, renumber
 from wine_quality.wines import INPUTS, QUALITY
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REQUEST_ID = "request_id"
 _ANSWER = ("prediction_id", "prediction", "model_version")
@@ -39,8 +41,6 @@ _RECEIPT_DTYPES = {
     "refused": "bool",
     "error": "str",
 }
-_MAY_PASS = (BackendUnavailableError, InferenceLogError)
-"""Failures that say nothing about the wines."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _JITTER = 0.1, 5.0, 0.5
 """Seconds between tries, and the share of them left to chance: a service that restarts is back in
 seconds, and a dead one is not asked more often than that."""
@@ -54,7 +54,7 @@ class TrafficSummary:
         sent: Wines sent.
         acknowledged: Wines whose predictions the backend has logged.
         refused: Wines of batches that were refused for good.
-        undelivered: Wines of batches that failed in a way that may pass.
+        undelivered: Wines of batches that failed for another reason than the wines.
         retried: Wines of batches that took more than one try.
         seconds: From the first batch's start to the last one's end.
         rows_per_second: Acknowledged wines a second.
@@ -62,7 +62,7 @@ class TrafficSummary:
             answered, further tries included; None if there are none.
         latency_p95_ms: The 95th percentile of the same.
         latency_p99_ms: The 99th percentile of the same.
-        last_acknowledged: Latest event time of an acknowledged wine, ISO 8601; empty if there is
+        last_sent: Latest event time of a wine, whatever became of it, ISO 8601; empty if there is
             none.
         error: Why batches failed, the first few reasons; empty if none did.
     """
@@ -77,7 +77,7 @@ class TrafficSummary:
     latency_p50_ms: float | None
     latency_p95_ms: float | None
     latency_p99_ms: float | None
-    last_acknowledged: str
+    last_sent: str
     error: str
 
 
@@ -113,11 +113,34 @@ class Pace:
         self._sleep(max(0.0, turn - self._clock()))
 
 
-def patient(seconds: float) -> Iterator[float]:
-    """Yield the pauses between tries of what may take some seconds to come back."""
-    end = time.monotonic() + seconds
-    pauses = doubling(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=_JITTER)
-    return itertools.takewhile(lambda _: time.monotonic() < end, pauses)
+def persist(
+    action: Callable[[], T],
+    patience_seconds: float,
+    *,
+    may_pass: Callable[[Exception], bool],
+    on_pause: Callable[[Exception], object] | None = None,
+) -> T:
+    """Ask a backend, again and again for some seconds while it fails in a way that may pass.
+
+    Args:
+        action: What is asked.
+        patience_seconds: How long further tries may begin.
+        may_pass: Whether an error is worth another try.
+        on_pause: Is told of an error that is followed by another try.
+
+    Returns:
+        What the action returns.
+
+    Raises:
+        Exception: The action's last error.
+    """
+    return retry(
+        action,
+        may_pass=may_pass,
+        pauses=doubling(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=_JITTER),
+        until=time.monotonic() + patience_seconds,
+        on_pause=on_pause,
+    )
 
 
 def chunk_rows(batch_size: int) -> int:
@@ -256,17 +279,12 @@ class _Post:
         sent_at, begin = datetime.now(UTC), time.perf_counter()
         error, refused = None, False
         try:
-            answer = retry(
-                ask,
-                may_pass=self._may_pass,
-                pauses=patient(self._patience),
-                on_pause=self._tell,
-            )
+            answer = persist(ask, self._patience, may_pass=self._may_pass, on_pause=self._tell)
         # A backend may be anybody's class and fail in any way; the other batches go on.
         except Exception as failure:
             error = str(failure) if isinstance(failure, WineQualityError) else repr(failure)
             answer = pd.DataFrame(index=batch.index, columns=list(_ANSWER))
-            refused = isinstance(failure, WineQualityError) and not isinstance(failure, _MAY_PASS)
+            refused = isinstance(failure, RefusedBatchError)
             # a backend that answers others meanwhile is not away
             if isinstance(failure, BackendUnavailableError) and self._last_answer < begin:
                 self._gave_up = error
@@ -365,7 +383,7 @@ def summarise(batches: Batches) -> TrafficSummary:
         latency_p50_ms=p50,
         latency_p95_ms=p95,
         latency_p99_ms=p99,
-        last_acknowledged=batches.last_event[done].max().isoformat() if acknowledged else "",
+        last_sent=batches.last_event.max().isoformat() if sent else "",
         error=batches.error,
     )
 

@@ -101,10 +101,3 @@ def renumber(frames: Frames) -> Iterator[pd.DataFrame]:
         if len(frame):
             yield frame.set_axis(pd.RangeIndex(first, first + len(frame)))
             first += len(frame)
-
-
-def count_rows(frames: Frames) -> int:
-    """Count the rows of all frames."""
-    if isinstance(frames, Stream) and frames.rows is not None:
-        return frames.rows
-    return sum(map(len, frames))

@@ -1,14 +1,22 @@
 """The service within this process."""
 
 from pathlib import Path
+from typing import NoReturn
 
+import pandas as pd
 import pytest
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.log_database import LogUnavailableError
 from wine_quality.serving.predictor import ModelDescription
-from wine_quality.traffic.backend_contract import BackendContract
-from wine_quality.traffic.backends import Backend, BackendContext, create_backend
+from wine_quality.traffic.backend_contract import NOON, BackendContract, contract_wines
+from wine_quality.traffic.backends import (
+    Backend,
+    BackendContext,
+    BackendUnavailableError,
+    create_backend,
+)
 
 
 class TestInProcess(BackendContract):
@@ -28,6 +36,23 @@ def test_it_names_its_model_and_why_it_is_not_ready(
     health = create_backend("in_process", {}, broken).check_health()
     assert not health.ready
     assert "cannot be made" in health.reason
+
+
+def test_a_log_that_does_not_answer_may_come_back(context: BackendContext) -> None:
+    class Lost(InferenceLog):
+        def find_request(self, *_: object) -> NoReturn:
+            raise LogUnavailableError("The database does not answer.")
+
+        append_predictions = append_ground_truth = find_request
+
+    lost = BackendContext(context.predictor, Lost("sqlite:///nowhere.db"))
+    labels = pd.DataFrame({"prediction_id": ["a"], "quality": [5]})
+    for name, config in (("in_process", {}), ("mlflow_server", {"version": "1"})):
+        backend = create_backend(name, config, lost)
+        with pytest.raises(BackendUnavailableError, match="does not answer"):
+            backend.predict(contract_wines(2), event_time=NOON, source="test", request_id="r")
+        with pytest.raises(BackendUnavailableError, match="does not answer"):
+            backend.submit_ground_truth(labels)
 
 
 def test_it_needs_a_champion_and_a_log_and_nothing_else(context: BackendContext) -> None:

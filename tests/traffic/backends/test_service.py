@@ -14,7 +14,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.access import new_key
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.settings import ServiceSettings
@@ -159,7 +159,16 @@ def test_an_answer_that_does_not_come_may_come_later(stub: Any, body: float | No
 
 @pytest.mark.parametrize("status", [429, 503, 502])
 @pytest.mark.parametrize(
-    ("given", "seconds"), [("7", 7.0), ("0.5", 0.5), (None, None), ("?", None)]
+    ("given", "seconds"),
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        (None, None),
+        ("?", None),
+        ("nan", None),
+        ("inf", None),
+        ("-1", None),
+    ],
 )
 def test_a_busy_server_says_when_to_come_back(
     stub: Any, status: int, given: str | None, seconds: float | None
@@ -185,6 +194,12 @@ def test_a_date_to_come_back_at(stub: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "content_type", "body", "message"),
     [
+        (
+            500,
+            "application/problem+json",
+            b'{"title": "t", "status": 500, "detail": "Odd.", "errors": 5}',
+            "is no wine-quality service",
+        ),
         (404, "text/html", b"<h1>Nothing here</h1>", "is no wine-quality service"),
         (200, "text/html", b"<h1>Hello</h1>", "is no wine-quality service"),
         (200, "application/json", b'{"predictions": []}', "is no wine-quality service"),
@@ -212,8 +227,23 @@ def test_other_answers_are_final(
     with pytest.raises(WineQualityError, match=message) as caught:
         send(backend, contract_wines(1), "r")
     assert not isinstance(caught.value, BackendUnavailableError)
+    # only what is said of the wines themselves is a reason to drop them
+    assert isinstance(caught.value, RefusedBatchError) == (status == 422)
     assert "\n" not in str(caught.value)
     assert not backend.check_health().ready
+
+
+@pytest.mark.parametrize(
+    ("url", "trusts"),
+    [("http://[::1]:8000", False), ("http://localhost", False), ("http://[2001:db8::1]", True)],
+)
+def test_no_proxy_is_asked_for_what_runs_here(
+    url: str, trusts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {}
+    monkeypatch.setattr("httpx.Client", lambda **options: made.update(options))
+    connect(url)
+    assert made["trust_env"] == trusts
 
 
 def test_what_is_asked(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,13 @@ from wine_quality.drift.profiles import WINDOW_KEYS, Profile, Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_page import render_page
 from wine_quality.drift.verdict_store import subject_verdicts
-from wine_quality.drift.verdicts import decide
+from wine_quality.drift.verdicts import TRAFFIC, decide
 from wine_quality.drift.windows import (
-    TRAFFIC,
     chosen_windows,
     judge_traffic,
+    keep_newest,
     merge_small_windows,
+    windows_needed,
 )
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
@@ -57,13 +58,15 @@ def count_windows(
     store since the runs before.
 
     Returns:
-        Counts and error sums of the newest windows, the two tables of a `Profile`.
+        Counts and error sums of the newest windows, and of those before that the judgement of
+        these depends on: the two tables of a `Profile`.
     """
     references = _references(reference_profiles)
     states = inference_log.states(settings.window, tuple(references))
     update_profiles(profile_store, inference_log.table, references, states, settings.window)
-    newest = load_newest(profile_store, references, settings.window, settings.newest_windows)
-    return newest.counts, newest.errors
+    needed = windows_needed(settings)
+    profile = load_newest(profile_store, references, settings.window, needed)
+    return profile.counts, profile.errors
 
 
 def decide_columns(
@@ -76,7 +79,8 @@ def decide_columns(
     columns = _judge(decide, profile_counts, profile_errors, reference_profiles, settings)
     # whether a window is over is a question of the clock
     traffic = judge_traffic(profile_counts, settings, datetime.now(UTC))
-    both = pd.concat([columns, traffic], ignore_index=True)
+    first = columns["window_start"].min()
+    both: pd.DataFrame = pd.concat([columns, traffic.loc[traffic["window_start"] >= first]])
     return both.sort_values("window_start", kind="stable", ignore_index=True)
 
 
@@ -99,6 +103,7 @@ def _judge(
 ) -> pd.DataFrame:
     """Judge each version's windows against its own reference, in the order of event time."""
     windows, ends = merge_small_windows(Profile(counts, errors), settings)
+    windows = keep_newest(windows, settings.newest_windows)
     verdicts = pd.concat(
         [
             judge(windows.of_version(version), reference, settings)

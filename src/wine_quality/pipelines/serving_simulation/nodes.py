@@ -23,6 +23,7 @@ from wine_quality.traffic.synthetic import draw_wines
 
 Json = dict[str, Any]
 SOURCE = "simulation"
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 def open_period(
@@ -33,9 +34,10 @@ def open_period(
 ) -> Json:
     """Find the simulated period of this run: the one after the last that has traffic.
 
-    Runs so do not mix in one window; the period's number is part of the seed, so that its wines
-    are its own. What was not delivered is traffic, too; and what was delivered need not be in the
-    database, if the backend logs elsewhere.
+    Runs so do not mix in one window; the period's start is part of the seed, so that its wines
+    are its own, and stay so where the length of periods changes. What was refused or not delivered
+    is traffic, too; and what was delivered need not be in the database, if the backend logs
+    elsewhere.
 
     Returns:
         `number`, `start` and `end` (ISO 8601, UTC) and `seed`.
@@ -44,8 +46,8 @@ def open_period(
     events = [frame[planning.EVENT_TIME].max() for frame in undelivered_before]
     if logged := inference_log_connection.last_event_time(SOURCE):
         events.append(logged)
-    if delivered := delivery_before.get("last_acknowledged"):
-        events.append(datetime.fromisoformat(delivered))
+    if sent := delivery_before.get("last_sent"):
+        events.append(datetime.fromisoformat(sent))
     start = next_period(max(events, default=None), settings)
     duration = timedelta(hours=settings.hours)
     number = (start - settings.start) // duration
@@ -53,7 +55,7 @@ def open_period(
         "number": number,
         "start": start.astimezone(UTC).isoformat(),
         "end": (start + duration).astimezone(UTC).isoformat(),
-        "seed": derive_seed(parameters.seed, "period", number),
+        "seed": derive_seed(parameters.seed, "period", (start - _EPOCH) // _MICROSECOND),
     }
 
 
@@ -256,7 +258,8 @@ def _submit(
         batch_size=parameters.batch_size,
         patience_seconds=parameters.patience_seconds,
     )
-    pending = Stream(lambda: ground_truth.left_over(labels, until, delivered.submitted))
+    done = delivered.submitted + delivered.unknown
+    pending = Stream(lambda: ground_truth.left_over(labels, until, done))
     return asdict(delivered), pending
 
 

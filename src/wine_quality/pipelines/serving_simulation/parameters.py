@@ -1,11 +1,12 @@
 """Parameters of the serving_simulation pipeline."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from wine_quality.parameters import Parameters
+from wine_quality.serving.schemas import within_the_calendar
 from wine_quality.traffic.ground_truth import GroundTruthParameters
 from wine_quality.traffic.planning import Rhythm
 from wine_quality.traffic.scenarios import DriftParameters
@@ -14,7 +15,7 @@ from wine_quality.traffic.scenarios import DriftParameters
 class EventTimeParameters(Parameters):
     """When the simulated wines are measured."""
 
-    start: AwareDatetime = Field(
+    start: Annotated[AwareDatetime, AfterValidator(within_the_calendar)] = Field(
         description="Start of the first simulated period; each later run is the next period"
     )
     hours: float = Field(

@@ -1,7 +1,8 @@
 """What every backend is: the interface, what a run lends it, and what may go wrong for a while."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.log_database import LogUnavailableError
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, Predictor
 
@@ -18,9 +20,10 @@ _C = TypeVar("_C", bound=Parameters)
 
 
 class BackendUnavailableError(WineQualityError):
-    """What may pass: the server is away, too slow or busy. Asking again may help.
+    """What may pass by itself: the server is away, too slow or busy. Asking again may help.
 
-    Everything else that a backend raises is final.
+    Everything else that a backend raises has to be mended first, and a ``RefusedBatchError`` is
+    about the request itself, so that nothing can be.
 
     Attributes:
         retry_after: Seconds to wait before asking again, where the server named them.
@@ -66,8 +69,9 @@ class BackendContext:
 class Backend(ABC):
     """Hosts the model, or reaches what hosts it.
 
-    A method that cannot do what it is asked raises ``WineQualityError``, and
-    ``BackendUnavailableError`` where asking again may help; it does not ask again by itself.
+    A method that cannot do what it is asked raises ``WineQualityError``: ``RefusedBatchError``
+    where the request itself is wrong, and ``BackendUnavailableError`` where asking again may help;
+    it does not ask again by itself.
     One backend is used by several threads at once.
     """
 
@@ -122,6 +126,19 @@ class Backend(ABC):
     @abstractmethod
     def check_health(self) -> Health:
         """Say whether the backend can answer; raises nothing."""
+
+
+@contextmanager
+def log_may_come_back() -> Iterator[None]:
+    """Say that a backend is away while the inference log is that it writes to itself.
+
+    Raises:
+        BackendUnavailableError: If the log's database does not answer now.
+    """
+    try:
+        yield
+    except LogUnavailableError as error:
+        raise BackendUnavailableError(str(error)) from error
 
 
 def read_config(kind: type[_C], config: Mapping[str, Any], backend: str) -> _C:

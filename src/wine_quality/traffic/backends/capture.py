@@ -26,7 +26,12 @@ from wine_quality.serving.predictor import (
     check_predictions,
     check_wines,
 )
-from wine_quality.traffic.backends.base import Backend, BackendContext, Health
+from wine_quality.traffic.backends.base import (
+    Backend,
+    BackendContext,
+    Health,
+    log_may_come_back,
+)
 from wine_quality.wines import MEASUREMENT_NAMES, TYPE
 
 
@@ -57,6 +62,7 @@ class CapturingBackend(Backend):
     def _server_health(self) -> Health:
         """Whether the server can answer; may raise ``WineQualityError``."""
 
+    @log_may_come_back()
     def predict(
         self, wines: pd.DataFrame, *, event_time: Moments, source: str, request_id: str
     ) -> pd.DataFrame:
@@ -87,6 +93,7 @@ class CapturingBackend(Backend):
             wines.index, logged.prediction_ids, logged.predictions, logged.model_versions
         )
 
+    @log_may_come_back()
     def submit_ground_truth(self, labels: pd.DataFrame) -> int:
         """Write labels into the inference log."""
         return self._log.append_ground_truth(labels)

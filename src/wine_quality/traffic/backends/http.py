@@ -1,5 +1,6 @@
 """A server over HTTP: it answers, or there is one line that says why not."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -70,7 +71,7 @@ class HttpServer:
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             # what runs on this machine is not asked for through a proxy of the environment
-            trust_env=url.host not in LOOPBACK,
+            trust_env=(url.host or "").strip("[]") not in LOOPBACK,
         )
 
     def get(self, path: str) -> bytes:
@@ -135,9 +136,10 @@ def _detail(answer: "httpx.Response") -> str:
         content = None
     if isinstance(content, dict):
         text = str(content.get("detail") or content.get("message") or text)
+        errors = content.get("errors")
         text += "".join(
             f"; {e.get('field')}: {e.get('message')}"
-            for e in content.get("errors") or ()
+            for e in (errors if isinstance(errors, list) else ())
             if isinstance(e, dict)
         )
     line = " ".join(text.split())
@@ -152,9 +154,11 @@ def _retry_after(answer: "httpx.Response") -> float | None:
     """Seconds, given as such or as a date (RFC 9110, section 10.2.3)."""
     given = answer.headers.get("retry-after", "")
     try:
-        return max(0.0, float(given))
+        seconds = float(given)
     except ValueError:
         pass
+    else:
+        return seconds if math.isfinite(seconds) and seconds >= 0 else None
     try:
         moment = parsedate_to_datetime(given)
     except ValueError:

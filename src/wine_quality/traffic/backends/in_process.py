@@ -10,7 +10,13 @@ from wine_quality.parameters import Parameters
 from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, PredictionService
-from wine_quality.traffic.backends.base import Backend, BackendContext, Health, read_config
+from wine_quality.traffic.backends.base import (
+    Backend,
+    BackendContext,
+    Health,
+    log_may_come_back,
+    read_config,
+)
 
 
 class InProcessBackend(Backend):
@@ -35,6 +41,7 @@ class InProcessBackend(Backend):
             )
         return cls(PredictionService(context.predictor, context.log))
 
+    @log_may_come_back()
     def predict(
         self, wines: pd.DataFrame, *, event_time: Moments, source: str, request_id: str
     ) -> pd.DataFrame:
@@ -43,6 +50,7 @@ class InProcessBackend(Backend):
             wines, event_time=event_time, source=source, request_id=request_id
         )
 
+    @log_may_come_back()
     def submit_ground_truth(self, labels: pd.DataFrame) -> int:
         """Write labels into the inference log."""
         return self._service.submit_ground_truth(labels)

@@ -9,7 +9,7 @@ import orjson
 import pandas as pd
 from pydantic import BaseModel, Field, HttpUrl, ValidationError
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.inference_log import (
     RequestConflictError,
@@ -208,4 +208,6 @@ class ServiceBackend(Backend):
                 f"The service at {url} takes no requests of that size ({problem.detail}): lower "
                 f"the backend's rows_per_request, which is {self._rows}."
             )
+        if error.status == 422:
+            return RefusedBatchError(str(error))
         return error
