@@ -447,7 +447,7 @@ def _known_twin(trial: "Trial", deadline: float) -> "FrozenTrial | None":
     """Find a finished trial of the same settings: what is known is not computed again.
 
     One that another process began before this, with the same settings or with some still to draw,
-    is waited for, but not beyond the deadline. One that has drawn nothing yet is no twin.
+    is waited for, but not beyond the deadline.
     """
     from optuna.trial import TrialState
 
@@ -456,8 +456,7 @@ def _known_twin(trial: "Trial", deadline: float) -> "FrozenTrial | None":
         twin = next((t for t in _finished(study) if t.params == settings), None)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         awaited = any(
-            t.number < trial.number and t.params and t.params.items() <= settings.items()
-            for t in running
+            t.number < trial.number and t.params.items() <= settings.items() for t in running
         )
         if twin is not None or not awaited or time.monotonic() > deadline:
             return twin
