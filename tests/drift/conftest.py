@@ -1,6 +1,7 @@
 """A population of wines from which the drift tests draw references and windows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,3 +65,13 @@ def held_out(draw_wines: DrawWines) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def reference(held_out: pd.DataFrame) -> Reference:
     return Reference.from_wines(held_out)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iterator[str]:
+    """An empty database of either kind, for what monitoring keeps."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/store/monitoring.db"
+        return
+    with postgres_schema("keep profiles and verdicts in PostgreSQL too") as url:
+        yield url

@@ -2,7 +2,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,15 +23,6 @@ from wine_quality.drift.profile_store import (
 
 DAY = timedelta(days=1)
 VERSION = "3"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/store/profiles.db"
-        return
-    with postgres_schema("keep profiles in PostgreSQL too") as url:
-        yield url
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,15 +11,6 @@ from wine_quality.errors import WineQualityError
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path, postgres_schema) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/store/verdicts.db"
-        return
-    with postgres_schema("keep verdicts in PostgreSQL too") as url:
-        yield url
 
 
 def judged(window="1D", **changes):

@@ -69,15 +69,7 @@ def raise_alerts(
     Returns:
         Alerts, not yet told to anybody; `newest` marks those of the newest window.
     """
-    subjects = (
-        verdicts["column"],
-        "model (" + model_verdicts["segment"] + ")",
-    )
-    tables = (verdicts, model_verdicts)
-    judged = pd.concat(
-        [table.assign(subject=subject) for table, subject in zip(tables, subjects, strict=True)],
-        ignore_index=True,
-    )
+    judged = by_subject(verdicts, model_verdicts)
     if judged.empty:
         return []
     judged = judged.assign(newest=is_newest(judged["window_start"], judged["subject"]))
@@ -99,6 +91,23 @@ def raise_alerts(
         plain |= {key: plain[key].isoformat() for key in ("window_start", "window_end")}
         alerts.append(plain)
     return alerts
+
+
+def by_subject(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Put the verdicts on columns and those on the model into one table.
+
+    Args:
+        verdicts: Rows of `verdicts.decide`; the subject is the column.
+        model_verdicts: Rows of `performance.judge_performance`; the subject is `model (segment)`.
+
+    Returns:
+        The rows of both with all their columns, and `subject`.
+    """
+    tables = (
+        verdicts.assign(subject=verdicts["column"]),
+        model_verdicts.assign(subject="model (" + model_verdicts["segment"] + ")"),
+    )
+    return pd.concat(tables, ignore_index=True)
 
 
 def is_newest(window_start: pd.Series, subject: pd.Series) -> pd.Series:

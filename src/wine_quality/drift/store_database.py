@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, Engine
 from wine_quality.errors import WineQualityError
 
 BUSY_TIMEOUT_S = 30.0
-# Any constant does, as long as every process that creates the tables takes the same lock.
-_POSTGRES_SCHEMA_LOCK = 0x50_52_4F_46
+# Any constant does, as long as every process that writes takes the same lock.
+_POSTGRES_LOCK = 0x50_52_4F_46
 
 
 class StoreDatabase:
@@ -94,10 +94,7 @@ class StoreDatabase:
         try:
             if not self._ready:
                 self._make_tables()
-            with self._engine.begin() as connection:
-                if not self._is_sqlite:
-                    lock = sa.func.pg_advisory_xact_lock(_POSTGRES_SCHEMA_LOCK)
-                    connection.execute(sa.select(lock))
+            with self._locked() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             where = self._engine.url.render_as_string(hide_password=True)
@@ -110,12 +107,18 @@ class StoreDatabase:
     def _make_tables(self) -> None:
         if self._is_sqlite:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._engine.begin() as connection:
-            if not self._is_sqlite:
-                lock = sa.func.pg_advisory_xact_lock(_POSTGRES_SCHEMA_LOCK)
-                connection.execute(sa.select(lock))
+        with self._locked() as connection:
             self.tables.create_all(connection)
         self._ready = True
+
+    @contextmanager
+    def _locked(self) -> Iterator[Connection]:
+        """Begin a transaction with the writers' lock; SQLite takes it by the way ours begin."""
+        with self._engine.begin() as connection:
+            if not self._is_sqlite:
+                lock = sa.func.pg_advisory_xact_lock(_POSTGRES_LOCK)
+                connection.execute(sa.select(lock))
+            yield connection
 
 
 def _sqlite_engine(where: sa.URL) -> Engine:

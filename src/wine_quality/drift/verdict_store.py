@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from wine_quality.drift.alerts import by_subject
 from wine_quality.drift.settings import window_length
 from wine_quality.drift.store_database import StoreDatabase
 
@@ -106,22 +107,18 @@ class VerdictStore(StoreDatabase):
 def subject_verdicts(
     verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, window: str
 ) -> pd.DataFrame:
-    """Put the verdicts on columns and those on the model into one table.
+    """Put all verdicts into the form of the history.
 
     Args:
-        verdicts: Rows of `verdicts.decide`; the subject is the column.
-        model_verdicts: Rows of `performance.judge_performance`; the subject is `model (segment)`.
+        verdicts: As `by_subject` takes them.
+        model_verdicts: As `by_subject` takes them.
         window: Length of a window, see `DriftSettings`.
 
     Returns:
         The rows of both, with the columns of `HISTORY_DTYPES` without `revision` and `decided_at`.
     """
-    both = [
-        verdicts.assign(subject=verdicts["column"]),
-        model_verdicts.assign(subject="model (" + model_verdicts["segment"] + ")"),
-    ]
     seconds = int(window_length(window).total_seconds())
-    judged = pd.concat(both, ignore_index=True).assign(window_seconds=seconds)
+    judged = by_subject(verdicts, model_verdicts).assign(window_seconds=seconds)
     return judged[[name for name in HISTORY_DTYPES if name not in ("revision", "decided_at")]]
 
 
