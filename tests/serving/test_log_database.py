@@ -328,7 +328,7 @@ def test_a_full_disk_writes_nothing_of_the_batch(
     log_file: InferenceLog, make_batch: MakeBatch
 ) -> None:
     log_file.append_predictions(make_batch(1))
-    with log_file._database.transaction(writing=False) as connection:
+    with log_file._database.transaction(writing=True) as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LogUnavailableError, match="disk is full"):

@@ -1,8 +1,8 @@
 """Group commit: who is answered is on disk, whoever waits and whatever fails."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -275,27 +275,6 @@ def test_a_commit_that_cannot_be_reported_stops_nothing(
     assert caplog.text.count("A commit could not be reported") == 3
 
 
-def test_a_group_that_cannot_be_handed_over_is_answered(
-    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        queue = LogQueue(fragile)
-        queue.start()
-        with monkeypatch.context() as patch:
-
-            def submit(*_: object) -> None:
-                raise RuntimeError("can't start new thread")
-
-            patch.setattr(ThreadPoolExecutor, "submit", submit)
-            assert "handed" in await refused(queue, make_batch(4))
-        assert (queue.rows, queue.trouble) == (0, "")
-        await queue.append(make_batch())
-        await queue.close()
-
-    asyncio.run(main())
-    assert len(fragile.read()) == 1
-
-
 def test_a_closed_queue_turns_away(fragile: Fragile, make_batch: MakeBatch) -> None:
     async def main() -> None:
         queue = LogQueue(fragile)
@@ -309,21 +288,33 @@ def test_a_closed_queue_turns_away(fragile: Fragile, make_batch: MakeBatch) -> N
     assert fragile.read().empty
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_writer_that_was_cut_off_leaves_nobody_waiting(
-    fragile: Fragile, make_batch: MakeBatch
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        before = asyncio.all_tasks()
         queue = LogQueue(fragile)
+        handed, goes_on = threading.Event(), threading.Event()
+
+        def cut_off(_: object) -> None:
+            handed.set()
+            goes_on.wait(20)
+            raise SystemExit
+
+        monkeypatch.setattr(fragile, "append_many", cut_off)
         queue.start()
-        (writer,) = asyncio.all_tasks() - before
+        first = asyncio.ensure_future(refused(queue, make_batch(2)))
+        await asyncio.to_thread(handed.wait, 20)
+        second = asyncio.ensure_future(refused(queue, make_batch(3)))
         await asyncio.sleep(0)
-        waiting = asyncio.ensure_future(refused(queue, make_batch()))
-        await asyncio.sleep(0)
-        writer.cancel()
-        assert "stopping" in await waiting
-        assert "stopping" in queue.trouble
-        await refused(queue, make_batch())
+        assert queue.rows == 5
+        goes_on.set()
+        for waiting in (first, second):
+            assert "stopping" in await waiting
+        assert queue.rows == 0
+        assert await refused(queue, make_batch()) == queue.trouble
+        async with asyncio.timeout(20):
+            await queue.close()
 
     asyncio.run(main())
 

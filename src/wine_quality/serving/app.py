@@ -18,7 +18,7 @@ from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.invocations import INVOCATION_SCHEMA, Params
 from wine_quality.serving.live import LiveView
 from wine_quality.serving.log_queue import LogQueue
-from wine_quality.serving.model_watcher import ModelWatcher
+from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
 from wine_quality.serving.problems import Problem, ProblemError
 from wine_quality.serving.routes import DEMANDED, POSTED, Service, describe, router
 from wine_quality.serving.schemas import REQUESTS
@@ -48,13 +48,17 @@ _DESCRIPTION = (
 
 
 def create_app(
-    settings: ServiceSettings | None = None, *, loader: ModelLoader | None = None
+    settings: ServiceSettings | None = None,
+    *,
+    loader: ModelLoader | None = None,
+    on_loaded: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Make the service.
 
     Args:
         settings: Its settings; from the environment, if not given.
         loader: Finds and loads model versions; from the settings' registry, if not given.
+        on_loaded: Called in a thread whenever a version has been loaded and answers.
 
     Returns:
         The application; its lifespan opens the log and loads the model.
@@ -68,12 +72,15 @@ def create_app(
     loader = loader or ModelLoader(settings.tracking_uri, settings.registered_model, settings.alias)
     metrics = Metrics()
 
+    def tell(event: ModelEvent) -> None:
+        metrics.model_event(event)
+        if event.kind == "loaded":
+            on_loaded()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue = LogQueue(log, settings.queue_rows, metrics.committed)
-        watcher = ModelWatcher(
-            loader, settings.reload_s, settings.retry_refused_s, metrics.model_event
-        )
+        watcher = ModelWatcher(loader, settings.reload_s, settings.retry_refused_s, tell)
         app.state.service = Service(settings, log, queue, watcher, metrics, LiveView(log, metrics))
         queue.start()
         await watcher.start()

@@ -27,7 +27,7 @@ from sqlalchemy.engine import Connection
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.identifiers import first_uuid7
-from wine_quality.serving.log_database import LogDatabase, Synchronous
+from wine_quality.serving.log_database import LogDatabase, Synchronous, sqlite_connection
 from wine_quality.serving.log_schema import (
     GROUND_TRUTH,
     LOG_DTYPES,
@@ -619,10 +619,11 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     if connection.dialect.name != "sqlite":
         connection.execute(sa.insert(PREDICTIONS), rows)
         return
+    driver = sqlite_connection(connection)
     for start in range(0, len(rows), _ROWS_A_STATEMENT):
         chunk = rows[start : start + _ROWS_A_STATEMENT]
         values = tuple(chain.from_iterable(map(_sqlite_values, chunk)))
-        connection.exec_driver_sql(_sqlite_insert(len(chunk)), values)
+        driver.execute(_sqlite_insert(len(chunk)), values)
 
 
 @lru_cache(maxsize=_ROWS_A_STATEMENT)
@@ -635,13 +636,16 @@ def _sqlite_insert(n: int) -> str:
 def _sqlite_values(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """A row as the column types of `log_schema` write it; SQLite takes NaN for NULL by itself."""
     prediction_id, event_time, received_at, *others = _COLUMNS_OF(row)
-    return prediction_id.bytes, _sqlite_moment(event_time), _sqlite_moment(received_at), *others
+    arrival = _sqlite_moment(received_at)
+    # who does not say when a wine was measured means now
+    event = arrival if event_time is received_at else _sqlite_moment(event_time)
+    return prediction_id.bytes, event, arrival, *others
 
 
 def _sqlite_moment(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("a moment without a timezone cannot be logged")
-    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:-6]
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")[: -len("+00:00")]
 
 
 def _digest(wines: Iterable[tuple[str, Sequence[float | None]]]) -> bytes:

@@ -1,9 +1,9 @@
 """Group commit: requests wait together for one transaction that puts them all on disk.
 
-A task of the event loop gathers requests and hands them, a group at a time, to a thread that
-commits. A group takes all that came while the last commit was under way, and goes on as long as
-every turn of the event loop brings another request: a commit costs the interpreter as much as two
-requests do, however many rows it has. Under little load a request has a commit to itself.
+The event loop gathers requests and hands them, a group at a time, to a thread that commits. A group
+takes all that came while the last commit was under way, and goes on as long as every turn of the
+event loop brings another request: a commit costs the interpreter as much as two requests do,
+however many rows it has. Under little load a request has a commit to itself.
 """
 
 import asyncio
@@ -11,9 +11,10 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import (
@@ -32,7 +33,6 @@ GATHER_S = 0.005
 PROBE_S = 0.5
 """Seconds between two looks whether a lost database has come back."""
 _CLOSED = "The inference log is no longer written to: the service is stopping or must be restarted."
-_FAILED = "The predictions could not be handed to the inference log."
 
 
 class QueueFullError(LogUnavailableError):
@@ -48,12 +48,13 @@ class Commit:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Waiting:
     batch: PredictionBatch
     answer: "asyncio.Future[LoggedBatch]"
 
 
+_Group = Sequence[_Waiting]
 _Result = LoggedBatch | Exception
 
 
@@ -75,13 +76,16 @@ class LogQueue:
         self._log = log
         self._max_rows = max_rows
         self._on_commit = on_commit
+        # the event loop's: who waits, and whom the writer has in hand
         self._waiting: deque[_Waiting] = deque()
+        self._handed: deque[_Group] = deque()
+        self._gathering = False
         self._rows = 0
-        self._trouble = ""
         self._closing = False
-        # set while there is something to do: a request waits, or the end has come
-        self._work = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        # the writer's: None is the end
+        self._groups: SimpleQueue[_Group | None] = SimpleQueue()
+        self._trouble = ""
 
     @property
     def rows(self) -> int:
@@ -96,11 +100,17 @@ class LogQueue:
     @property
     def _is_closed(self) -> bool:
         # a writer that has come to an end answers nobody, however it came to it
-        return self._closing or (self._writer is not None and self._writer.done())
+        return self._closing or (self._ended is not None and self._ended.done())
 
     def start(self) -> None:
         """Begin to write; call it in the event loop."""
-        self._writer = asyncio.get_running_loop().create_task(self._write())
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        # A thread of its own: where the database hangs, nothing else has to wait for it, not even
+        # the process's end.
+        Thread(
+            target=self._write, args=(loop, self._ended), name="inference-log", daemon=True
+        ).start()
 
     async def append(self, batch: PredictionBatch) -> LoggedBatch:
         """Write a request's predictions; they are on disk when this returns.
@@ -112,81 +122,81 @@ class LogQueue:
                 acknowledged.
             InferenceLogError: If the log cannot be used as it stands.
         """
-        if self._writer is None:
+        if self._ended is None:
             raise RuntimeError("the queue has not been started")
         if self.trouble:
             raise LogUnavailableError(self.trouble)
         n = len(batch.rows)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
-        answer: asyncio.Future[LoggedBatch] = self._writer.get_loop().create_future()
+        answer: asyncio.Future[LoggedBatch] = self._ended.get_loop().create_future()
         self._rows += n
         self._waiting.append(_Waiting(batch, answer))
-        self._work.set()
+        self._begin_group()
         return await answer
 
     async def close(self) -> None:
         """Write all that waits, then stop."""
         self._closing = True
-        self._work.set()
-        if self._writer is not None:
-            await self._writer
+        if self._ended is not None:
+            while self._waiting:
+                self._hand_over()
+            self._groups.put(None)
+            await self._ended
 
-    async def _write(self) -> None:
-        # a thread of its own: where the database hangs, nothing else has to wait for it
-        try:
-            with ThreadPoolExecutor(1, "inference-log") as thread:
-                while self._waiting or not self._closing:
-                    if self._waiting:
-                        await self._gather()
-                        await self._commit(self._next_group(), thread)
-                    elif self._trouble:
-                        await self._probe(thread)
-                    else:
-                        await self._work.wait()
-                        self._work.clear()
-        finally:
-            # only who is cut off, as by a cancellation, leaves somebody waiting
-            _answer(self._waiting, _refusals(_CLOSED, len(self._waiting)))
+    # what happens in the event loop
 
-    async def _gather(self) -> None:
-        deadline = time.perf_counter() + GATHER_S
-        before = 0
-        while before < len(self._waiting) and time.perf_counter() < deadline:
-            before = len(self._waiting)
-            await asyncio.sleep(0)
+    def _begin_group(self) -> None:
+        """Gather the next group, unless one is being gathered or written."""
+        if self._waiting and not self._gathering and not self._handed:
+            self._gathering = True
+            deadline = time.perf_counter() + GATHER_S
+            asyncio.get_running_loop().call_soon(self._gather, 0, deadline)
 
-    def _next_group(self) -> list[_Waiting]:
+    def _gather(self, before: int, deadline: float) -> None:
+        n = len(self._waiting)
+        if before < n and time.perf_counter() < deadline:
+            asyncio.get_running_loop().call_soon(self._gather, n, deadline)
+        else:
+            self._gathering = False
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         group: list[_Waiting] = []
         rows = 0
         while self._waiting and rows < GROUP_ROWS:
-            group.append(self._waiting.popleft())
-            rows += len(group[-1].batch.rows)
-        return group
+            waiting = self._waiting.popleft()
+            if waiting.answer.cancelled():
+                # who has hung up or given up is not written: nobody would learn of it
+                self._rows -= len(waiting.batch.rows)
+            else:
+                group.append(waiting)
+                rows += len(waiting.batch.rows)
+        if group:
+            self._handed.append(group)
+            self._groups.put(group)
 
-    async def _commit(self, group: Sequence[_Waiting], thread: ThreadPoolExecutor) -> None:
-        # who has hung up or given up is not written: nobody would learn of it
-        wanted = [w for w in group if not w.answer.cancelled()]
-        start = time.perf_counter()
-        # whatever happens on the way to the log, nobody waits for ever
-        results: Sequence[_Result] = _refusals(self._trouble or _FAILED, len(wanted))
-        try:
-            if wanted and not self._trouble:
-                results = await asyncio.get_running_loop().run_in_executor(
-                    thread, self._append, [w.batch for w in wanted]
-                )
-        except Exception:
-            logger.exception(_FAILED)
-        finally:
-            self._rows -= sum(len(w.batch.rows) for w in group)
-            _answer(wanted, results)
+    def _finish(self, results: Sequence[_Result], seconds: float) -> None:
+        group = self._handed.popleft()
+        self._answer(group, results)
         logged = [
-            len(w.batch.rows)
-            for w, result in zip(wanted, results, strict=True)
+            len(waiting.batch.rows)
+            for waiting, result in zip(group, results, strict=True)
             if isinstance(result, LoggedBatch)
         ]
         if logged:
-            self._report(Commit(len(logged), sum(logged), time.perf_counter() - start))
+            self._report(Commit(len(logged), sum(logged), seconds))
+        self._begin_group()
+
+    def _answer(self, group: _Group, results: Iterable[_Result]) -> None:
+        for waiting, result in zip(group, results, strict=True):
+            self._rows -= len(waiting.batch.rows)
+            if waiting.answer.done():
+                continue
+            if isinstance(result, LoggedBatch):
+                waiting.answer.set_result(result)
+            else:
+                waiting.answer.set_exception(result)
 
     def _report(self, commit: Commit) -> None:
         try:
@@ -195,7 +205,39 @@ class LogQueue:
             # a figure that is missing must not take the log down
             logger.exception("A commit could not be reported")
 
+    def _end(self, ended: "asyncio.Future[None]") -> None:
+        ended.set_result(None)
+        # only a writer that was cut off leaves somebody waiting
+        for group in (*self._handed, self._waiting):
+            self._answer(group, _refusals(_CLOSED, len(group)))
+        self._handed.clear()
+        self._waiting.clear()
+
+    # what happens in the writer's thread
+
+    def _write(self, loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]") -> None:
+        # an event loop that has been closed waits for nothing any more
+        with contextlib.suppress(RuntimeError):
+            try:
+                while (group := self._next_group()) is not None:
+                    start = time.perf_counter()
+                    results = self._append([waiting.batch for waiting in group])
+                    loop.call_soon_threadsafe(self._finish, results, time.perf_counter() - start)
+            finally:
+                loop.call_soon_threadsafe(self._end, ended)
+
+    def _next_group(self) -> _Group | None:
+        """Wait for a group; meanwhile look now and then whether a lost database has come back."""
+        while True:
+            try:
+                return self._groups.get(timeout=PROBE_S if self._trouble else None)
+            except Empty:
+                self._probe()
+
     def _append(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
+        # once the database is lost nobody waits for it any more
+        if self._trouble:
+            return _refusals(self._trouble, len(batches))
         try:
             return self._log.append_many(batches)
         except WineQualityError as error:
@@ -205,23 +247,13 @@ class LogQueue:
         except Exception as error:
             # A batch that the database does not take must not take the others down.
             if len(batches) > 1:
-                return [self._append_one(batch) for batch in batches]
+                return [self._append([batch])[0] for batch in batches]
             logger.exception("A batch of predictions could not be logged")
             return [error]
 
-    def _append_one(self, batch: PredictionBatch) -> _Result:
-        # once the database is lost nobody waits for it any more
-        if self._trouble:
-            return LogUnavailableError(self._trouble)
-        return self._append([batch])[0]
-
-    async def _probe(self, thread: ThreadPoolExecutor) -> None:
-        """Look after a while whether a lost database has come back."""
-        self._work.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._work.wait(), PROBE_S)
+    def _probe(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, self._log.check)
+            self._log.check()
         except WineQualityError as error:
             self._trouble = str(error)
         except Exception as error:
@@ -232,16 +264,6 @@ class LogQueue:
         else:
             logger.warning("The inference log can be written to again")
             self._trouble = ""
-
-
-def _answer(wanted: Collection[_Waiting], results: Sequence[_Result]) -> None:
-    for waiting, result in zip(wanted, results, strict=True):
-        if waiting.answer.done():
-            continue
-        if isinstance(result, LoggedBatch):
-            waiting.answer.set_result(result)
-        else:
-            waiting.answer.set_exception(result)
 
 
 def _refusals(reason: str, n: int) -> list[_Result]:
