@@ -288,14 +288,15 @@ class LogDatabase:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say in words what the driver says in codes."""
+        """Say in words what the driver says in codes, whether SQLAlchemy passes it on or not."""
+        driver: Any = self._engine.dialect.dbapi
         try:
             yield
         except exc.IntegrityError:
             raise
-        except sqlite3.IntegrityError as error:
+        except driver.IntegrityError as error:
             raise exc.IntegrityError(None, None, error) from error
-        except (exc.DBAPIError, sqlite3.Error) as error:
+        except (exc.DBAPIError, driver.Error) as error:
             raise self._trouble(getattr(error, "orig", None) or error) from error
 
     def _trouble(self, error: BaseException) -> InferenceLogError:

@@ -73,10 +73,11 @@ class _Measured(TypeDecorator[float]):
 
     def bind_processor(self, dialect: Dialect) -> Callable[[float | None], float | None]:
         # Thirteen of these stand in every row: process_bind_param would cost a second call each.
-        return _null_if_nan
+        return null_if_nan
 
 
-def _null_if_nan(value: float | None) -> float | None:
+def null_if_nan(value: float | None) -> float | None:
+    """A measurement as the log keeps it; what is missing is None, never NaN."""
     return None if value is None or math.isnan(value) else float(value)
 
 
