@@ -1,0 +1,42 @@
+"""Which failures may pass, and how a failure is told."""
+
+from collections.abc import Iterator
+
+from wine_quality.errors import WineQualityError
+
+
+def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
+    """Tell whether trying again may help.
+
+    What a person has to mend never passes by itself, whatever lies beneath it: a
+    `WineQualityError` is tried again only if it is itself of one of the kinds.
+
+    Args:
+        error: What ended the try, with all that it was raised from.
+        kinds: The exceptions that may pass.
+    """
+    links = list(_links(error))
+    ours = [link for link in links if isinstance(link, WineQualityError)]
+    return any(isinstance(link, kinds) for link in ours or links)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Tell a failure in one line: what a person has to mend, or else what the program met."""
+    from wine_quality.cli import explain
+
+    told = explain(error) or f"{type(error).__name__}: {error}"
+    return " ".join(told.split())
+
+
+def is_explained(error: BaseException) -> bool:
+    """Tell whether a person can mend it, so that a stack trace would tell nothing more."""
+    from wine_quality.cli import explain
+
+    return explain(error) is not None
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)

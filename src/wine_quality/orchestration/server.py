@@ -1,0 +1,122 @@
+"""Prefect's server: whether it answers, and one for this machine alone."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from wine_quality.errors import WineQualityError
+
+LOOPBACK = "127.0.0.1"
+# a busy machine needs minutes for what takes seconds on another
+START_SECONDS = 300.0
+STOP_SECONDS = 15.0
+
+
+def server_address() -> str | None:
+    """Give the address of the server's API that Prefect is set to, if any."""
+    from prefect.settings import PREFECT_API_URL
+
+    address: str | None = PREFECT_API_URL.value()
+    return address
+
+
+def check_server(*, required: bool = False) -> None:
+    """See that the server answers that Prefect is set to.
+
+    Without an address, Prefect has a server of its own for the time of a run.
+
+    Args:
+        required: Whether there has to be an address.
+
+    Raises:
+        WineQualityError: There is no address and there has to be one, or nobody answers there.
+    """
+    address = server_address()
+    if address is None and required:
+        raise WineQualityError(
+            "PREFECT_API_URL names no server: set it, for example to "
+            f"http://{LOOPBACK}:4200/api after 'prefect server start', or use 'serve'."
+        )
+    if address is not None and not is_healthy(address):
+        raise WineQualityError(
+            f"Prefect's server {address} does not answer: start it with 'prefect server start', "
+            "or correct PREFECT_API_URL."
+        )
+
+
+def is_healthy(address: str) -> bool:
+    """Tell whether a Prefect server answers at the address of an API."""
+    try:
+        answer = httpx.get(f"{address}/health", timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return answer.status_code == httpx.codes.OK and answer.text == "true"
+
+
+@contextmanager
+def local_server(port: int) -> Iterator[str]:
+    """Have a server on this machine: the one that is there, or else one for as long as the block.
+
+    Args:
+        port: Its port on loopback.
+
+    Yields:
+        The address of its API, to which Prefect is set in this process and those it starts.
+
+    Raises:
+        WineQualityError: It does not start.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    address = f"http://{LOOPBACK}:{port}/api"
+    process = None if is_healthy(address) else _start(port, address)
+    try:
+        if process:
+            _wait_for(address, process)
+        with temporary_settings({PREFECT_API_URL: address}):
+            yield address
+    finally:
+        if process:
+            _stop(process)
+
+
+def _start(port: int, address: str) -> "subprocess.Popen[bytes]":
+    pages = {
+        "PREFECT_SERVER_UI_API_URL": address,
+        # the newer pages ask a host outside what to report, whatever the settings say
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    }
+    # in a session of its own: Ctrl-C is for the schedules, which have to tell the server of it
+    options = ["--host", LOOPBACK, "--port", str(port), "--log-level", "WARNING"]
+    return subprocess.Popen(  # noqa: S603 - the arguments are ours
+        [sys.executable, "-m", "prefect", "server", "start", *options],
+        env={**os.environ, **pages},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if is_healthy(address):
+            return
+        time.sleep(0.2)
+    raise WineQualityError(
+        f"Prefect's server did not start at {address}: see its lines above, or choose another "
+        "port with --port."
+    )
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
