@@ -1,13 +1,16 @@
 """What tests of several packages share: wines, a registry of their own, a runner of pipelines."""
 
+import logging
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -128,6 +131,63 @@ def run_pipeline() -> RunPipeline:
     return run
 
 
+@dataclass(frozen=True)
+class Store:
+    """A bucket of an object store, where a test has all rights.
+
+    Attributes:
+        endpoint: Where the store answers.
+        bucket: Name of the bucket.
+        files: The store, as fsspec has it.
+    """
+
+    endpoint: str
+    bucket: str
+    files: Any
+
+    @property
+    def address(self) -> str:
+        """The bucket's address."""
+        return f"s3://{self.bucket}"
+
+
+@pytest.fixture(scope="session")
+def _store_server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    # it tells of every request
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An empty bucket, of which the process environment tells, as a team's would."""
+    s3fs = pytest.importorskip("s3fs", reason="S3 is an extra: ./just extras")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    endpoint = request.getfixturevalue("_store_server")
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "cellar",
+        "AWS_SECRET_ACCESS_KEY": "open-sesame",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        # nobody asks the network who this machine is
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    # a client keeps the credentials that it was made with
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"wines-{uuid4().hex}"
+    files = s3fs.S3FileSystem(use_listings_cache=False)
+    files.mkdir(bucket)
+    yield Store(endpoint, bucket, files)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture(scope="session")
 def postgres_schema():
     """Opens a schema of its own in the PostgreSQL that the tests were given, and drops it again."""
@@ -166,6 +226,81 @@ def trained() -> tuple[pd.DataFrame, Any, bytes]:
     return wines.assign(prediction=model.predict(wines[list(INPUTS)])), model, content
 
 
+def find_free_port() -> int:
+    """Find a loopback port on which nobody listens.
+
+    None of those that the system gives to clients: whoever asks such a port again and again whether
+    it answers is some day given that very port, and connected to himself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
+def start_process(
+    command: Sequence[str], health: str, lines: Path, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a server in a session of its own, and wait until its health page answers with 200.
+
+    Args:
+        command: What starts it.
+        health: Address of the page.
+        lines: File for what it prints.
+        options: For `Popen`.
+    """
+    with lines.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, start_new_session=True, **options
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while not _answers(health):
+            assert process.poll() is None, lines.read_text()
+            assert time.monotonic() < deadline, f"{health} is silent: {lines.read_text()}"
+            time.sleep(0.05)
+    except BaseException:
+        end_process(process)
+        raise
+    return process
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def end_process(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all that it started, if it is still there."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port on which nobody listens."""
+    return find_free_port
+
+
+@pytest.fixture(scope="session")
+def run_server() -> Callable[..., AbstractContextManager["subprocess.Popen[bytes]"]]:
+    """Has a server while a `with` block lasts; takes what `start_process` takes."""
+
+    @contextmanager
+    def run(*arguments: Any, **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+        process = start_process(*arguments, **options)
+        try:
+            yield process
+        finally:
+            end_process(process)
+
+    return run
+
+
 class Server:
     """The service as a process, like a person starts it.
 
@@ -175,9 +310,7 @@ class Server:
     """
 
     def __init__(self, settings: ServiceSettings, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_url = settings.log_url
         self.lines = folder / f"service-{self.port}.log"
@@ -188,21 +321,12 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
-        with self.lines.open("ab") as lines:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "wine_quality.serving", "serve"],
-                env=self._environment, stdout=lines, stderr=lines, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.lines.read_text()
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"the service did not become ready: {self.lines.read_text()}")
+        self.process = start_process(
+            [sys.executable, "-m", "wine_quality.serving", "serve"],
+            f"{self.url}/health/ready",
+            self.lines,
+            env=self._environment,
+        )
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it, and every process it started; its exit status."""
@@ -233,7 +357,24 @@ def start_services(tmp_path_factory):
             yield start
         finally:
             for server in started:
-                if server.process is not None and server.process.poll() is None:
-                    server.stop(signal.SIGKILL)
+                if server.process is not None:
+                    end_process(server.process)
 
     return open_place
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server of the tests, which this process and those it starts are set to; its API."""
+    port = find_free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        # read by Prefect when it is imported
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        # asked for more often than every ten seconds, so that a test need not wait for that long
+        patch.setenv("PREFECT_RUNNER_POLL_FREQUENCY", "1")
+        patch.delenv("PREFECT_API_URL", raising=False)
+        from wine_quality.orchestration.server import local_server
+
+        with local_server(port) as address:
+            patch.setenv("PREFECT_API_URL", address)
+            yield address

@@ -5,7 +5,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -14,6 +16,7 @@ from kedro.framework.cli.project import run as kedro_run
 from wine_quality.errors import WineQualityError
 from wine_quality.hooks import describe_tracking_trouble
 from wine_quality.log_filters import NODE_FAILURES
+from wine_quality.storage import address_of, describe_trouble, is_address, is_from_store
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -31,7 +34,7 @@ def explain(error: BaseException) -> str | None:
     """Say in one line what a person did wrong, or return None where the fault is the program's.
 
     An exception that was raised while another was handled is told by the one that a person can
-    act on: ours first, then files and databases, then Kedro's own about configuration.
+    act on: ours first, then stores, files and databases, then Kedro's own about configuration.
     """
     from kedro.config import BadConfigException, MissingConfigException
     from kedro.io import DatasetError
@@ -45,6 +48,7 @@ def explain(error: BaseException) -> str | None:
     chain = list(_chain(error))
     in_words: tuple[tuple[type[BaseException], Callable[[Any], str | None]], ...] = (
         (WineQualityError, str),
+        (Exception, partial(_about_store, chain)),
         (SQLAlchemyError, _about_tracking),
         (OSError, _about_file),
         (KeyError, _about_variable),
@@ -71,6 +75,27 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None:
         yield link
         link = link.__cause__ or link.__context__
+
+
+def _about_store(chain: list[BaseException], error: Exception) -> str | None:
+    if not is_from_store(error):
+        return None
+    return describe_trouble(error, next(filter(None, map(_place_of, chain)), None))
+
+
+def _place_of(error: BaseException) -> str | None:
+    """Find where the dataset lies that was read or written when an error was raised."""
+    from kedro.io import AbstractDataset
+
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    found = [frame.f_locals.get("self") for frame in frames]
+    datasets: list[Any] = [dataset for dataset in found if isinstance(dataset, AbstractDataset)]
+    if not datasets:
+        return None
+    files, path = (getattr(datasets[-1], name, None) for name in ("_fs", "_filepath"))
+    if files and path:
+        return address_of(files, str(path))
+    return next(filter(is_address, map(str, datasets[-1]._describe().values())), None)
 
 
 def _about_tracking(error: "SQLAlchemyError") -> str:

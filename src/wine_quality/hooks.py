@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -14,6 +15,13 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from wine_quality.errors import WineQualityError
+from wine_quality.storage import (
+    address_of,
+    check_place,
+    find_store,
+    is_address,
+    refuse_database_in_store,
+)
 
 
 class ConfigurationHook:
@@ -30,9 +38,37 @@ class ConfigurationHook:
 
         _check_environment(context)
         checked = check_parameters(context.config_loader["parameters"])
-        _check_tracking_file(context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"])
+        tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        refuse_database_in_store(tracking)
+        _check_tracking_file(tracking)
         pipeline_registry.configure_candidates(checked.training)
         pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
+
+
+class StorageHook:
+    """Looks at an object store before a run begins that would read or write there."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep what the environment says; see that its addresses can be understood."""
+        self._config = context.config_loader
+        self._places = {
+            name: self._config["globals"][name]
+            for name in ("root", "raw")
+            if is_address(self._config["globals"][name])
+        }
+        for address in self._places.values():
+            find_store(address)
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Refuse databases in a store; see that it is there, for it tells of files alone."""
+        for credentials in self._config["credentials"].values():
+            if isinstance(credentials, Mapping):
+                refuse_database_in_store(str(credentials.get("url")))
+        for name, address in self._places.items():
+            if name == "root" or "raw_wines" in pipeline.inputs():
+                check_place(address)
 
 
 class MissingInputsHook:
@@ -69,6 +105,9 @@ class MissingInputsHook:
 class TrackingHook:
     """Adds to the MLflow run what kedro-mlflow does not know."""
 
+    def __init__(self) -> None:
+        self._parameters = Lock()
+
     @hook_impl(wrapper=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
         """Keep the environment's name; say which database it is if kedro-mlflow finds none."""
@@ -95,19 +134,27 @@ class TrackingHook:
                 {"environment": self._environment, "git_revision": _git_revision(run_params)}
             )
 
-    @hook_impl(trylast=True)
-    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Log the values inside typed parameters, which kedro-mlflow logs as one text."""
+    # around kedro-mlflow's own
+    @hook_impl(wrapper=True, tryfirst=True)
+    def before_node_run(
+        self, node: Node, inputs: dict[str, Any]
+    ) -> Generator[None, object, object]:
+        """Log the values inside typed parameters, which kedro-mlflow logs as one text.
+
+        One thread at a time: MLflow fails where two log the same parameter at once.
+        """
         import mlflow
 
         from wine_quality.parameters import Parameters
 
-        if not mlflow.active_run():
-            return
-        for name, value in inputs.items():
-            if isinstance(value, Parameters):
-                prefix = name.removeprefix("params:")
-                mlflow.log_params(flatten(value.model_dump(mode="json"), prefix))
+        with self._parameters:
+            result = yield
+            if mlflow.active_run():
+                for name, value in inputs.items():
+                    if isinstance(value, Parameters):
+                        prefix = name.removeprefix("params:")
+                        mlflow.log_params(flatten(value.model_dump(mode="json"), prefix))
+        return result
 
 
 class RunSummaryHook:
@@ -150,9 +197,9 @@ class RunSummaryHook:
         """Say where to look further, by path or command."""
         env = f" --env {self._environment}" if self._environment else ""
         pages = {
-            name: str(getattr(catalog[name], "_filepath", ""))
+            name: address_of(catalog[name]._fs, str(catalog[name]._filepath))
             for name in sorted(written)
-            if name.endswith("_html")
+            if name.endswith("_html") and hasattr(catalog[name], "_filepath")
         }
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
         if "evidently_snapshots" in written:

@@ -9,8 +9,16 @@ from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
-from wine_quality.hooks import ConfigurationHook, MissingInputsHook, RunSummaryHook, TrackingHook
+from wine_quality.hooks import (
+    ConfigurationHook,
+    MissingInputsHook,
+    RunSummaryHook,
+    StorageHook,
+    TrackingHook,
+)
 from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
+from wine_quality.orchestration.session import OrchestrationHook
+from wine_quality.storage import is_address
 
 # the tracking database's migrations are no news to the person who runs a pipeline
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -18,7 +26,12 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _project_path(relative: str) -> str:
-    """Make a path absolute, so that commands work from any folder inside the project."""
+    """Make a path absolute, so that commands work from any folder inside the project.
+
+    An address of an object store is absolute already.
+    """
+    if is_address(relative):
+        return relative
     return str((find_kedro_project(Path.cwd()) or Path.cwd()) / relative)
 
 
@@ -30,12 +43,20 @@ CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "config_patterns": {"mlflow": ["mlflow*"]},
-    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*"], "orchestration": ["orchestration*"]},
+    "merge_strategy": dict.fromkeys(("parameters", "globals", "mlflow", "orchestration"), "soft"),
     "custom_resolvers": {
         "oc.env": oc.env,
         "project_path": _project_path,
         "temporary_folder": tempfile.gettempdir,
     },
 }
-HOOKS = (ConfigurationHook(), MissingInputsHook(), TrackingHook(), RunSummaryHook())
+# of those that want to be first, the last one named is
+HOOKS = (
+    ConfigurationHook(),
+    MissingInputsHook(),
+    TrackingHook(),
+    RunSummaryHook(),
+    StorageHook(),
+    OrchestrationHook(),
+)

@@ -104,11 +104,12 @@ def test_an_acknowledged_prediction_that_is_not_logged_is_named(credentials, rec
 # A log of files
 
 
-@pytest.fixture
-def lake(tmp_path, labelled_wines):
+@pytest.fixture(params=["disk", "store"])
+def lake(request, tmp_path, labelled_wines):
     """Three predictions of noon in a folder of Parquet files."""
-    folder = tmp_path / "lake" / "day=2026-01-31"
-    folder.mkdir(parents=True)
+    root = tmp_path if request.param == "disk" else request.getfixturevalue("store").address
+    if request.param == "disk":
+        (tmp_path / "lake" / "day=2026-01-31").mkdir(parents=True)
     logged = labelled_wines.head(3).assign(
         prediction_id=["a", "b", "c"],
         event_time=pd.Timestamp(NOON),
@@ -116,8 +117,8 @@ def lake(tmp_path, labelled_wines):
         model_version="1",
         prediction=[5.0, 6.0, 7.0],
     )
-    logged.to_parquet(folder / "part-0.parquet", index=False)
-    return str(folder.parent)
+    logged.to_parquet(f"{root}/lake/day=2026-01-31/part-0.parquet", index=False)
+    return f"{root}/lake"
 
 
 def receipts_of(*ids):
@@ -132,6 +133,19 @@ def test_a_log_of_files_is_read(lake):
     reader = dataset.load()
     assert reader.versions() == ("1",)
     assert sorted(reader.read()["prediction"]) == [5, 6, 7]
+    dataset.release()
+
+
+def test_windows_are_known_by_their_files(lake):
+    dataset = LakeLogDataset(folder=lake)
+    before, again = (dataset.load().states("1D", ["1"]) for _ in range(2))
+    assert before["window_start"].tolist() == [pd.Timestamp("2026-01-31", tz="UTC")]
+    assert again.equals(before)
+    more = pd.read_parquet(f"{lake}/day=2026-01-31/part-0.parquet").assign(prediction_id="d")
+    more.to_parquet(f"{lake}/day=2026-01-31/part-1.parquet", index=False)
+    after = dataset.load().states("1D", ["1"])
+    assert after["window_start"].equals(before["window_start"])
+    assert after["state"][0] != before["state"][0]
     dataset.release()
 
 

@@ -2,7 +2,11 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from wine_quality.datasets import ProfileStoreDataset, VerdictHistoryDataset
+from wine_quality.datasets import (
+    ProfileStoreDataset,
+    ToldAlertsDataset,
+    VerdictHistoryDataset,
+)
 
 URL = "postgresql://wine:s3cret@localhost/wines"
 
@@ -30,21 +34,22 @@ def test_saving_verdicts_adds_what_has_changed(tmp_path):
     history.save(judged("ok"))
     history.save(judged("ok"))
     history.save(judged("decayed"))
-    found = history.load()
+    found = history.load().history()
     history.release()
     assert found["verdict"].tolist() == ["ok", "decayed"]
     assert (pd.Timestamp.now("UTC") - found["decided_at"] < pd.Timedelta("10min")).all()
 
 
-def test_the_store_of_profiles_is_given_and_never_replaced(tmp_path):
-    dataset = ProfileStoreDataset(credentials={"url": f"sqlite:///{tmp_path}/profiles.db"})
+@pytest.mark.parametrize("kind", [ProfileStoreDataset, ToldAlertsDataset])
+def test_a_store_is_given_and_never_replaced(tmp_path, kind):
+    dataset = kind(credentials={"url": f"sqlite:///{tmp_path}/profiles.db"})
     assert dataset.load() is dataset.load()
     with pytest.raises(DatasetError, match="read only"):
         dataset.save("anything")
     dataset.release()
 
 
-@pytest.mark.parametrize("kind", [ProfileStoreDataset, VerdictHistoryDataset])
+@pytest.mark.parametrize("kind", [ProfileStoreDataset, ToldAlertsDataset, VerdictHistoryDataset])
 def test_a_password_is_not_told(kind):
     dataset = kind(credentials={"url": URL})
     assert "localhost" in str(dataset)

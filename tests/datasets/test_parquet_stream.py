@@ -1,5 +1,6 @@
 import inspect
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,11 @@ from wine_quality.traffic.planning import plan_traffic
 @pytest.fixture
 def dataset(tmp_path):
     return ParquetStreamDataset(filepath=str(tmp_path / "new" / "stream.parquet"))
+
+
+@pytest.fixture
+def stored(store):
+    return ParquetStreamDataset(filepath=f"{store.address}/new/stream.parquet")
 
 
 def frames(*sizes):
@@ -109,3 +115,40 @@ def test_a_hundred_thousand_wines_pass_in_small_parts(dataset):
     stream = dataset.load()
     assert stream.rows == 100_000
     assert [len(frame) for frame in stream] == [20_000] * 5
+
+
+# in an object store
+
+
+def test_a_stream_in_a_store_is_read_from_the_object_that_it_replaces(stored, store):
+    assert not stored.exists()
+    stored.save(frames(3, 2))
+    before = stored.load()
+    assert before.rows == 5
+    stored.save(frame.head(1) for frame in before)
+    assert [len(frame) for frame in stored.load()] == [1, 1]
+    assert_frame_equal(next(iter(stored.load())), next(frames(1)))
+    assert store.files.find(store.bucket) == [f"{store.bucket}/new/stream.parquet"]
+    assert f"{store.address}/new/stream.parquet" in str(stored)
+
+
+def test_an_object_is_replaced_only_by_a_whole_one(stored, store):
+    stored.save(frames(3))
+
+    def breaks_off():
+        yield from frames(2)
+        raise OSError("no more")
+
+    with pytest.raises(Exception, match="no more"):
+        stored.save(breaks_off())
+    assert [len(frame) for frame in stored.load()] == [3]
+    assert store.files.find(store.bucket) == [f"{store.bucket}/new/stream.parquet"]
+
+
+def test_a_long_stream_goes_to_a_store_in_parts(stored, store):
+    """What is sent at once, and so is held in memory, is a part and not the object."""
+    generator = np.random.default_rng(1)
+    stored.save(pd.DataFrame({"x": generator.random(500_000)}) for _ in range(14))
+    found = store.files.info(f"{store.bucket}/new/stream.parquet")
+    assert found["size"] > store.files.default_block_size
+    assert sum(len(frame) for frame in stored.load()) == 7_000_000

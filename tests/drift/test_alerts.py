@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from wine_quality.drift.alerts import AlertSettings, failing, raise_alerts, tell, untold
+from wine_quality.drift.alerts import AlertSettings, failing, raise_alerts, tell
+from wine_quality.drift.told_alerts import ToldAlerts
 
 
 def judged(*windows, subject="column", version="1"):
@@ -117,13 +118,23 @@ def test_only_chosen_verdicts_of_the_newest_window_fail_a_run():
     assert failing(alerts, AlertSettings()) == []
 
 
-def test_an_alert_is_told_once(caplog):
+@pytest.fixture
+def told(tmp_path):
+    with ToldAlerts(f"sqlite:///{tmp_path}/told.db") as told:
+        yield told
+
+
+def test_a_run_without_alerts_takes_no_lock(told, tmp_path):
+    assert tell([], told, AlertSettings()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_alert_is_told_once(told, caplog):
     settings = AlertSettings()
     first = raise_alerts(judged({"pH": "drift"}), NO_MODEL, settings)
-    told = tell(first, [], settings)
-    assert [alert["told"] for alert in told] == [True]
+    assert [alert["told"] for alert in tell(first, told, settings)] == [True]
     both = raise_alerts(judged({"pH": "drift"}, {"alcohol": "drift"}), NO_MODEL, settings)
-    assert [alert["subject"] for alert in untold(both, told)] == ["alcohol"]
+    assert [alert["subject"] for alert in told.untold(both)] == ["alcohol"]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert all(alert["told"] for alert in tell(both, told, settings))
@@ -161,23 +172,24 @@ def acidity_alert():
     return raise_alerts(judged({"pH": "drift"}), NO_MODEL, AlertSettings())
 
 
-def test_a_webhook_gets_the_new_alerts_and_a_stumble_is_forgiven(webhook):
+def test_a_webhook_gets_the_new_alerts_and_a_stumble_is_forgiven(webhook, told):
     address, received, statuses = webhook
     statuses[:] = [503, 200]
-    told = tell(acidity_alert(), [], AlertSettings(webhook=address))
-    assert [alert["told"] for alert in told] == [True]
+    alerts = tell(acidity_alert(), told, AlertSettings(webhook=address))
+    assert [alert["told"] for alert in alerts] == [True]
     assert [[alert["subject"] for alert in post] for post in received] == [["pH"], ["pH"]]
     tell(acidity_alert(), told, AlertSettings(webhook=address))
     assert len(received) == 2
 
 
 @pytest.mark.parametrize(("status", "posts"), [(404, 1), (503, 3)])
-def test_what_could_not_be_posted_is_told_by_the_next_run(webhook, caplog, status, posts):
+def test_what_could_not_be_posted_is_told_by_the_next_run(webhook, told, caplog, status, posts):
     address, received, statuses = webhook
     statuses[:] = [status]
-    untold_yet = tell(acidity_alert(), [], AlertSettings(webhook=address, attempts=3))
+    untold_yet = tell(acidity_alert(), told, AlertSettings(webhook=address, attempts=3))
     assert [alert["told"] for alert in untold_yet] == [False]
     assert len(received) == posts
     assert "1 alerts could not be posted" in caplog.text
     statuses[:] = [200]
-    assert tell(acidity_alert(), untold_yet, AlertSettings(webhook=address))[0]["told"]
+    assert tell(acidity_alert(), told, AlertSettings(webhook=address))[0]["told"]
+    assert len(received) == posts + 1

@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -43,7 +41,7 @@ def snapshots(draw_wines, held_out, reference, as_log) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, snapshots: list[str]) -> Path:
-    add_to_workspace(tmp_path / "workspace", PROJECT, snapshots)
+    add_to_workspace(str(tmp_path / "workspace"), PROJECT, snapshots)
     return tmp_path / "workspace"
 
 
@@ -52,10 +50,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_reports_come_back_as_they_were_added(folder, snapshots):
-    found = read_workspace(folder, PROJECT)
+    found = read_workspace(str(folder), PROJECT)
     assert found == {title_of(snapshot): snapshot for snapshot in snapshots}
     assert [title[:7] for title in found] == ["Drift: ", "Drift: ", "Regress", "Regress"]
-    assert read_workspace(folder, "another") == {}
+    assert read_workspace(str(folder), "another") == {}
 
 
 def test_evidently_reads_the_workspace(folder, snapshots):
@@ -76,7 +74,7 @@ def test_evidently_reads_the_workspace(folder, snapshots):
 def test_a_window_added_again_replaces_itself(folder, snapshots):
     before = files_of(folder)
     newer = json.dumps({**json.loads(snapshots[0]), "tags": ["newer"]})
-    add_to_workspace(folder, PROJECT, [newer])
+    add_to_workspace(str(folder), PROJECT, [newer])
     after = files_of(folder)
     assert after.keys() == before.keys()
     assert [name for name in after if after[name] != before[name]] == [
@@ -93,15 +91,15 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_repairs(tmp_path, sna
         "def snapshots():\n"
         "    yield Path(sys.argv[2]).read_text()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"add_to_workspace(Path(sys.argv[1]), {PROJECT!r}, snapshots())\n"
+        f"add_to_workspace(sys.argv[1], {PROJECT!r}, snapshots())\n"
     )
     source = tmp_path / "snapshot.json"
     source.write_text(snapshots[0])
     done = subprocess.run([sys.executable, "-c", code, killed, source], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert read_workspace(killed, PROJECT) == {}
-    add_to_workspace(killed, PROJECT, snapshots)
-    assert read_workspace(killed, PROJECT) == read_workspace(folder, PROJECT)
+    assert read_workspace(str(killed), PROJECT) == {}
+    add_to_workspace(str(killed), PROJECT, snapshots)
+    assert read_workspace(str(killed), PROJECT) == read_workspace(str(folder), PROJECT)
 
 
 def test_panels_that_somebody_changed_stay(folder, snapshots):
@@ -109,7 +107,7 @@ def test_panels_that_somebody_changed_stay(folder, snapshots):
 
     (project,) = Workspace(str(folder)).list_projects()
     project.dashboard.clear_dashboard()
-    add_to_workspace(folder, PROJECT, snapshots)
+    add_to_workspace(str(folder), PROJECT, snapshots)
     assert project.dashboard.model().panels == []
 
 
@@ -117,29 +115,20 @@ def test_panels_that_somebody_changed_stay(folder, snapshots):
 def test_what_is_no_report_is_refused_and_changes_nothing(folder, text):
     before = files_of(folder)
     with pytest.raises(WineQualityError, match="no report of it"):
-        add_to_workspace(folder, PROJECT, [text])
+        add_to_workspace(str(folder), PROJECT, [text])
     assert files_of(folder) == before
 
 
 @pytest.fixture
-def pages(folder: Path):
+def pages(folder: Path, tmp_path: Path, free_port, run_server):
     """Evidently's own pages of the workspace, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = ["evidently", "ui", "--workspace", str(folder), "--port", port]
-    program = Path(sys.executable).with_name(command[0])
-    server = subprocess.Popen(
-        [program, *command[1:]],
-        env={**os.environ, "DO_NOT_TRACK": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"http://127.0.0.1:{port}", server
-    finally:
-        server.terminate()
-        server.wait(30)
+    port = free_port()
+    program = str(Path(sys.executable).with_name("evidently"))
+    command = [program, "ui", "--workspace", str(folder), "--port", str(port)]
+    address = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "DO_NOT_TRACK": "true"}
+    with run_server(command, f"{address}/api/projects", tmp_path / "ui.log", env=environment):
+        yield address
 
 
 def get(address: str, body: object = None):
@@ -152,23 +141,14 @@ def get(address: str, body: object = None):
 
 
 def test_evidentlys_pages_show_one_line_of_drift_and_one_of_error(pages, folder):
-    address, server = pages
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            (project,) = get(f"{address}/api/projects")
-            break
-        except OSError:
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    dashboard = get(f"{address}/api/v2/dashboards/{project['id']}")
+    (project,) = get(f"{pages}/api/projects")
+    dashboard = get(f"{pages}/api/v2/dashboards/{project['id']}")
     shown = {}
     for panel in dashboard["panels"]:
         (value,) = panel["values"]
         wanted = {key: value[key] for key in ("tags", "metadata", "metric", "metric_labels")}
         found = get(
-            f"{address}/api/v2/snapshots/{project['id']}/data_series_batch",
+            f"{pages}/api/v2/snapshots/{project['id']}/data_series_batch",
             {"series_filter": [wanted]},
         )
         (series,) = found["series"]

@@ -1,6 +1,9 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -8,9 +11,8 @@ import pytest
 import sqlalchemy as sa
 from pandas.testing import assert_frame_equal
 
-from wine_quality.drift.log_reader import DatabaseReader, LakeReader, LogReader
+from wine_quality.drift.log_reader import LOT_DIGITS, DatabaseReader, LakeReader, LogReader
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.log_schema import (
     GROUND_TRUTH,
     METADATA,
@@ -33,6 +35,7 @@ def log(draw_wines) -> pd.DataFrame:
     moments = pd.Timestamp(START) + pd.to_timedelta(rng.permutation(600) * 432 + 1, unit="s")
     labelled = rng.random(600) < 0.5
     return wines.assign(
+        prediction_id=[str(UUID(bytes=rng.bytes(16), version=4)) for _ in range(600)],
         event_time=pd.Series(moments).dt.as_unit("us"),
         model_version=np.where(rng.random(600) < 0.8, "10", "9"),
         quality=wines["quality"].where(labelled),
@@ -42,7 +45,10 @@ def log(draw_wines) -> pd.DataFrame:
 
 def write_database(url: str, log: pd.DataFrame) -> None:
     rows = log.assign(
-        prediction_id=uuid7_batch(len(log)), received_at=START, source="test", latency_ms=1.0
+        prediction_id=log["prediction_id"].map(UUID),
+        received_at=START,
+        source="test",
+        latency_ms=1.0,
     )
     labels = rows.dropna(subset=QUALITY)[["prediction_id", QUALITY, "labelled_at"]]
     engine = sa.create_engine(url)
@@ -98,14 +104,31 @@ def test_rows_are_chosen_by_event_time_and_version(reader, log):
     assert set(found["model_version"]) == {"9"}
 
 
-def test_a_sample_is_every_kth_wine_and_the_same_from_every_engine(reader, log):
-    ordered = log.sort_values("event_time", ignore_index=True)
-    for seed in (0, 7):
+def test_a_sample_is_drawn_by_lot_and_the_same_from_every_engine(reader, log):
+    """A wine's lot is the end of its identifier; the first one drawn is the seed's."""
+    lots = log["prediction_id"].str[-LOT_DIGITS:]
+    drawn = []
+    for seed in range(8):
+        first = f"{np.random.default_rng(seed).integers(16**LOT_DIGITS):08x}"
+        by_lot = log.assign(before=lots < first, lot=lots).sort_values(["before", "lot"])
+        expected = by_lot.head(250).sort_values("event_time", ignore_index=True)
         found = reader.read(limit=250, seed=seed, columns=[*MEASUREMENT_NAMES, PREDICTION])
-        # 600 wines: every third
-        expected = ordered.iloc[seed % 3 :: 3].reset_index(drop=True)[list(found)]
-        assert_frame_equal(found, expected, check_dtype=False)
+        assert_frame_equal(found, expected[list(found)], check_dtype=False)
+        drawn.append(expected)
+    # some draws went on from the last lot to the first, and none is like another
+    assert any(sample["before"].any() for sample in drawn)
+    assert len({tuple(sample["prediction_id"]) for sample in drawn}) == 8
     assert len(reader.read(limit=600)) == 600
+
+
+def test_a_sample_of_a_log_without_identifiers_is_refused(tmp_path, log):
+    (tmp_path / "day=2026-03-01").mkdir()
+    log.drop(columns="prediction_id").to_parquet(tmp_path / "day=2026-03-01" / "part-0.parquet")
+    with (
+        closing(LakeReader(str(tmp_path), "duckdb")) as reader,
+        pytest.raises(WineQualityError, match="no column prediction_id"),
+    ):
+        reader.read(limit=100)
 
 
 def test_the_states_tell_windows_apart(reader, log):
@@ -123,6 +146,13 @@ def test_a_closed_reader_can_be_used_again(reader):
     before = reader.versions()
     reader.close()
     assert reader.versions() == before
+
+
+def test_a_reader_may_be_used_and_closed_by_other_threads_than_opened_it(reader, log):
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(reader.versions).result() == ("10", "9")
+    assert len(reader.read()) == len(log)
+    reader.close()
 
 
 def test_a_log_that_is_not_there_is_named(tmp_path):

@@ -9,13 +9,13 @@ from wine_quality.drift.performance import judge_performance
 from wine_quality.drift.profiles import Reference, profile_windows
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_page import MOST_WINDOWS, render_page
-from wine_quality.drift.verdict_store import HISTORY_DTYPES
+from wine_quality.drift.verdict_store import CHANGES_DTYPES, Changes
 from wine_quality.drift.verdicts import decide
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 SETTINGS = DriftSettings(resamples=1000, seed=1)
-HISTORY = pd.DataFrame(columns=list(HISTORY_DTYPES)).astype(HISTORY_DTYPES)
+NO_CHANGES = Changes(pd.DataFrame(columns=list(CHANGES_DTYPES)).astype(CHANGES_DTYPES), 0)
 LINKS = {"Evidently's <drift> report": "evidently/drift.html"}
 
 
@@ -57,7 +57,7 @@ def sweeter_on_the_second_day(log):
 
 
 def test_a_drifted_window_leads_the_page():
-    html = render_page(*judged(2, sweeter_on_the_second_day), HISTORY, LINKS)
+    html = render_page(*judged(2, sweeter_on_the_second_day), NO_CHANGES, LINKS)
     page = Page(html)
     assert "1 alert in the newest window" in page.text
     assert "2026-01-02 00:00 to 2026-01-03 00:00 UTC, newest of 2 windows" in page.text
@@ -68,7 +68,7 @@ def test_a_drifted_window_leads_the_page():
 
 
 def test_a_quiet_page_says_so_and_no_labels_are_said_too():
-    html = render_page(*judged(2, lambda log: log.assign(quality=np.nan)), HISTORY, LINKS)
+    html = render_page(*judged(2, lambda log: log.assign(quality=np.nan)), NO_CHANGES, LINKS)
     page = Page(html)
     assert "0 alerts in the newest window" in page.text
     assert "Nothing that a person has to look at." in page.text
@@ -77,9 +77,10 @@ def test_a_quiet_page_says_so_and_no_labels_are_said_too():
 
 
 def test_the_page_stands_alone_and_escapes_what_it_shows():
-    html = render_page(*judged(1, lambda log: log), HISTORY, LINKS)
+    html = render_page(*judged(1, lambda log: log), NO_CHANGES, LINKS)
     page = Page(html)
     assert page.addresses == ["evidently/drift.html"]
+    assert "newest of 1 window\n" in page.text
     assert "<script" not in html
     assert "http" not in html
     assert "Evidently's <drift> report" in page.text
@@ -96,6 +97,28 @@ def test_the_grid_keeps_to_the_newest_windows(days):
         ]
         for table in (verdicts, model)
     ]
-    page = Page(render_page(pd.concat(shifted[0]), pd.concat(shifted[1]), alerts, HISTORY, {}))
+    page = Page(render_page(pd.concat(shifted[0]), pd.concat(shifted[1]), alerts, NO_CHANGES, {}))
     assert len(page.cells) == MOST_WINDOWS * (len(INPUTS) + 2)
     assert f"newest of {days} windows" in page.text
+
+
+def test_changed_verdicts_are_told_and_the_older_ones_counted():
+    moment = pd.Timestamp("2026-01-05", tz="UTC")
+    change = {
+        **dict.fromkeys(CHANGES_DTYPES, 0),
+        **dict.fromkeys(("window_start", "window_end", "decided_at"), moment),
+        "subject": "model (all)",
+        "verdict": "decayed",
+        "before": "no_labels",
+        "reason": "all: worse",
+    }
+    newest = pd.DataFrame([change]).astype(CHANGES_DTYPES)
+    judgements = judged(1, lambda log: log)
+    page = Page(render_page(*judgements, Changes(newest, 1), {}))
+    assert "was no ground truth until 2026-01-05 00:00 UTC; worse" in page.text
+    assert "Earlier changes" not in page.text
+    assert (
+        "Earlier changes, in the history: 7."
+        in Page(render_page(*judgements, Changes(newest, 8), {})).text
+    )
+    assert "Verdicts that changed" not in Page(render_page(*judgements, NO_CHANGES, {})).text

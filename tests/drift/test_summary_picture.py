@@ -1,4 +1,9 @@
+import importlib
+import sys
+import threading
+import time
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pandas as pd
@@ -135,3 +140,50 @@ def test_a_verdict_of_another_name_is_drawn_without_a_mark(week):
     verdicts, model_verdicts = week
     renamed = verdicts.assign(verdict="something_new")[list(VERDICTS_DTYPES)]
     assert texts(panels(renamed, model_verdicts)["Drift"]) == []
+
+
+class HalfImported:
+    """An IPython whose import goes on until a thread waits for it, or has drawn without it."""
+
+    def __init__(self, drawing: threading.Thread, drawn: threading.Event) -> None:
+        self.begun = threading.Event()
+        self._drawing, self._drawn = drawing, drawn
+
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name == "IPython" else None
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        self.begun.set()
+        deadline = time.monotonic() + 60
+        while not (self._drawn.is_set() or self._is_waited_for()):
+            assert time.monotonic() < deadline, "the picture is neither drawn nor waiting"
+            time.sleep(0.01)
+        module.version_info = (9, 0, 0)
+
+    def _is_waited_for(self):
+        frame = sys._current_frames()[self._drawing.ident]
+        is_lock = frame.f_code.co_qualname == "_ModuleLock.acquire"
+        return is_lock and frame.f_locals["self"].name == "IPython"
+
+
+def test_nothing_is_drawn_while_another_thread_imports_ipython(week, monkeypatch):
+    """Plotly imports it, and Matplotlib asks half a module for its version."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    # asked once a process
+    FigureCanvasBase._fix_ipython_backend2gui.cache_clear()
+    drawn = threading.Event()
+    slow = HalfImported(threading.current_thread(), drawn)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [slow, *sys.meta_path])
+    other = threading.Thread(target=importlib.import_module, args=("IPython",))
+    other.start()
+    try:
+        slow.begun.wait(60)
+        assert panels(*week)
+    finally:
+        drawn.set()
+        other.join()

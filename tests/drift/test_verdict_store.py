@@ -73,6 +73,26 @@ def test_a_changed_verdict_is_appended_and_the_old_one_stays(url):
     assert newest["decided_at"].is_monotonic_increasing
 
 
+def test_changes_are_what_the_history_says_the_newest_first(url):
+    """Four subjects over a year of weeks, each week with other words; some verdicts change."""
+    rng = np.random.default_rng(5)
+    with VerdictStore(url) as store:
+        assert store.changes(5).in_all == 0
+        for week in range(6):
+            words = rng.choice(["ok", "decayed"], 2).tolist()
+            store.record(judged(verdict=words, n=[week, week]), NOON + timedelta(weeks=int(week)))
+        history = store.history()
+        every, two = store.changes(100), store.changes(2)
+    by = ["window_start", "subject"]
+    history["before"] = history.groupby(by)["verdict"].shift()
+    expected = history[history["before"].notna() & (history["before"] != history["verdict"])]
+    assert 2 < len(expected) < len(history) - 4
+    expected = expected.sort_values(["decided_at", *by], ascending=False, ignore_index=True)
+    assert_frame_equal(every.newest, expected.astype(every.newest.dtypes))
+    assert_frame_equal(two.newest, every.newest.head(2))
+    assert two.in_all == every.in_all == len(expected)
+
+
 def test_windows_of_another_length_are_others(url):
     with VerdictStore(url) as store:
         store.record(judged(), NOON)

@@ -100,6 +100,13 @@ def test_an_environment_without_sources_is_an_error(tmp_path):
         nodes.fetch_raw_files(parameters(tmp_path, {}))
 
 
+def test_a_store_is_no_disk(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WineQualityError, match="s3://wines/raw is none: add --params download"):
+        nodes.fetch_raw_files(parameters("s3://wines/raw", {"red.csv": "http://127.0.0.1:9/r"}))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -13,6 +13,7 @@ from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.profiles import Reference
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.errors import WineQualityError
@@ -52,6 +53,7 @@ def day(number, version, wines, **changes):
     """What was logged on a day of January: the wines, and what became of their columns."""
     start = pd.Timestamp(2026, 1, number, tz="UTC")
     return wines.assign(
+        prediction_id=[f"{start:%d}-{row:08x}" for row in range(len(wines))],
         event_time=start + pd.to_timedelta(np.arange(len(wines)), unit="min"),
         model_version=version,
         **changes,
@@ -84,16 +86,16 @@ def lake_of(folder, log):
     return LakeReader(str(folder), "duckdb")
 
 
-def monitor(run_pipeline, folder, reader, settings=SETTINGS, previous_alerts=()):
+def monitor(run_pipeline, folder, reader, settings=SETTINGS):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
-    with ProfileStore(url) as store:
+    with ProfileStore(url) as store, ToldAlerts(url) as told:
         given = {
             "inference_log": reader,
             "profile_store": store,
             "references": REFERENCES.__getitem__,
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
-            "previous_alerts": list(previous_alerts),
+            "told_alerts": told,
             "params:monitoring.drift": settings,
             "params:monitoring.alerts": AlertSettings(),
         }
@@ -202,7 +204,7 @@ def test_the_alerts_are_the_alarming_verdicts(made):
 
 def test_the_newest_and_the_alarming_windows_are_reported(made):
     pages, snapshots = made["evidently_pages"], made["evidently_snapshots"]
-    folders = {"": (5, 2), "2026-01-03T0000_v1/": (3, 1), "2026-01-04T0000_v1/": (4, 1)}
+    folders = {"": (5, 2), "2026-01-03T000000_v1/": (3, 1), "2026-01-04T000000_v1/": (4, 1)}
     assert pages.keys() == {folder + kind for folder in folders for kind in nodes.REPORTS}
     for folder, (number, version) in folders.items():
         window = f"2026-01-0{number} 00:00 to 2026-01-0{number + 1} 00:00 UTC"
@@ -377,6 +379,26 @@ def test_what_was_decided_stays_decided_while_the_log_goes_on(
     assert not closed.duplicated(["window_start", "subject"]).any()
 
 
+def test_windows_within_one_minute_have_reports_of_their_own(run_pipeline, tmp_path):
+    short = SETTINGS.model_copy(update={"window": "20s", "reported_windows": 3})
+    wines = stronger(predicted(draw_wines(240, 71), 4)).assign(quality=np.nan)
+    log = day(2, "1", wines)
+    log["event_time"] = log["event_time"].min() + pd.to_timedelta(np.arange(240) / 3, unit="s")
+    reader = lake_of(tmp_path / "lake", log)
+    made = monitor(run_pipeline, tmp_path, reader, short)
+    reader.close()
+    folders = ["", "2026-01-02T000040_v1/", "2026-01-02T000020_v1/"]
+    pages = made["evidently_pages"]
+    assert pages.keys() == {folder + kind for folder in folders for kind in nodes.REPORTS}
+    # a workspace knows them by their titles
+    titles = [json.loads(snapshot)["name"] for snapshot in made["evidently_snapshots"].values()]
+    assert len(set(titles)) == len(titles) > len(folders)
+    page = unescape(made["monitoring_page_html"])
+    assert "Evidently's drift report of 2026-01-02 00:00:40, version 1" in page
+    assert page.index("drift report of 2026-01-02 00:00:40") < page.index("00:00:20, version 1<")
+    assert len(made["drift_figure"].data[0].x) == 4
+
+
 def test_days_without_traffic_are_an_alert(run_pipeline, tmp_path):
     reader = lake_of(tmp_path / "lake", LOG[LOG["event_time"].dt.day.isin([2, 4])])
     made = monitor(run_pipeline, tmp_path, reader)
@@ -505,16 +527,24 @@ def test_a_stored_reference_of_another_kind_is_an_error(made):
         nodes.decide_model(made["profile_counts"], made["profile_errors"], spoilt, SETTINGS)
 
 
-def test_a_quiet_day_raises_no_alert(made):
+@pytest.fixture
+def told(tmp_path):
+    with ToldAlerts(f"sqlite:///{tmp_path}/told.db") as told:
+        yield told
+
+
+def test_a_quiet_day_raises_no_alert(made, told):
     quiet = [of_day(made[name], 2) for name in ("verdicts", "model_verdicts")]
-    assert nodes.raise_alerts(*quiet, [], AlertSettings()) == []
+    assert nodes.raise_alerts(*quiet, told, AlertSettings()) == []
 
 
-def test_an_alert_that_was_told_before_is_not_logged_again(made, caplog):
-    nodes.raise_alerts(made["verdicts"], made["model_verdicts"], made["alerts"], AlertSettings())
-    assert caplog.text == ""
-    nodes.raise_alerts(made["verdicts"], made["model_verdicts"], [], AlertSettings())
+def test_an_alert_that_was_told_before_is_not_logged_again(made, told, caplog):
+    first = nodes.raise_alerts(made["verdicts"], made["model_verdicts"], told, AlertSettings())
     assert "alcohol: score" in caplog.text
+    caplog.clear()
+    again = nodes.raise_alerts(made["verdicts"], made["model_verdicts"], told, AlertSettings())
+    assert caplog.text == ""
+    assert again == first
 
 
 def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):

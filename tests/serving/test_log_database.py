@@ -350,6 +350,7 @@ def test_a_full_disk_writes_nothing_of_the_batch(
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:///file:secret.db?uri=true", "names no file"),
+        ("sqlite:///s3://secret/log.db", "names no file"),
     ],
 )
 def test_a_url_that_cannot_be_used(url: str, message: str) -> None:

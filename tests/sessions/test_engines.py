@@ -1,11 +1,7 @@
-"""The same wines, counted by PostgreSQL and by Spark: the same verdicts as the default."""
+"""The same wines, run by threads, counted by PostgreSQL and by Spark: the default's verdicts."""
 
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
@@ -20,37 +16,17 @@ TABLES = ("verdicts", "model_verdicts", "profile_counts", "profile_errors")
 
 
 @pytest.fixture
-def tracking_server(tmp_path):
+def tracking_server(tmp_path, free_port, run_server):
     """An MLflow server on a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "server"
     folder.mkdir()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while not answers(f"{address}/health"):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, "the MLflow server does not start"
-            time.sleep(0.2)
+    address = f"http://127.0.0.1:{port}"
+    with run_server(command, f"{address}/health", folder / "log"):
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def answers(address):
-    try:
-        with urllib.request.urlopen(address, timeout=2):
-            return True
-    except OSError:
-        return False
 
 
 def tables(root):
@@ -72,6 +48,13 @@ def assert_same_verdicts(root, whole_run):
     for name in TABLES:
         # sums are added up in whatever order; the model's last digits hang on its threads
         pd.testing.assert_frame_equal(ours[name], default[name], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_threads_reach_the_verdicts_of_the_default(kedro_apart, whole_run, tmp_path):
+    done = kedro_apart("--env", "test", "--runner", "ThreadRunner", root=tmp_path)
+    assert done.status == 0, done.output + done.errors
+    assert_same_verdicts(tmp_path, whole_run)
 
 
 @pytest.mark.slow

@@ -184,8 +184,13 @@ def test_the_same_wines_and_parameters_give_the_same_model(whole_run, kedro_here
     )
 
 
+def verdicts_of(load, root):
+    found = load(root, ["verdicts", "verdict_history"])
+    return found["verdicts"], found["verdict_history"].history()
+
+
 def test_two_monitoring_runs_at_once_both_succeed(after_whole_run, start_apart, load):
-    before = load(after_whole_run, ["verdicts", "verdict_history"])
+    before = verdicts_of(load, after_whole_run)
     both = [
         start_apart("--env", "test", "--pipeline", "monitoring", root=after_whole_run)
         for _ in range(2)
@@ -193,6 +198,5 @@ def test_two_monitoring_runs_at_once_both_succeed(after_whole_run, start_apart, 
     for process in both:
         _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-    after = load(after_whole_run, ["verdicts", "verdict_history"])
-    for name, table in after.items():
-        pd.testing.assert_frame_equal(table, before[name])
+    for table, known in zip(verdicts_of(load, after_whole_run), before, strict=True):
+        pd.testing.assert_frame_equal(table, known)

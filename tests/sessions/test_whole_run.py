@@ -299,7 +299,7 @@ def test_all_is_quiet_without_drift(made):
 
 
 def test_every_verdict_is_in_the_history(made):
-    found = made["verdict_history"]
+    found = made["verdict_history"].history()
     assert len(found) == len(made["verdicts"]) + len(made["model_verdicts"])
     assert (found["revision"] == 1).all()
 

@@ -1,5 +1,6 @@
 """The Kedro datasets that no library offers."""
 
+from wine_quality.datasets.artifacts import FigureArtifactDataset, TextArtifactDataset
 from wine_quality.datasets.candidate_scores import CandidateScoresDataset
 from wine_quality.datasets.evidently_workspace import EvidentlyWorkspaceDataset
 from wine_quality.datasets.inference_log import (
@@ -8,7 +9,11 @@ from wine_quality.datasets.inference_log import (
     LakeLogDataset,
 )
 from wine_quality.datasets.metrics import MetricsDataset
-from wine_quality.datasets.monitoring import ProfileStoreDataset, VerdictHistoryDataset
+from wine_quality.datasets.monitoring import (
+    ProfileStoreDataset,
+    ToldAlertsDataset,
+    VerdictHistoryDataset,
+)
 from wine_quality.datasets.optional_json import OptionalJSONDataset
 from wine_quality.datasets.parquet_stream import ParquetStreamDataset
 from wine_quality.datasets.raw_wines import RawWinesDataset
@@ -24,6 +29,7 @@ __all__ = [
     "CandidateScoresDataset",
     "ChampionDataset",
     "EvidentlyWorkspaceDataset",
+    "FigureArtifactDataset",
     "InferenceLogConnection",
     "InferenceLogDataset",
     "LakeLogDataset",
@@ -36,5 +42,7 @@ __all__ = [
     "RawWinesDataset",
     "ReferencesDataset",
     "StudyDataset",
+    "TextArtifactDataset",
+    "ToldAlertsDataset",
     "VerdictHistoryDataset",
 ]

@@ -1,6 +1,5 @@
 """Evidently's reports in a workspace that its own pages show."""
 
-from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
@@ -14,7 +13,7 @@ class EvidentlyWorkspaceDataset(AbstractDataset[dict[str, str], dict[str, str]])
     Saving adds reports to those that are there; loading gives all of them, by title.
 
     Args:
-        folder: The workspace.
+        folder: The workspace, a path or an address.
         project: Name of the project.
         metadata: For kedro-viz.
     """
@@ -22,7 +21,7 @@ class EvidentlyWorkspaceDataset(AbstractDataset[dict[str, str], dict[str, str]])
     def __init__(
         self, *, folder: str, project: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._folder = Path(folder)
+        self._folder = folder
         self._project = project
         self.metadata = metadata
 
@@ -38,4 +37,4 @@ class EvidentlyWorkspaceDataset(AbstractDataset[dict[str, str], dict[str, str]])
         return bool(self.load())
 
     def _describe(self) -> dict[str, Any]:
-        return {"folder": str(self._folder), "project": self._project}
+        return {"folder": self._folder, "project": self._project}

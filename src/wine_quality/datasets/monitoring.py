@@ -1,39 +1,44 @@
-"""What monitoring keeps in its database, as datasets."""
+"""What monitoring keeps in its database, as datasets: loading gives what reads and writes it."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wine_quality.drift.profile_store import ProfileStore
+from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
 
+Store = TypeVar("Store", bound=StoreDatabase)
 
-class ProfileStoreDataset(AbstractDataset[Any, ProfileStore]):
-    """The store of the windows' counts, for the node that counts; load only.
+
+class _StoreDataset(AbstractDataset[Any, Store], Generic[Store]):
+    """A store, for the nodes that read it and write to it.
 
     Args:
         credentials: `url` of its database.
         metadata: For Kedro's plugins.
     """
 
+    kind: ClassVar[type[StoreDatabase]]
     optional = True
     """Nothing has to write this before it can be read."""
 
     def __init__(
         self, *, credentials: dict[str, str], metadata: dict[str, Any] | None = None
     ) -> None:
-        self._store = ProfileStore(credentials["url"])
+        self._store = cast("Store", self.kind(credentials["url"]))
         self.metadata = metadata
 
-    def load(self) -> ProfileStore:
+    def load(self) -> Store:
         """Return the store; its database is opened on first use."""
         return self._store
 
     def save(self, data: Any) -> None:
         """Refuse: what writes to the store does so through the store."""
-        raise DatasetError("The store of profiles is read only.")
+        raise DatasetError(f"The {self.kind.__name__} is read only.")
 
     def release(self) -> None:
         """Close the database, so that a run leaves no file open."""
@@ -43,23 +48,23 @@ class ProfileStoreDataset(AbstractDataset[Any, ProfileStore]):
         return {"store": repr(self._store)}
 
 
-class VerdictHistoryDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
-    """All verdicts ever reached: saving appends those that are new or have changed.
+class ProfileStoreDataset(_StoreDataset[ProfileStore]):
+    """The store of the windows' counts; load only."""
 
-    Args:
-        credentials: `url` of their database.
-        metadata: For Kedro's plugins.
-    """
+    kind = ProfileStore
 
-    def __init__(
-        self, *, credentials: dict[str, str], metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._store = VerdictStore(credentials["url"])
-        self.metadata = metadata
 
-    def load(self) -> pd.DataFrame:
-        """Read the history, see `VerdictStore.history`."""
-        return self._store.history()
+class ToldAlertsDataset(_StoreDataset[ToldAlerts]):
+    """The alerts that somebody was told of; load only."""
+
+    kind = ToldAlerts
+
+
+class VerdictHistoryDataset(_StoreDataset[VerdictStore]):
+    """All verdicts ever reached: saving appends those that are new or have changed."""
+
+    kind = VerdictStore
+    optional = False
 
     def save(self, data: pd.DataFrame) -> None:
         """Append to the history.
@@ -68,10 +73,3 @@ class VerdictHistoryDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             data: Rows of `subject_verdicts`.
         """
         self._store.record(data, datetime.now(UTC))
-
-    def release(self) -> None:
-        """Close the database, so that a run leaves no file open."""
-        self._store.close()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"store": repr(self._store)}

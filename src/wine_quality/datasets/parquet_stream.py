@@ -2,16 +2,15 @@
 
 import itertools
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import fsspec
 import pandas as pd
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
+from wine_quality.storage import address_of, write_whole
 from wine_quality.traffic.streams import Frames, Stream
 
 
@@ -43,16 +42,8 @@ class ParquetStreamDataset(AbstractDataset[Frames, Stream]):
 
     def save(self, data: Frames) -> None:
         """Write the frames as they come; all of one schema, which the first one sets."""
-        path = str(self._filepath)
-        partial = f"{self._filepath.parent}/.{self._filepath.name}.{uuid4().hex}"
-        self._fs.makedirs(str(self._filepath.parent), exist_ok=True)
-        try:
-            with self._fs.open(partial, "wb") as file:
-                _write(file, data)
-            self._fs.mv(partial, path)
-        finally:
-            with suppress(FileNotFoundError):
-                self._fs.rm_file(partial)
+        with write_whole(self._fs, str(self._filepath)) as file:
+            _write(file, data)
 
     def load(self) -> Stream:
         """Give the frames, indexed from 0 on through all of them; they are read when asked for."""
@@ -85,7 +76,7 @@ class ParquetStreamDataset(AbstractDataset[Frames, Stream]):
         return bool(self._fs.exists(str(self._filepath)))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": address_of(self._fs, str(self._filepath))}
 
 
 def _write(file: BinaryIO, data: Frames) -> None:

@@ -4,8 +4,9 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from http.client import HTTPException
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -16,6 +17,9 @@ from pydantic import Field, model_validator
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.parameters import Parameters
 from wine_quality.retrying import doubling, retry
+
+if TYPE_CHECKING:
+    from wine_quality.drift.told_alerts import ToldAlerts
 
 logger = logging.getLogger(__name__)
 
@@ -126,42 +130,41 @@ def is_newest(window_start: pd.Series, subject: pd.Series) -> pd.Series:
     return window_start == window_start.groupby(subject == TRAFFIC).transform("max")
 
 
-def untold(alerts: Sequence[Alert], previous: Iterable[Alert]) -> list[Alert]:
-    """Leave out the alerts that were told in an earlier run."""
-    told = {_identity(alert) for alert in previous if alert["told"]}
-    return [alert for alert in alerts if _identity(alert) not in told]
-
-
-def tell(
-    alerts: Sequence[Alert], previous: Iterable[Alert], settings: AlertSettings
-) -> list[Alert]:
+def tell(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -> list[Alert]:
     """Log each alert that is new, and post the new ones to the webhook where there is one.
 
     What could not be posted stays untold, so that the next run tries again; the run itself goes on.
 
     Args:
         alerts: All alerts of this run.
-        previous: Those of the run before.
+        told: Those that somebody was told of; the new ones are added.
         settings: Where to post, and how often to try.
 
     Returns:
         All alerts, with `told` true where somebody was told, now or before.
+
+    Raises:
+        WineQualityError: Another run tells alerts for too long, or the database of those that were
+            told cannot be used.
     """
-    new = untold(alerts, previous)
-    for alert in new:
-        logger.warning("%s since %s: %s", alert["verdict"], alert["window_start"], alert["reason"])
-    delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
-    waiting = set() if delivered else {_identity(alert) for alert in new}
-    return [alert | {"told": _identity(alert) not in waiting} for alert in alerts]
+    if not alerts:
+        return []
+    with told.turn():
+        new = told.untold(alerts)
+        for alert in new:
+            logger.warning(
+                "%s since %s: %s", alert["verdict"], alert["window_start"], alert["reason"]
+            )
+        delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
+        if delivered:
+            told.add(new, datetime.now(UTC))
+    waiting = [] if delivered else new
+    return [alert | {"told": alert not in waiting} for alert in alerts]
 
 
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:
     """Select the newest window's alerts that a scheduler has to know of by the exit status."""
     return [alert for alert in alerts if alert["newest"] and alert["verdict"] in settings.fail_on]
-
-
-def _identity(alert: Alert) -> tuple[str, ...]:
-    return tuple(str(alert[key]) for key in IDENTITY)
 
 
 def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> bool:

@@ -9,6 +9,7 @@ travel: they hand the rows of one statement over in parts, which NumPy counts ma
 
 import math
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,7 @@ from wine_quality.drift.profiles import (
 )
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
+from wine_quality.storage import find_store, is_address
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, WINE_TYPES
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 LABELLED_AT = "labelled_at"
 LOG_COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
 """What monitoring reads of a log kept in a database."""
+PREDICTION_ID = "prediction_id"
 INFINITY = math.inf
 _MANTISSA_BITS = 53
 _LARGEST_SHIFT = 62
@@ -56,12 +59,12 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
 
     Args:
         url: As the inference log takes it.
-        labelled_predictions: Select of at least `LOG_COLUMNS`, each prediction with its newest
-            label; bound values are written into it.
+        labelled_predictions: Select of at least `LOG_COLUMNS` and `PREDICTION_ID`, each prediction
+            with its newest label; bound values are written into it.
 
     Returns:
-        The log's `LOG_COLUMNS`. In SQLite moments are text, as they are stored there. Close it with
-        `table.get_backend().disconnect()`.
+        The log's `LOG_COLUMNS`, and its identifiers as text. In SQLite moments are text, as they
+        are stored there. Close it with `table.get_backend().disconnect()`.
 
     Raises:
         WineQualityError: If the database is not there or not of these two kinds.
@@ -71,15 +74,19 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
 
     where = sa.make_url(url)
     of_log = labelled_predictions.subquery()
-    columns = [of_log.c[name] for name in LOG_COLUMNS]
+    identifier = of_log.c[PREDICTION_ID]
     if where.get_backend_name() == "sqlite":
         if not Path(where.database or "").is_file():
             raise WineQualityError(
                 f"The inference log {where.render_as_string()} is not there: run 'kedro run' once, "
                 "or send traffic with 'kedro run --pipeline serving_simulation'."
             )
-        connection = ibis.sqlite.connect(where.database)
+        # nodes that read it one after the other may run in different threads
+        shared = sqlite3.connect(str(where.database), check_same_thread=False)
+        connection = ibis.sqlite.from_connection(shared)
         moments = "string"
+        # sixteen bytes
+        as_text: sa.ColumnElement[str] = sa.func.lower(sa.func.hex(identifier))
     elif where.get_backend_name() in {"postgres", "postgresql"}:
         connection = ibis.postgres.connect(
             host=where.host,
@@ -90,6 +97,7 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
             **where.query,
         )
         moments = "timestamp('UTC')"
+        as_text = sa.cast(identifier, sa.Text)
     else:
         raise WineQualityError(
             f"Profiles cannot be computed in {where.get_backend_name()}: use a URL that begins "
@@ -98,14 +106,17 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
     dialect = where.set(
         drivername="sqlite" if connection.name == "sqlite" else "postgresql+psycopg"
     ).get_dialect()()
+    columns = [of_log.c[name] for name in LOG_COLUMNS]
+    selected = sa.select(*columns, as_text.label(PREDICTION_ID))
     # sqlalchemy doubles % for drivers that substitute; this text goes to none
-    query = sa.select(*columns).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    query = selected.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     # said, since an empty SQLite table would not tell
     schema = {
         **dict.fromkeys(LOG_COLUMNS, "float64"),
         **dict.fromkeys(("model_version", TYPE), "string"),
         **dict.fromkeys(("event_time", LABELLED_AT), moments),
         QUALITY: "int64",
+        PREDICTION_ID: "string",
     }
     return connection.sql(str(query).replace("%%", "%"), schema=schema)
 
@@ -114,7 +125,7 @@ def lake_log(folder: str, memory_limit: str = "300MB", threads: int = 2) -> "ir.
     """Open a log of Parquet files in folders `day=YYYY-MM-DD`, with DuckDB.
 
     Args:
-        folder: The folder of the days' folders.
+        folder: The folder of the days' folders, a path or an address.
         memory_limit: DuckDB's own buffers may take this much.
         threads: Number of threads.
 
@@ -123,6 +134,7 @@ def lake_log(folder: str, memory_limit: str = "300MB", threads: int = 2) -> "ir.
     """
     import duckdb
     import ibis
+    import sqlglot as sg
 
     connection = ibis.duckdb.connect(
         # what does not fit goes there, not into the folder that the run was started in
@@ -133,10 +145,14 @@ def lake_log(folder: str, memory_limit: str = "300MB", threads: int = 2) -> "ir.
         # no file is read twice
         enable_external_file_cache=False,
     )
+    if is_address(folder):
+        # read through fsspec: DuckDB's own way to S3 is an extension, which it would download; the
+        # statement below is ours because Ibis asks for that one by the address alone
+        connection.register_filesystem(find_store(folder)[0])
+    files = sg.exp.Literal.string(f"{folder}/day=*/*.parquet").sql("duckdb")
+    options = "hive_partitioning = true, union_by_name = true"
     try:
-        return connection.read_parquet(
-            f"{folder}/day=*/*.parquet", hive_partitioning=True, union_by_name=True
-        )
+        return connection.sql(f"SELECT * FROM read_parquet({files}, {options})")  # noqa: S608
     except duckdb.IOException as error:
         raise _nothing_in(folder) from error
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from wine_quality.drift.profiles import to_numbers
+from wine_quality.drift.window_names import in_words
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
 
@@ -86,7 +87,7 @@ def report_window(
             "select its verdicts"
         )
     start, end, version = window.iloc[0]
-    of_window = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, model version {version}"
+    of_window = f"{in_words(start)} to {in_words(end)} UTC, model version {version}"
     current, reference = _prepare(rows, seed), _prepare(held_out, seed)
     filled = [str(c) for c in current if current[c].notna().any() and reference[c].notna().any()]
     remarks = _remarks(current, filled, verdicts)

@@ -1,8 +1,8 @@
 """Evidently's reports in one of its workspaces, for its own pages (`evidently ui`).
 
 A report's place follows from its title, which names the window and the model version: adding it
-again replaces it. Files are moved into place whole, so that a run that is killed leaves each report
-as it was or as it is to be.
+again replaces it. Files appear whole, so that a run that is killed leaves each report as it was or
+as it is to be.
 """
 
 import json
@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from wine_quality.errors import WineQualityError
+from wine_quality.storage import write_whole
 
 if TYPE_CHECKING:
     from evidently.sdk.models import DashboardPanelPlot
 
 _NAMESPACE = UUID("1f0b7f6e-3f0c-4f5e-9a6e-6f2c1d8a4b57")
 """Of the projects' ids; any constant does, as long as it stays the same."""
+_DASHBOARD = "dashboard.json"
+"""Holds a project's panels; by Evidently's choice."""
 
 
-def add_to_workspace(folder: Path, project: str, snapshots: Iterable[str]) -> UUID:
+def add_to_workspace(folder: str, project: str, snapshots: Iterable[str]) -> UUID:
     """Add reports to a project of a workspace, each once; its dashboard shows them over time.
 
     The project is made, with its panels, if it is not there; panels that somebody has changed
     since stay as they are.
 
     Args:
-        folder: The workspace; it is made if it is not there.
+        folder: The workspace, a path or an address; it is made if it is not there.
         project: The project's name.
         snapshots: The reports, as `ReportPage.json` holds them.
 
@@ -38,44 +41,35 @@ def add_to_workspace(folder: Path, project: str, snapshots: Iterable[str]) -> UU
     Raises:
         WineQualityError: If one of them is no report.
     """
-    project_id = uuid5(_NAMESPACE, project)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".unfinished-") as place:
-        unfinished = Path(place) / str(project_id)
-        if not (folder / str(project_id) / "dashboard.json").exists():
-            from evidently.sdk.models import ProjectModel
-            from evidently.ui.workspace import Workspace
+    import fsspec
 
-            workspace = Workspace(place)
-            made = workspace.add_project(ProjectModel(id=project_id, name=project))
-            for panel in _panels():
-                made.dashboard.add_panel(panel)
-        for snapshot in snapshots:
-            target = unfinished / "snapshots" / f"{uuid5(project_id, title_of(snapshot))}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(snapshot, encoding="utf-8")
-        # metadata before the dashboard, whose presence says that both are there
-        for path in sorted(
-            unfinished.rglob("*.json"), key=lambda path: path.name == "dashboard.json"
-        ):
-            target = folder / path.relative_to(place)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+    project_id = uuid5(_NAMESPACE, project)
+    files, root = fsspec.core.url_to_fs(folder)
+    # metadata before the dashboard, whose presence says that both are there
+    has_project = files.exists(f"{root}/{project_id}/{_DASHBOARD}")
+    contents = {} if has_project else _new_project(project_id, project)
+    reports = {f"snapshots/{uuid5(project_id, title_of(text))}.json": text for text in snapshots}
+    for name, text in sorted((contents | reports).items(), key=lambda item: item[0] == _DASHBOARD):
+        with write_whole(files, f"{root}/{project_id}/{name}") as file:
+            file.write(text.encode())
     return project_id
 
 
-def read_workspace(folder: Path, project: str) -> dict[str, str]:
+def read_workspace(folder: str, project: str) -> dict[str, str]:
     """Read the reports of a project.
 
     Args:
-        folder: The workspace.
+        folder: The workspace, a path or an address.
         project: The project's name.
 
     Returns:
         Each report as it was added, by its title; none if there is no such project.
     """
-    files = (folder / str(uuid5(_NAMESPACE, project)) / "snapshots").glob("*.json")
-    snapshots = (path.read_text(encoding="utf-8") for path in files)
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(folder)
+    paths = files.glob(f"{root}/{uuid5(_NAMESPACE, project)}/snapshots/*.json")
+    snapshots = (files.cat_file(path).decode() for path in paths)
     return dict(sorted((title_of(snapshot), snapshot) for snapshot in snapshots))
 
 
@@ -93,6 +87,22 @@ def title_of(snapshot: str) -> str:
             "'kedro run --pipeline monitoring' again"
         ) from error
     return str(title)
+
+
+def _new_project(project_id: UUID, name: str) -> dict[str, str]:
+    """Have Evidently make a project with its panels; its files' content, by name."""
+    from evidently.sdk.models import ProjectModel
+    from evidently.ui.workspace import Workspace
+
+    with TemporaryDirectory() as place:
+        made = Workspace(place).add_project(ProjectModel(id=project_id, name=name))
+        for panel in _panels():
+            made.dashboard.add_panel(panel)
+        folder = Path(place) / str(project_id)
+        return {
+            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+            for path in folder.rglob("*.json")
+        }
 
 
 def _panels() -> "list[DashboardPanelPlot]":

@@ -3,14 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
-from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
 from wine_quality.drift.engine import (
     LABELLED_AT,
+    PREDICTION_ID,
     between,
     database_log,
     lake_log,
@@ -28,6 +29,8 @@ NOTHING_LOGGED = (
     "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, or send traffic "
     "with 'kedro run --pipeline serving_simulation'."
 )
+LOT_DIGITS = 8
+"""Random digits at the end of an identifier, hexadecimal and in lower case."""
 _VERSION = "model_version"
 _MOMENTS = ("event_time", "received_at", LABELLED_AT)
 
@@ -106,28 +109,22 @@ class LogReader(ABC):
             since: First event time wanted, with a time zone.
             until: First event time no longer wanted.
             version: Only what this model version predicted.
-            limit: Most rows wanted; of more, every k-th in the order of event time is read, the
-                same rows from every engine.
-            seed: Chooses among the k such samples.
+            limit: Most rows wanted; of more, so many are drawn by lot, the same from every engine.
+            seed: Of the draw.
             columns: Columns wanted; all, if not given.
 
         Returns:
             The columns, in the order of event time.
         """
-        import ibis
-
         rows = between(self.table, since, until)
         if version is not None:
             rows = rows.filter(rows[_VERSION].cast("string") == version)
-        step = 1 if limit is None else ceil(int(rows.count().to_pandas()) / limit)
+        if limit is not None:
+            rows = _draw(rows, limit, seed)
         # rows that are alike in all of these are interchangeable
         order = [
             name for name in ("event_time", *INPUTS, PREDICTION, QUALITY) if name in rows.columns
         ]
-        if step > 1:
-            place = ibis.row_number().over(order_by=order)
-            rows = rows.mutate(place=place)
-            rows = rows.filter(rows["place"] % step == seed % step).drop("place")
         rows = rows.order_by(order)
         return _with_moments((rows if columns is None else rows.select(*columns)).to_pandas())
 
@@ -185,6 +182,22 @@ class LakeReader(LogReader):
     def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
         """Tell the windows' states by the files of their days, without reading a row."""
         return lake_states(self._folder, versions, window)
+
+
+def _draw(rows: "ir.Table", limit: int, seed: int) -> "ir.Table":
+    """Draw rows by lot: those whose lots follow on a random one, without ordering all the others.
+
+    A row's lot is the end of its identifier, which is random in a UUID of version 4 or 7.
+    """
+    if PREDICTION_ID not in rows.columns:
+        raise WineQualityError(
+            f"The inference log has no column {PREDICTION_ID}: write each prediction's identifier."
+        )
+    first = f"{np.random.default_rng(seed).integers(16**LOT_DIGITS):0{LOT_DIGITS}x}"
+    identifier = rows[PREDICTION_ID].cast("string")
+    lot = identifier.right(LOT_DIGITS)
+    # beyond the last lot the first ones follow
+    return rows.order_by([lot < first, lot, identifier]).limit(limit)
 
 
 def _with_moments(rows: pd.DataFrame) -> pd.DataFrame:

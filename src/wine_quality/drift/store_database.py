@@ -4,6 +4,8 @@ Every transaction holds the lock that a writer needs from its beginning, so that
 one waits for the other: neither fails, and neither decides by what the other is about to change.
 """
 
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ from sqlalchemy.engine import Connection, Engine
 from wine_quality.errors import WineQualityError
 
 BUSY_TIMEOUT_S = 30.0
+PATIENCE_S = 120.0
+"""Seconds to wait for another process that holds a lock for longer than a transaction."""
+LOOK_EVERY_S = 0.1
 # Any constant does, as long as every process that writes takes the same lock.
 _POSTGRES_LOCK = 0x50_52_4F_46
 
@@ -91,11 +96,16 @@ class StoreDatabase:
         Raises:
             WineQualityError: If the database cannot be used.
         """
-        try:
+        with self._explained():
             if not self._ready:
                 self._make_tables()
             with self._locked() as connection:
                 yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except sa.exc.SQLAlchemyError as error:
             where = self._engine.url.render_as_string(hide_password=True)
             raise WineQualityError(
@@ -103,6 +113,57 @@ class StoreDatabase:
                 f"({getattr(error, 'orig', None) or error}): see that it is there, may be written "
                 "and is not kept busy, then run again; nothing is lost."
             ) from error
+
+    @contextmanager
+    def alone(self, purpose: str) -> Iterator[None]:
+        """Keep every other process that uses this database from the same purpose meanwhile.
+
+        It holds no transaction, so that whatever takes long keeps nobody from writing. The lock is
+        a file beside SQLite's, or PostgreSQL's own; it ends with the process, however that ends.
+
+        Raises:
+            WineQualityError: Another process keeps the lock for `PATIENCE_S` seconds, or the
+                database cannot be used.
+        """
+        with self._file_lock(purpose) if self._is_sqlite else self._session_lock(purpose):
+            yield
+
+    @contextmanager
+    def _file_lock(self, purpose: str) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self._file}.{purpose}-lock", timeout=PATIENCE_S)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise self._held(purpose) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _session_lock(self, purpose: str) -> Iterator[None]:
+        key = zlib.crc32(purpose.encode()) >> 1  # an int4 has a sign
+        deadline = time.monotonic() + PATIENCE_S
+        with self._explained(), self._engine.connect() as connection:
+            # no transaction stays open while the lock is held
+            free = connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not free.scalar(sa.select(sa.func.pg_try_advisory_lock(_POSTGRES_LOCK, key))):
+                if time.monotonic() > deadline:
+                    raise self._held(purpose)
+                time.sleep(LOOK_EVERY_S)
+            try:
+                yield
+            finally:
+                free.execute(sa.select(sa.func.pg_advisory_unlock(_POSTGRES_LOCK, key)))
+
+    def _held(self, purpose: str) -> WineQualityError:
+        return WineQualityError(
+            f"Another monitoring run has been busy with the {purpose} for {PATIENCE_S:.0f} seconds "
+            f"({self!r}): see that it still runs, then run again."
+        )
 
     def _make_tables(self) -> None:
         if self._is_sqlite:

@@ -6,6 +6,8 @@ from html import escape
 import pandas as pd
 
 from wine_quality.drift.alerts import Alert, is_newest
+from wine_quality.drift.verdict_store import Changes
+from wine_quality.drift.window_names import in_words
 
 MOST_WINDOWS = 200
 """Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
@@ -61,7 +63,7 @@ def render_page(
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
     alerts: Sequence[Alert],
-    history: pd.DataFrame,
+    changes: Changes,
     links: Mapping[str, str],
 ) -> str:
     """Write the page.
@@ -70,7 +72,7 @@ def render_page(
         verdicts: Rows of `verdicts.decide`, at least one.
         model_verdicts: Rows of `performance.judge_performance` of the same windows.
         alerts: As `raise_alerts` gave them.
-        history: As `VerdictStore.history` gave it.
+        changes: As `VerdictStore.changes` gave them.
         links: Further pages: addresses, relative to this one, by what they are called.
 
     Returns:
@@ -83,13 +85,14 @@ def render_page(
     state = f"{len(raised)} alerts" if len(raised) != 1 else "1 alert"
     body = [
         f"<h1>Monitoring: {state} in the newest window</h1>",
-        f"<p>{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, newest of {windows} windows</p>",
+        f"<p>{in_words(start)} to {in_words(end)} UTC, newest of {windows} "
+        f"window{'s' if windows > 1 else ''}</p>",
         _alert_list(raised),
         f"<h2>{'All' if windows <= MOST_WINDOWS else f'The newest {MOST_WINDOWS}'} windows</h2>",
         _grid(verdicts, model_verdicts),
         "<h2>Newest window</h2>",
         _table(newest, model_verdicts[model_verdicts["window_start"] == start]),
-        _changes(history),
+        _changes(changes),
         "<h2>Further</h2>",
         "<ul>",
         *(f'<li><a href="{escape(at)}">{escape(name)}</a></li>' for name, at in links.items()),
@@ -135,7 +138,7 @@ def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
         line = []
         for start, version in shown:
             verdict, reason = cells.get((subject, start, version), ("", "not judged"))
-            title = f"{start:%Y-%m-%d %H:%M}, version {version}: {reason}"
+            title = f"{in_words(start)}, version {version}: {reason}"
             line.append(f'<td><span class="cell {verdict}" title="{escape(title)}"></span></td>')
         rows.append(f"<tr><th>{escape(_words(subject))}</th>{''.join(line)}</tr>")
     legend = " · ".join(
@@ -148,7 +151,7 @@ def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     return (
         f'<div class="scroll"><table class="grid" style="--wide: {wide:.2f}rem">'
         f"{''.join(rows)}</table></div>"
-        f"<p>{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, left to right. {legend}</p>"
+        f"<p>{in_words(first)} to {in_words(last)} UTC, left to right. {legend}</p>"
     )
 
 
@@ -169,27 +172,24 @@ def _table(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     )
 
 
-def _changes(history: pd.DataFrame) -> str:
-    """Tell which windows have another verdict now than at first, as late labels bring about."""
-    key = ["window_start", "window_seconds", "model_version", "subject"]
-    told = history.sort_values("revision", kind="stable")
-    before = told.groupby(key)["verdict"].shift()
-    changed = told.assign(before=before)[before.notna() & (before != told["verdict"])]
-    newest = changed.sort_values("decided_at", kind="stable").iloc[::-1].head(MOST_CHANGES)
-    if newest.empty:
+def _changes(changes: Changes) -> str:
+    """Tell which windows have another verdict now than before, as late labels bring about."""
+    if not changes.in_all:
         return ""
     rows = [
-        f'<tr class="{row.verdict}"><td>{row.window_start:%Y-%m-%d %H:%M}, '
-        f"{escape(_words(str(row.subject)))}</td>"
-        f'<td class="word">{WORDS[str(row.verdict)]}</td>'
-        f"<td>was {WORDS[str(row.before)]} until {row.decided_at:%Y-%m-%d %H:%M} UTC; "
-        f"{escape(str(row.reason).partition(': ')[2])}</td></tr>"
-        for row in newest.itertuples(index=False)
+        f'<tr class="{row["verdict"]}"><td>{in_words(row["window_start"])}, '
+        f"{escape(_words(row['subject']))}</td>"
+        f'<td class="word">{WORDS[row["verdict"]]}</td>'
+        f"<td>was {WORDS[row['before']]} until {row['decided_at']:%Y-%m-%d %H:%M} UTC; "
+        f"{escape(row['reason'].partition(': ')[2])}</td></tr>"
+        for row in changes.newest.to_dict(orient="records")
     ]
+    older = changes.in_all - len(rows)
+    note = f"<p>Earlier changes, in the history: {older}.</p>" if older else ""
     return (
         "<h2>Verdicts that changed</h2>"
         '<table class="stack"><thead><tr><th>window, subject</th><th>verdict</th><th>before</th>'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"</tr></thead><tbody>{''.join(rows)}</tbody></table>{note}"
     )
 
 

@@ -1,5 +1,6 @@
 """One picture that sums the windows up: drift, error and traffic, one under the other."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from wine_quality.drift.performance import ALL
 from wine_quality.drift.verdicts import TRAFFIC
+from wine_quality.drift.window_names import shortest_form
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +38,11 @@ def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> "Figur
         is not plainly ok; the mean absolute error beside the reference's, and the range in which it
         is no decay; the wines. Panels without data say so.
     """
+    # Matplotlib asks IPython for its version as soon as another thread has begun to import it, as
+    # Plotly does: nothing is drawn beside half of it
+    with suppress(ImportError):
+        import IPython  # noqa: F401
+
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -160,7 +167,7 @@ def _plot_traffic(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) 
 def _name_windows(axes: "Axes", windows: pd.MultiIndex) -> None:
     starts = pd.DatetimeIndex(windows.get_level_values(0))
     versions = windows.get_level_values(1)
-    form = "%Y-%m-%d" if (starts == starts.normalize()).all() else "%Y-%m-%d %H:%M"
+    form = shortest_form(starts)
     several = len(versions.unique()) > 1
     names = [
         f"{start:{form}} v{version}" if several else f"{start:{form}}"

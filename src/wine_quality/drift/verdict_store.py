@@ -4,6 +4,8 @@ A verdict is written once, and again only if it has changed: late labels make th
 an old window another one, and both stay readable.
 """
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +33,8 @@ HISTORY_DTYPES = {
 }
 """The columns of the history, with their types; `subject` is a column or `model (segment)`,
 `window_seconds` the length of a window before any were merged."""
+CHANGES_DTYPES = {**HISTORY_DTYPES, "before": "str"}
+"""Those of a change: `before` is the verdict that was replaced."""
 _KEY = ("window_start", "window_seconds", "model_version", "subject")
 _DECIDED = ("verdict", "n", "reason", "window_end")
 """What makes a verdict another one: the reason names the figures as far as they matter."""
@@ -52,6 +56,19 @@ _VERDICTS = sa.Table(
     sa.Column("n", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Verdicts that were replaced by others.
+
+    Attributes:
+        newest: Those decided last, the newest first; columns and types of `CHANGES_DTYPES`.
+        in_all: How many there are, with those that are not among the newest.
+    """
+
+    newest: pd.DataFrame
+    in_all: int
 
 
 class VerdictStore(StoreDatabase):
@@ -98,10 +115,31 @@ class VerdictStore(StoreDatabase):
         )
         with self.transaction() as connection:
             rows = connection.execute(query).all()
-        frame = pd.DataFrame.from_records(rows, columns=list(HISTORY_DTYPES))
-        moments = ("window_start", "window_end", "decided_at")
-        zoned = {name: pd.to_datetime(frame[name], utc=True) for name in moments}
-        return frame.assign(**zoned).astype(HISTORY_DTYPES)
+        return _frame(rows, HISTORY_DTYPES)
+
+    def changes(self, most: int) -> Changes:
+        """Find the windows that have another verdict now than before, as late labels bring about.
+
+        Args:
+            most: How many changes are wanted.
+        """
+        now, before = _VERDICTS.alias(), _VERDICTS.alias()
+        same = [now.c[name] == before.c[name] for name in _KEY]
+        query = (
+            sa.select(
+                *(now.c[name] for name in HISTORY_DTYPES),
+                before.c.verdict.label("before"),
+                sa.func.count().over().label("in_all"),
+            )
+            .join_from(now, before, sa.and_(*same, before.c.revision == now.c.revision - 1))
+            .where(now.c.revision > 1, now.c.verdict != before.c.verdict)
+            .order_by(*(now.c[name].desc() for name in ("decided_at", *_KEY, "revision")))
+            .limit(most)
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query).all()
+        in_all = rows[0].in_all if rows else 0
+        return Changes(_frame([row[:-1] for row in rows], CHANGES_DTYPES), in_all)
 
 
 def subject_verdicts(
@@ -120,6 +158,13 @@ def subject_verdicts(
     seconds = int(window_length(window).total_seconds())
     judged = by_subject(verdicts, model_verdicts).assign(window_seconds=seconds)
     return judged[[name for name in HISTORY_DTYPES if name not in ("revision", "decided_at")]]
+
+
+def _frame(rows: Iterable[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    frame = pd.DataFrame.from_records(rows, columns=list(dtypes))
+    moments = ("window_start", "window_end", "decided_at")
+    zoned = {name: pd.to_datetime(frame[name], utc=True) for name in moments}
+    return frame.assign(**zoned).astype(dtypes)
 
 
 def _newest(connection: sa.Connection, first: datetime) -> dict[tuple[Any, ...], sa.Row[Any]]:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
+from wine_quality.storage import is_address
 
 logger = logging.getLogger(__name__)
 
@@ -341,10 +342,10 @@ def _parse_url(url: str) -> URL:
         )
     database = parsed.database or ""
     if parsed.get_backend_name() == "sqlite" and (
-        database in {"", ":memory:"} or database.startswith("file:")
+        database in {"", ":memory:"} or database.startswith("file:") or is_address(database)
     ):
         raise InferenceLogError(
-            "The URL of the inference log names no file to keep it in: write it like "
+            "The URL of the inference log names no file of this machine: write it like "
             "sqlite:///data/inference_log.db."
         )
     return parsed

@@ -1,18 +1,14 @@
 """One champion, and whatever hosts it: a service, MLflow's server, an AWS that is none."""
 
 import os
-import signal
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pandas as pd
 import pytest
 
@@ -104,50 +100,20 @@ def service_log(service_settings: ServiceSettings) -> Iterator[InferenceLog]:
 
 
 @pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """Finds a port on which nobody listens."""
-
-    def find() -> int:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port: int = free.getsockname()[1]
-            return port
-
-    return find
-
-
-@pytest.fixture(scope="session")
 def mlflow_server(
-    hosted: Hosted, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+    hosted: Hosted,
+    tmp_path_factory: pytest.TempPathFactory,
+    free_port: Callable[[], int],
+    run_server: Callable[..., AbstractContextManager[Any]],
 ) -> Iterator[str]:
     """The URL of `just serve-mlflow` with the champion."""
     lines = tmp_path_factory.mktemp("mlflow-server") / "server.log"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with lines.open("wb") as output:
-        process = subprocess.Popen(
-            ["just", "serve-mlflow", str(port)],
-            cwd=REPOSITORY,
-            env={**os.environ, "MLFLOW_TRACKING_URI": hosted.tracking_uri},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            assert process.poll() is None, lines.read_text()
-            assert time.monotonic() < deadline, lines.read_text()
-            try:
-                if httpx.get(f"{url}/ping", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": hosted.tracking_uri}
+    command = ["just", "serve-mlflow", str(port)]
+    with run_server(command, f"{url}/ping", lines, cwd=REPOSITORY, env=environment):
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(60)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 from wine_quality.errors import WineQualityError
 from wine_quality.fetching import fetch_file, sha256_of
 from wine_quality.pipelines.download.parameters import DownloadParameters
+from wine_quality.storage import is_address
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +19,17 @@ def fetch_raw_files(parameters: DownloadParameters) -> dict[str, Any]:
         Per file name: `sha256`, `bytes`, and whether it was `fetched` now.
 
     Raises:
-        WineQualityError: There is nothing to fetch here, a file cannot be fetched, or its content
-            is not the expected one; no file is left half written.
+        WineQualityError: There is nothing to fetch here, or no disk to fetch it to; a file cannot
+            be fetched, or its content is not the expected one. No file is left half written.
     """
     if not parameters.sources:
         raise WineQualityError(
             "This environment has no files to fetch: add --env uci, or use the embedded sample."
+        )
+    if is_address(parameters.folder):
+        raise WineQualityError(
+            f"Files are fetched to a disk, and {parameters.folder} is none: add --params "
+            "download.folder=FOLDER, then copy them there with a tool of the store."
         )
     folder = Path(parameters.folder)
     fetched = {}

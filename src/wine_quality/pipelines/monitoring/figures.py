@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from wine_quality.drift import summary_picture
+from wine_quality.drift.window_names import shortest_form
 from wine_quality.figures import ACCENT, BAD, GOOD, MUTED, titled
 
 VERDICT_COLOURS = {
@@ -95,8 +96,7 @@ def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> Figure
 def _window_labels(verdicts: pd.DataFrame) -> pd.Series:
     """Name windows by their start, and by the model version where there are several."""
     starts = pd.to_datetime(verdicts["window_start"], utc=True)
-    midnight = (starts == starts.dt.normalize()).all()
-    labels = starts.dt.strftime("%Y-%m-%d" if midnight else "%Y-%m-%d %H:%M")
+    labels = starts.dt.strftime(shortest_form(pd.DatetimeIndex(starts)))
     if len(verdicts["model_version"].unique()) > 1:
         labels = labels + " v" + verdicts["model_version"].astype(str)
     return labels

@@ -14,9 +14,11 @@ from wine_quality.drift.performance import judge_performance
 from wine_quality.drift.profile_store import ProfileStore, load_newest, update_profiles
 from wine_quality.drift.profiles import WINDOW_KEYS, Profile, Reference
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.summary_page import render_page
-from wine_quality.drift.verdict_store import subject_verdicts
+from wine_quality.drift.summary_page import MOST_CHANGES, render_page
+from wine_quality.drift.told_alerts import ToldAlerts
+from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import TRAFFIC, decide
+from wine_quality.drift.window_names import folder_name, in_words, read_folder_name
 from wine_quality.drift.windows import (
     chosen_windows,
     judge_traffic,
@@ -129,12 +131,12 @@ def record_verdicts(
 def raise_alerts(
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
-    previous_alerts: list[Alert],
+    told_alerts: ToldAlerts,
     settings: AlertSettings,
 ) -> list[Alert]:
-    """List what a person should look at, and tell of what is new since the run before."""
+    """List what a person should look at, and tell of what nobody was told yet."""
     found = alerts.raise_alerts(verdicts, model_verdicts, settings)
-    return alerts.tell(found, previous_alerts, settings)
+    return alerts.tell(found, told_alerts, settings)
 
 
 def check_alerts(raised: list[Alert], settings: AlertSettings, *_reports: object) -> list[Alert]:
@@ -181,7 +183,7 @@ def report_windows(
         of_window = (verdicts["window_start"] == start) & (verdicts["model_version"] == version)
         judged = verdicts[of_window & (verdicts["column"] != TRAFFIC)]
         reports = evidently_reports.report_window(rows, references(version), judged, settings.seed)
-        folder = "" if place == 0 else f"{start:%Y-%m-%dT%H%M}_v{version}/"
+        folder = "" if place == 0 else f"{folder_name(start, version)}/"
         for kind in REPORTS:
             page = getattr(reports, kind)
             pages[folder + kind] = page.html if page else _empty_page(kind, reports.remarks)
@@ -194,7 +196,7 @@ def write_monitoring_page(
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
     raised: list[Alert],
-    verdict_history: pd.DataFrame,
+    verdict_history: VerdictStore,
     evidently_pages: Mapping[str, object],
 ) -> str:
     """Write the page that says how the windows were judged, and links the picture and reports."""
@@ -204,15 +206,16 @@ def write_monitoring_page(
     links = {"All windows in one picture": "monitoring.png"} | {
         _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }
-    return render_page(verdicts, model_verdicts, raised, verdict_history, links)
+    changes = verdict_history.changes(MOST_CHANGES)
+    return render_page(verdicts, model_verdicts, raised, changes, links)
 
 
 def _report_title(name: str) -> str:
     folder, _, kind = name.rpartition("/")
     if not folder:
         return f"Evidently's {kind} report of the newest window"
-    start, _, version = folder.partition("_v")
-    return f"Evidently's {kind} report of {pd.Timestamp(start):%Y-%m-%d %H:%M}, version {version}"
+    start, version = read_folder_name(folder)
+    return f"Evidently's {kind} report of {in_words(start)}, version {version}"
 
 
 def _empty_page(kind: str, remarks: tuple[str, ...]) -> str:

@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
             step(nodes.decide_model, [*profile, settings], "model_verdicts"),
             step(
                 nodes.raise_alerts,
-                ["verdicts", "model_verdicts", "previous_alerts", alert_settings],
+                ["verdicts", "model_verdicts", "told_alerts", alert_settings],
                 "alerts",
             ),
             step(figures.plot_drift_heat_map, "verdicts", "drift_figure"),

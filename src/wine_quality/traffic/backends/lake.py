@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
@@ -30,6 +30,7 @@ from wine_quality.serving.inference_log import (
 from wine_quality.serving.log_schema import LOG_DTYPES
 from wine_quality.serving.moments import Moments, utc_moments
 from wine_quality.serving.predictor import ModelDescription, Predictor, answer_frame, check_wines
+from wine_quality.storage import is_address
 from wine_quality.traffic.backends.base import Backend, BackendContext, Health, read_config
 from wine_quality.wines import INPUTS, QUALITY, TYPE
 
@@ -49,6 +50,16 @@ class LakeConfig(Parameters):
     format: Literal["parquet", "csv"] = Field(
         "parquet", description="Parquet is the log; CSV is a load for other tools, without labels"
     )
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _on_a_disk(cls, folder: object) -> object:
+        if is_address(str(folder)):
+            raise ValueError(
+                f"{folder} is no folder of this machine, and the lake is written to one, whose "
+                "files are put in place under a lock; copy them to a store afterwards"
+            )
+        return folder
 
 
 class LakeBackend(Backend):

@@ -1,0 +1,126 @@
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from wine_quality.drift.told_alerts import ToldAlerts
+
+NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
+ALERT = {
+    "window_start": "2026-01-01T00:00:00+00:00",
+    "model_version": "1",
+    "subject": "pH",
+    "verdict": "drift",
+    "reason": "pH: because",
+}
+RUN = """
+import sys
+from wine_quality.drift import alerts, store_database
+from wine_quality.drift.told_alerts import ToldAlerts
+from wine_quality.errors import WineQualityError
+
+url, webhook, patience = sys.argv[1:]
+store_database.PATIENCE_S = float(patience)
+settings = alerts.AlertSettings(webhook=webhook, timeout=120, attempts=1)
+with ToldAlerts(url) as told:
+    print("begins", flush=True)
+    try:
+        print([alert["told"] for alert in alerts.tell([%r], told, settings)], flush=True)
+    except WineQualityError as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def told(url):
+    with ToldAlerts(url) as told:
+        yield told
+
+
+def test_what_was_told_is_no_longer_new(told):
+    others = [
+        ALERT | {"subject": "alcohol"},
+        ALERT | {"verdict": "data_quality"},
+        ALERT | {"model_version": "2"},
+        ALERT | {"window_start": "2025-12-31T00:00:00+00:00"},
+    ]
+    assert told.untold([ALERT, *others]) == [ALERT, *others]
+    told.add([ALERT], NOON)
+    assert told.untold([ALERT, *others]) == others
+    assert told.untold([ALERT | {"window_start": "2026-01-01T01:00:00+01:00"}]) == []
+    assert told.untold([]) == []
+
+
+@pytest.fixture
+def slow_webhook():
+    """A server that keeps whoever posts waiting until it is let go; what it got."""
+    posted, go = [], threading.Event()
+    arrived = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append(self.rfile.read(int(self.headers["Content-Length"])))
+            arrived.set()
+            go.wait(120)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", posted, arrived, go
+    go.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def run(url, slow_webhook):
+    """Starts a process that tells the alert."""
+    started = []
+
+    def start(patience):
+        command = [sys.executable, "-c", RUN % ALERT, url, slow_webhook[0], str(patience)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "begins\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_of_two_runs_at_once_one_tells(run, slow_webhook, told):
+    _, posted, arrived, go = slow_webhook
+    first = run(patience=120)
+    assert arrived.wait(120)
+    # one that waits for too long says so, in one line
+    (line,) = run(patience=0.2).stdout.read().splitlines()
+    assert line.startswith("Another monitoring run has been busy with the alerts for 0 seconds")
+    second = run(patience=120)
+    # telling keeps nobody from writing
+    told.add([ALERT | {"subject": "alcohol"}], NOON)
+    go.set()
+    assert first.stdout.read() == second.stdout.read() == "[True]\n"
+    assert len(posted) == 1
+
+
+def test_a_run_that_is_killed_while_it_tells_leaves_its_alerts_to_the_next(run, slow_webhook):
+    _, posted, arrived, go = slow_webhook
+    first = run(patience=120)
+    assert arrived.wait(120)
+    first.kill()
+    first.wait()
+    go.set()
+    assert run(patience=120).stdout.read() == "[True]\n"
+    assert len(posted) == 2
