@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -524,6 +525,40 @@ def test_a_lost_log_is_said_and_found_again(registered, settings, tmp_path: Path
 def keyed(settings: ServiceSettings, *scopes: str, **more: Any) -> tuple[ServiceSettings, str]:
     key, known = new_key("cellar", scopes)  # type: ignore[arg-type]
     return settings.model_copy(update={"api_keys": known.line(), **more}), key
+
+
+def test_labels_that_hang_take_nothing_else_down(registered, settings, monkeypatch) -> None:
+    registered.add()
+    goes_on = threading.Event()
+    hanging = []
+
+    def hang(*_: object) -> int:
+        hanging.append(threading.current_thread().name)
+        goes_on.wait(60)
+        return 1
+
+    monkeypatch.setattr(InferenceLog, "append_ground_truth", hang)
+    label = {"prediction_id": str(uuid4()), "quality": 6, "labelled_at": "2026-01-31T12:00:00Z"}
+
+    async def work(client: httpx.AsyncClient) -> None:
+        asked = [
+            asyncio.ensure_future(client.post("/ground-truth", json={"labels": [label]}))
+            for _ in range(40)
+        ]
+        try:
+            await until(lambda: asyncio.sleep(0, len(hanging) > 1))
+            async with asyncio.timeout(10):
+                body = {"wines": wines_of(registered.wines.head(60))}
+                assert (await client.post("/predict/batch", json=body)).status_code == 200
+                assert (await client.get("/metrics")).status_code == 200
+            assert len(hanging) == 2
+        finally:
+            goes_on.set()
+        answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {200}
+
+    ask(settings, work)
+    assert all(name.startswith("labels") for name in hanging)
 
 
 def test_keys_and_scopes(registered, settings) -> None:

@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import (
     InferenceLog,
@@ -94,6 +95,72 @@ def test_a_closed_log_opens_again(log: InferenceLog, make_batch: MakeBatch) -> N
     log.close()
     log.append_predictions(make_batch(1))
     assert log.counts().predictions == 2
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 1, 1),
+        pd.NaT,
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14))),
+    ],
+)
+@pytest.mark.parametrize("column", ["event_time", "received_at"])
+def test_a_moment_that_could_not_be_read_back_is_not_written(
+    log: InferenceLog, make_batch: MakeBatch, moment: Any, column: str
+) -> None:
+    batch = make_batch(2)
+    odd = PredictionBatch([batch.rows[0], {**batch.rows[1], column: moment}])
+    with pytest.raises((ValueError, OverflowError)):
+        log.append_predictions(odd)
+    log.append_predictions(make_batch(3))
+    assert len(log.read()) == 3
+
+
+@pytest.mark.parametrize("value", ["a\0b", object()])
+def test_a_value_that_the_database_does_not_take_is_no_outage(
+    log: InferenceLog, make_batch: MakeBatch, value: Any
+) -> None:
+    if value == "a\0b" and "sqlite" in repr(log):
+        pytest.skip("SQLite takes every text")
+    batch = make_batch(1)
+    odd = PredictionBatch([{**batch.rows[0], "source": value}])
+    with pytest.raises((RefusedBatchError, TypeError)):
+        log.append_predictions(odd)
+    log.append_predictions(make_batch(3))
+    assert len(log.read()) == 3
+
+
+def test_the_same_requests_in_another_order_do_not_wait_for_each_other(
+    log: InferenceLog, log_url: str, make_batch: MakeBatch
+) -> None:
+    log.open()
+    failures: list[Exception] = []
+
+    def append(
+        mine: InferenceLog, batches: list[PredictionBatch], ready: threading.Barrier
+    ) -> None:
+        ready.wait(20)
+        try:
+            mine.append_many(batches)
+        except Exception as error:
+            failures.append(error)
+
+    with InferenceLog(log_url) as other:
+        for round_ in range(5):
+            batches = [make_batch(1, request_id=f"{round_}-{n}") for n in range(150)]
+            ready = threading.Barrier(2)
+            threads = [
+                threading.Thread(target=append, args=(log, batches, ready)),
+                threading.Thread(target=append, args=(other, batches[::-1], ready)),
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+    assert failures == []
+    assert len(log.read()) == 750
 
 
 measured = st.fixed_dictionaries(

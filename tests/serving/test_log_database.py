@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
-from wine_quality.serving.log_database import InferenceLogError, LogUnavailableError
+from wine_quality.serving.log_database import (
+    InferenceLogError,
+    LogDatabase,
+    LogUnavailableError,
+)
 
 MakeBatch = Callable[..., PredictionBatch]
 
@@ -197,6 +201,58 @@ def test_a_file_deleted_under_an_open_log_is_made_anew(
     log_file.append_predictions(make_batch(3))
 
     assert "not the file it was" in caplog.text
+    with InferenceLog(f"sqlite:///{path}") as other:
+        assert other.counts().predictions == 3
+
+
+def test_a_file_put_in_place_of_the_one_in_use_is_refused_and_kept(
+    log_file: InferenceLog, path: Path, make_batch: MakeBatch, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup.db"
+    with InferenceLog(f"sqlite:///{backup}") as other:
+        other.append_predictions(make_batch(700))
+    log_file.append_predictions(make_batch(2))
+    kept = backup.read_bytes()
+    backup.replace(path)
+
+    for _ in range(2):
+        with pytest.raises(InferenceLogError, match="was replaced while it was in use") as caught:
+            log_file.append_predictions(make_batch(3))
+    assert_one_line(caught, path, "inference.db-wal")
+    assert path.read_bytes() == kept
+
+    # what the message says to do
+    for name in ("inference.db-wal", "inference.db-shm"):
+        (path.parent / name).unlink()
+    log_file.append_predictions(make_batch(3))
+    assert log_file.counts().predictions == 703
+
+
+def test_a_file_made_anew_by_another_process_is_taken(
+    log_file: InferenceLog, path: Path, make_batch: MakeBatch
+) -> None:
+    log_file.append_predictions(make_batch(2))
+    path.unlink()
+    with InferenceLog(f"sqlite:///{path}") as other:
+        other.append_predictions(make_batch(4))
+        log_file.append_predictions(make_batch(3))
+        assert other.counts().predictions == 7
+
+
+def test_a_file_deleted_while_it_is_made_is_said(
+    log_file: InferenceLog, path: Path, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = LogDatabase._create_schema
+
+    def create_and_delete(database: LogDatabase) -> None:
+        create(database)
+        path.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogDatabase, "_create_schema", create_and_delete)
+        with pytest.raises(LogUnavailableError, match="deleted while it was made"):
+            log_file.append_predictions(make_batch(2))
+    log_file.append_predictions(make_batch(3))
     with InferenceLog(f"sqlite:///{path}") as other:
         assert other.counts().predictions == 3
 

@@ -319,6 +319,70 @@ def test_a_writer_that_was_cut_off_leaves_nobody_waiting(
     asyncio.run(main())
 
 
+def test_a_commit_that_hangs_keeps_nobody_else_waiting(
+    fragile: Fragile, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_queue, "STALLED_S", 0.05)
+    monkeypatch.setattr(log_queue, "CLOSE_S", 0.05)
+    goes_on = threading.Event()
+    append_many = fragile.append_many
+
+    def hang(batches: Sequence[PredictionBatch]) -> list[LoggedBatch | RequestConflictError]:
+        goes_on.wait(20)
+        return append_many(batches)
+
+    monkeypatch.setattr(fragile, "append_many", hang)
+
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        queue.start()
+        waiting = asyncio.ensure_future(refused(queue, make_batch()))
+        async with asyncio.timeout(20):
+            while not queue.trouble:
+                await asyncio.sleep(0.01)
+        assert "has not answered for" in queue.trouble
+        assert "has not answered for" in await refused(queue, make_batch())
+        # it ends all the same, and says that it could not write everything
+        async with asyncio.timeout(20):
+            assert not await queue.close()
+        assert "stopping" in await waiting
+        assert queue.rows == 0
+        goes_on.set()
+        async with asyncio.timeout(20):
+            assert await queue.close()
+        assert queue.rows == 0
+
+    asyncio.run(main())
+
+
+def test_a_queue_is_started_once(fragile: Fragile, make_batch: MakeBatch) -> None:
+    async def main() -> None:
+        queue = LogQueue(fragile)
+        with pytest.raises(RuntimeError, match="has not been started"):
+            await queue.append(make_batch())
+        queue.start()
+        with pytest.raises(RuntimeError, match="started before"):
+            queue.start()
+        assert await queue.close()
+
+    asyncio.run(main())
+
+
+def test_a_repeated_request_is_no_commit(fragile: Fragile, make_batch: MakeBatch) -> None:
+    commits: list[Commit] = []
+
+    async def main() -> None:
+        queue = LogQueue(fragile, on_commit=commits.append)
+        queue.start()
+        batch = make_batch(3, request_id="again")
+        for _ in range(2):
+            await queue.append(batch)
+        await queue.close()
+
+    asyncio.run(main())
+    assert [(c.requests, c.rows) for c in commits] == [(1, 3)]
+
+
 def test_only_what_was_logged_counts_as_a_commit(fragile: Fragile, make_batch: MakeBatch) -> None:
     commits: list[Commit] = []
 

@@ -68,7 +68,8 @@ def create_app(
     """
     settings = settings or ServiceSettings.from_environment()
     keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
-    log = InferenceLog(settings.log_url)
+    # a request should not be written after it was refused for taking too long
+    log = InferenceLog(settings.log_url, busy_timeout_s=settings.time_limit_s / 2)
     loader = loader or ModelLoader(settings.tracking_uri, settings.registered_model, settings.alias)
     metrics = Metrics()
 
@@ -82,14 +83,16 @@ def create_app(
         queue = LogQueue(log, settings.queue_rows, metrics.committed)
         watcher = ModelWatcher(loader, settings.reload_s, settings.retry_refused_s, tell)
         app.state.service = Service(settings, log, queue, watcher, metrics, LiveView(log, metrics))
-        queue.start()
-        await watcher.start()
         try:
+            queue.start()
+            await watcher.start()
             yield
         finally:
             await watcher.close()
-            await queue.close()
-            log.close()
+            app.state.service.label_writers.shutdown(wait=False)
+            # a commit that hangs has its connection, which cannot be closed
+            if await queue.close():
+                log.close()
 
     app = FastAPI(
         title="wine-quality",

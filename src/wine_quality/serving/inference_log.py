@@ -608,6 +608,8 @@ def _append(
                 }
             )
     if requests:
+        # in one order: two processes that are given the same requests would wait for each other
+        requests.sort(key=itemgetter("request_id"))
         connection.execute(sa.insert(PREDICTION_REQUESTS), requests)
     if rows:
         _insert(connection, rows)
@@ -629,9 +631,10 @@ def _copy_postgres(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(_POSTGRES_TYPES)
         for row in rows:
-            values = _COLUMNS_OF(row)
-            numbers = map(null_if_nan, values[_FIRST_NUMBER:])
-            copy.write_row((*values[:_FIRST_NUMBER], *numbers))
+            prediction_id, event_time, received_at, *others = _COLUMNS_OF(row)
+            texts, numbers = others[: _FIRST_NUMBER - 3], others[_FIRST_NUMBER - 3 :]
+            moments = _utc(event_time), _utc(received_at)
+            copy.write_row((prediction_id, *moments, *texts, *map(null_if_nan, numbers)))
 
 
 def _insert_sqlite(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -660,9 +663,13 @@ def _sqlite_values(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _sqlite_moment(moment: datetime) -> str:
+    return _utc(moment).isoformat(" ", "microseconds")[: -len("+00:00")]
+
+
+def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a moment without a timezone cannot be logged")
-    return moment.astimezone(UTC).isoformat(" ", "microseconds")[: -len("+00:00")]
+    return moment.astimezone(UTC)
 
 
 def _digest(wines: Iterable[tuple[str, Sequence[float | None]]]) -> bytes:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
 from wine_quality.storage import is_address
 
@@ -23,7 +23,16 @@ logger = logging.getLogger(__name__)
 
 Synchronous = Literal["FULL", "NORMAL"]
 
-_POSTGRES_CONNECT_S = 5
+# A server that vanished without a word is given up after ten seconds, and so is a lock: by default
+# the system tries for a quarter of an hour, and PostgreSQL waits for ever.
+_POSTGRES_CONNECTION = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+_POSTGRES_LOCK_MS = 10_000
 _LOCK_POLL_S = 0.01
 _WRITING = "inference_log_writing"
 # Any constant does, as long as every process that creates the schema takes the same lock.
@@ -61,6 +70,7 @@ class LogDatabase:
         self.where = self._url.set(query={}).render_as_string(hide_password=True)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._file = Path(self._url.database or "")
+        self._wal_file = Path(f"{self._file}-wal")
         self._busy_timeout_s = busy_timeout_s
         self._engine = (
             self._sqlite_engine(synchronous) if self.is_sqlite else self._postgres_engine()
@@ -71,6 +81,7 @@ class LogDatabase:
         self._writing: Connection | None = None
         self._opening = threading.Lock()
         self._opened_as: Hashable | None = None
+        self._wal: Hashable | None = None
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -96,11 +107,9 @@ class LogDatabase:
         with self._opening:
             if self._is_open():
                 return True
-            if self._opened_as is not None:
-                # The file was deleted or replaced: what is written to the old one, nobody finds.
-                logger.warning("The inference log %s is not the file it was.", self.where)
-                self.close()
-                self._opened_as = None
+            self._check_replaced()
+            self.close()
+            self._opened_as = None
             if self.is_sqlite:
                 self._check_place(create=create)
             found = self._find_schema()
@@ -108,6 +117,12 @@ class LogDatabase:
                 self._create_schema()
             if found or create:
                 self._opened_as = self._identity()
+                # there for as long as a connection is open, and the pool keeps one
+                self._wal = self._wal_identity()
+                if self._opened_as is None:
+                    raise LogUnavailableError(
+                        f"The inference log {self.where} was deleted while it was made: try again."
+                    )
             return found or create
 
     def prepare(self) -> None:
@@ -132,10 +147,17 @@ class LogDatabase:
 
         Raises:
             InferenceLogError: If the database cannot be used.
+            RefusedBatchError: If it does not take a value.
             sqlalchemy.exc.IntegrityError: If a row contradicts the schema.
         """
-        with self._explained(), self._connection(writing) as connection, connection.begin():
-            yield connection
+        try:
+            with self._explained(), self._connection(writing) as connection, connection.begin():
+                yield connection
+        except InferenceLogError:
+            if not self.is_sqlite:
+                # the server may come back with another database
+                self._opened_as = None
+            raise
 
     @contextmanager
     def _connection(self, writing: bool) -> Iterator[Connection]:
@@ -150,27 +172,37 @@ class LogDatabase:
                 yield self._writing
             except BaseException:
                 # nobody knows what state an error leaves it in
+                self._writing.invalidate()
                 self._end_writing()
                 raise
 
     def _end_writing(self) -> None:
-        if self._writing is not None:
-            self._writing.close()
-            self._writing = None
+        connection, self._writing = self._writing, None
+        if connection is not None:
+            connection.close()
 
     def _postgres_engine(self) -> Engine:
+        limits = {
+            name: value
+            for name, value in _POSTGRES_CONNECTION.items()
+            if name not in self._url.query
+        }
         try:
-            return sa.create_engine(
-                self._url,
-                pool_pre_ping=True,
-                hide_parameters=True,
-                connect_args={"connect_timeout": _POSTGRES_CONNECT_S},
+            engine = sa.create_engine(
+                self._url, pool_pre_ping=True, hide_parameters=True, connect_args=limits
             )
         except ImportError as error:
             raise InferenceLogError(
                 f"The inference log {self.where} needs a PostgreSQL driver ({error}): "
                 "pip install 'wine-quality[postgres]'."
             ) from error
+
+        @event.listens_for(engine, "connect")
+        def limit(connection: Any, _: Any) -> None:
+            connection.execute(f"SET lock_timeout = {_POSTGRES_LOCK_MS}")
+            connection.commit()
+
+        return engine
 
     def _sqlite_engine(self, synchronous: Synchronous) -> Engine:
         engine = sa.create_engine(
@@ -197,20 +229,35 @@ class LogDatabase:
         """What tells this database from another one at the same place; None if there is none."""
         if not self.is_sqlite:
             return self.where
-        found = self._stat()
+        # an empty file is no database yet
+        found = _stat(self._file)
         return (found.st_dev, found.st_ino) if found and found.st_size else None
 
-    def _stat(self) -> os.stat_result | None:
-        try:
-            return self._file.stat()
-        except OSError:
-            return None
+    def _wal_identity(self) -> Hashable | None:
+        found = _stat(self._wal_file)
+        return (found.st_dev, found.st_ino) if found else None
 
     def _is_open(self) -> bool:
         return self._opened_as is not None and self._opened_as == self._identity()
 
+    def _check_replaced(self) -> None:
+        """Refuse a file that was put in the place of the one in use, beside whose WAL it lies.
+
+        SQLite would play that WAL on it. A file that was deleted is made anew.
+        """
+        if not self.is_sqlite or self._opened_as is None:
+            return
+        if self._identity() and self._wal and self._wal == self._wal_identity():
+            raise InferenceLogError(
+                f"The inference log {self.where} was replaced while it was in use: stop what "
+                f"writes to it, delete {self._wal_file.name} and {self._file.name}-shm beside it, "
+                "put the file there once more, and start again."
+            )
+        # What is written to the file that was there, nobody finds.
+        logger.warning("The inference log %s is not the file it was.", self.where)
+
     def _check_place(self, *, create: bool) -> None:
-        found = self._stat()
+        found = _stat(self._file)
         if found and stat.S_ISDIR(found.st_mode):
             raise InferenceLogError(
                 f"The inference log {self.where} names a folder: add a file name to the URL."
@@ -298,21 +345,44 @@ class LogDatabase:
         except driver.IntegrityError as error:
             raise exc.IntegrityError(None, None, error) from error
         except (exc.DBAPIError, driver.Error) as error:
-            raise self._trouble(getattr(error, "orig", None) or error) from error
+            said = getattr(error, "orig", None) or error
+            # SQLite's driver calls a value that it cannot bind a wrong use of the driver
+            if isinstance(said, driver.DataError) or "binding parameter" in str(said):
+                raise RefusedBatchError(
+                    f"The inference log does not take a value of this batch ({_first_line(said)}): "
+                    "see that texts are text, and numbers numbers."
+                ) from error
+            raise self._trouble(said) from error
+        except exc.TimeoutError as error:
+            raise LogUnavailableError(
+                f"The inference log {self.where} has no connection left: try again."
+            ) from error
 
     def _trouble(self, error: BaseException) -> InferenceLogError:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = _first_line(error)
         if self._url.password:
             said = said.replace(str(self._url.password), "***")
         if "not a database" in said or "malformed" in said:
             return InferenceLogError(
                 f"The inference log {self.where} is damaged or no SQLite database ({said}): move "
-                "the file away, or put a backup in its place; the next write makes a new one."
+                "the file away with those beside it that end in -wal and -shm, and put a backup in "
+                "its place if there is one; the next write makes a new one."
             )
         return LogUnavailableError(
             f"The inference log {self.where} is not available ({said}): see that the database "
             "runs, that its address is right and that it may be written; then try again."
         )
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def sqlite_connection(connection: Connection) -> sqlite3.Connection:

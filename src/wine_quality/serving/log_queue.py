@@ -22,7 +22,7 @@ from wine_quality.serving.inference_log import (
     LoggedBatch,
     PredictionBatch,
 )
-from wine_quality.serving.log_database import LogUnavailableError
+from wine_quality.serving.log_database import InferenceLogError, LogUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ GATHER_S = 0.005
 """Seconds after which a group is committed though every turn still brings a request."""
 PROBE_S = 0.5
 """Seconds between two looks whether a lost database has come back."""
+STALLED_S = 5.0
+"""Seconds after which a commit that has not returned is trouble: nobody else is made to wait."""
+CLOSE_S = 10.0
+"""Seconds that closing waits for the last commits."""
 _CLOSED = "The inference log is no longer written to: the service is stopping or must be restarted."
 
 
@@ -55,6 +59,14 @@ class _Waiting:
 
 
 _Group = Sequence[_Waiting]
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    group: _Group
+    at: float
+
+
 _Result = LoggedBatch | Exception
 
 
@@ -78,11 +90,12 @@ class LogQueue:
         self._on_commit = on_commit
         # the event loop's: who waits, and whom the writer has in hand
         self._waiting: deque[_Waiting] = deque()
-        self._handed: deque[_Group] = deque()
+        self._handed: deque[_Handed] = deque()
         self._gathering = False
         self._rows = 0
-        self._closing = False
-        self._ended: asyncio.Future[None] | None = None
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
         # the writer's: None is the end
         self._groups: SimpleQueue[_Group | None] = SimpleQueue()
         self._trouble = ""
@@ -95,22 +108,24 @@ class LogQueue:
     @property
     def trouble(self) -> str:
         """Why the log cannot be written to at the moment; empty if it can."""
-        return self._trouble or (_CLOSED if self._is_closed else "")
-
-    @property
-    def _is_closed(self) -> bool:
+        if self._trouble:
+            return self._trouble
         # a writer that has come to an end answers nobody, however it came to it
-        return self._closing or (self._ended is not None and self._ended.done())
+        if self._closed or self._ended.is_set():
+            return _CLOSED
+        seconds = time.perf_counter() - self._handed[0].at if self._handed else 0.0
+        if seconds > STALLED_S:
+            return f"The inference log's database has not answered for {seconds:.0f} s."
+        return ""
 
     def start(self) -> None:
-        """Begin to write; call it in the event loop."""
-        loop = asyncio.get_running_loop()
-        self._ended = loop.create_future()
+        """Begin to write; call it once, in the event loop."""
+        if self._loop is not None:
+            raise RuntimeError("the queue has been started before")
+        self._loop = asyncio.get_running_loop()
         # A thread of its own: where the database hangs, nothing else has to wait for it, not even
         # the process's end.
-        Thread(
-            target=self._write, args=(loop, self._ended), name="inference-log", daemon=True
-        ).start()
+        Thread(target=self._write, name="inference-log", daemon=True).start()
 
     async def append(self, batch: PredictionBatch) -> LoggedBatch:
         """Write a request's predictions; they are on disk when this returns.
@@ -122,27 +137,39 @@ class LogQueue:
                 acknowledged.
             InferenceLogError: If the log cannot be used as it stands.
         """
-        if self._ended is None:
+        if self._loop is None:
             raise RuntimeError("the queue has not been started")
         if self.trouble:
             raise LogUnavailableError(self.trouble)
         n = len(batch.rows)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
-        answer: asyncio.Future[LoggedBatch] = self._ended.get_loop().create_future()
+        answer: asyncio.Future[LoggedBatch] = self._loop.create_future()
         self._rows += n
         self._waiting.append(_Waiting(batch, answer))
         self._begin_group()
         return await answer
 
-    async def close(self) -> None:
-        """Write all that waits, then stop."""
-        self._closing = True
-        if self._ended is not None:
-            while self._waiting:
-                self._hand_over()
-            self._groups.put(None)
-            await self._ended
+    async def close(self) -> bool:
+        """Write all that waits, then stop; who still waits after `CLOSE_S` is refused.
+
+        Returns:
+            Whether all was written: if not, a commit hangs, and its rows may be logged yet.
+        """
+        self._closed = True
+        if self._loop is None:
+            return True
+        while self._waiting:
+            self._hand_over()
+        self._groups.put(None)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._ended.wait()
+        except TimeoutError:
+            logger.error("The inference log's database does not answer: it is not waited for")  # noqa: TRY400
+        ended = self._ended.is_set()
+        self._refuse_all()
+        return ended
 
     # what happens in the event loop
 
@@ -150,8 +177,7 @@ class LogQueue:
         """Gather the next group, unless one is being gathered or written."""
         if self._waiting and not self._gathering and not self._handed:
             self._gathering = True
-            deadline = time.perf_counter() + GATHER_S
-            asyncio.get_running_loop().call_soon(self._gather, 0, deadline)
+            asyncio.get_running_loop().call_soon(self._gather, 0, time.perf_counter() + GATHER_S)
 
     def _gather(self, before: int, deadline: float) -> None:
         n = len(self._waiting)
@@ -167,22 +193,25 @@ class LogQueue:
         while self._waiting and rows < GROUP_ROWS:
             waiting = self._waiting.popleft()
             if waiting.answer.cancelled():
-                # who has hung up or given up is not written: nobody would learn of it
+                # who has given up is not written: nobody would learn of it
                 self._rows -= len(waiting.batch.rows)
             else:
                 group.append(waiting)
                 rows += len(waiting.batch.rows)
         if group:
-            self._handed.append(group)
+            self._handed.append(_Handed(group, time.perf_counter()))
             self._groups.put(group)
 
     def _finish(self, results: Sequence[_Result], seconds: float) -> None:
-        group = self._handed.popleft()
+        if not self._handed:
+            # closing has refused them
+            return
+        group = self._handed.popleft().group
         self._answer(group, results)
         logged = [
             len(waiting.batch.rows)
             for waiting, result in zip(group, results, strict=True)
-            if isinstance(result, LoggedBatch)
+            if isinstance(result, LoggedBatch) and not result.repeated
         ]
         if logged:
             self._report(Commit(len(logged), sum(logged), seconds))
@@ -205,26 +234,33 @@ class LogQueue:
             # a figure that is missing must not take the log down
             logger.exception("A commit could not be reported")
 
-    def _end(self, ended: "asyncio.Future[None]") -> None:
-        ended.set_result(None)
+    def _end(self) -> None:
         # only a writer that was cut off leaves somebody waiting
-        for group in (*self._handed, self._waiting):
+        self._refuse_all()
+        self._ended.set()
+
+    def _refuse_all(self) -> None:
+        for group in (*(handed.group for handed in self._handed), self._waiting):
             self._answer(group, _refusals(_CLOSED, len(group)))
         self._handed.clear()
         self._waiting.clear()
 
     # what happens in the writer's thread
 
-    def _write(self, loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]") -> None:
-        # an event loop that has been closed waits for nothing any more
-        with contextlib.suppress(RuntimeError):
-            try:
-                while (group := self._next_group()) is not None:
-                    start = time.perf_counter()
-                    results = self._append([waiting.batch for waiting in group])
-                    loop.call_soon_threadsafe(self._finish, results, time.perf_counter() - start)
-            finally:
-                loop.call_soon_threadsafe(self._end, ended)
+    def _write(self) -> None:
+        try:
+            while (group := self._next_group()) is not None:
+                start = time.perf_counter()
+                results = self._append(group)
+                self._tell(self._finish, results, time.perf_counter() - start)
+        finally:
+            self._tell(self._end)
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        if self._loop is not None:
+            # an event loop that has been closed waits for nothing any more
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _next_group(self) -> _Group | None:
         """Wait for a group; meanwhile look now and then whether a lost database has come back."""
@@ -234,20 +270,20 @@ class LogQueue:
             except Empty:
                 self._probe()
 
-    def _append(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
+    def _append(self, group: _Group) -> Sequence[_Result]:
         # once the database is lost nobody waits for it any more
         if self._trouble:
-            return _refusals(self._trouble, len(batches))
+            return _refusals(self._trouble, len(group))
         try:
-            return self._log.append_many(batches)
-        except WineQualityError as error:
+            return self._log.append_many([waiting.batch for waiting in group])
+        except InferenceLogError as error:
             logger.error("The inference log cannot be written to", extra={"reason": str(error)})  # noqa: TRY400
             self._trouble = str(error)
-            return _refusals(self._trouble, len(batches))
+            return _refusals(self._trouble, len(group))
         except Exception as error:
             # A batch that the database does not take must not take the others down.
-            if len(batches) > 1:
-                return [self._append([batch])[0] for batch in batches]
+            if len(group) > 1:
+                return [self._append([waiting])[0] for waiting in group]
             logger.exception("A batch of predictions could not be logged")
             return [error]
 

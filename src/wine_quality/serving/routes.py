@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -55,6 +56,7 @@ _R = TypeVar("_R", bound=BaseModel)
 _MISTAKES = 10
 _INLINE_ROWS = 20
 """Up to so many wines ONNX Runtime is faster than the way to another thread and back."""
+_LABEL_WRITERS = 2
 IDEMPOTENCY_KEY = "idempotency-key"
 _KEY_TEXT = (
     "Repeating a request under its key writes nothing twice, and is answered as it was the first "
@@ -104,6 +106,8 @@ class Service:
         self.watcher = watcher
         self.metrics = metrics
         self.live = live
+        # Threads of their own: where the database hangs, those of the other requests do not.
+        self.label_writers = ThreadPoolExecutor(_LABEL_WRITERS, "labels")
 
     def model(self) -> ServedModel:
         """The version that answers now.
@@ -390,7 +394,8 @@ async def ground_truth(request: Request) -> Response:
     labels = (await _read(request, GroundTruthRequest)).labels
     _limit(len(labels), service)
     try:
-        new = await asyncio.to_thread(
+        new = await asyncio.get_running_loop().run_in_executor(
+            service.label_writers,
             _write_labels,
             service.log,
             [(label.prediction_id, label.quality, label.labelled_at) for label in labels],

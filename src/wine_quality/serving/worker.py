@@ -25,7 +25,7 @@ def settle() -> None:
     """Tell the garbage collector that what has been loaded by now is here to stay.
 
     Otherwise it looks through all of it again every few thousand requests, the modules of MLflow
-    and scikit-learn included, and everybody waits for 0.15 s.
+    and scikit-learn included, and everybody waits for 0.15 s; now that happens once a model.
     """
     # what the last call froze may have become garbage since: the version that answered before
     gc.unfreeze()
