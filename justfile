@@ -57,6 +57,14 @@ viz *arguments:
 evidently workspace="data/08_reporting/evidently_workspace" port="8002":
     DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace {{ workspace }}
 
+# Prefect's server, the schedules of conf/base/orchestration.yml and their runs, on this machine
+schedule *arguments:
+    python -m wine_quality.orchestration serve {{ arguments }}
+
+# bring the schedules to the Prefect server that PREFECT_API_URL names
+deploy *arguments:
+    python -m wine_quality.orchestration deploy {{ arguments }}
+
 # open the tracked runs and the model registry
 mlflow *arguments:
     kedro mlflow ui {{ arguments }}

@@ -166,7 +166,7 @@ class ProfileStore(StoreDatabase):
                     first = since.astimezone(UTC).replace(tzinfo=None)
                     query = query.where(table.c.window_start >= first)
                 order = [table.c.window_start, *list(table.primary_key)[4:]]
-                rows = connection.execute(query.order_by(*order)).all()
+                rows = connection.execute(query.order_by(*order)).tuples().all()
                 frame = pd.DataFrame.from_records(rows, columns=list(dtypes))
                 starts = pd.to_datetime(frame["window_start"], utc=True)
                 frames.append(frame.assign(window_start=starts).astype(dtypes))

@@ -435,7 +435,7 @@ class InferenceLog:
         if not self._database.open(create=False):
             return pd.DataFrame({name: [] for name in names}).astype(LOG_DTYPES)
         with self._database.transaction(writing=False) as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query).tuples().all()
         frame = pd.DataFrame.from_records(rows, columns=names)
         frame["prediction_id"] = [str(i) for i in frame["prediction_id"]]
         return frame.astype(LOG_DTYPES)
@@ -498,11 +498,11 @@ class InferenceLog:
         once = frame.drop_duplicates("prediction_id", keep="last")
         return once[names].astype({name: LOG_DTYPES[name] for name in names})
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def _rows(self, query: sa.Select[Any]) -> Sequence[tuple[Any, ...]]:
         if not self._database.open(create=False):
             return []
         with self._database.transaction(writing=False) as connection:
-            return connection.execute(query).all()
+            return connection.execute(query).tuples().all()
 
     def last_event_time(self, source: str | None = None) -> datetime | None:
         """When the newest logged wine was measured.

@@ -17,7 +17,12 @@ from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.predictor import Predictor
 from wine_quality.traffic import ground_truth, planning, scenarios, sender
 from wine_quality.traffic.backend_config import read_config_file
-from wine_quality.traffic.backends import Backend, BackendContext, create_backend
+from wine_quality.traffic.backends import (
+    Backend,
+    BackendContext,
+    BackendUnavailableError,
+    create_backend,
+)
 from wine_quality.traffic.streams import Stream, derive_seed
 from wine_quality.traffic.synthetic import draw_wines
 
@@ -138,7 +143,8 @@ def connect_backend(
     """Reach what hosts the model.
 
     Raises:
-        WineQualityError: There is no such backend, or it is not ready.
+        BackendUnavailableError: It is not ready.
+        WineQualityError: There is no such backend.
     """
     version = champion.version
     predictor = Predictor(champion.model, version.name, version.version)
@@ -148,7 +154,7 @@ def connect_backend(
     backend = create_backend(settings.name, config | settings.config, context)
     health = backend.check_health()
     if not health.ready:
-        raise WineQualityError(f"The backend {settings.name} is not ready: {health.reason}")
+        raise BackendUnavailableError(f"The backend {settings.name} is not ready: {health.reason}")
     return backend
 
 
