@@ -41,6 +41,16 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+
+@pytest.fixture(autouse=True)
+def _without_prefects_console() -> Iterator[None]:
+    """Prefect has the root logger write to what is the console of a test, which ends with it."""
+    yield
+    for handler in logging.root.handlers[:]:
+        if type(handler).__module__.startswith("prefect."):
+            logging.root.removeHandler(handler)
+
+
 RunPipeline = Callable[[Pipeline, Mapping[str, Any]], dict[str, Any]]
 
 

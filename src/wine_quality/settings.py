@@ -53,10 +53,10 @@ CONFIG_LOADER_ARGS = {
 }
 # of those that want to be first, the last one named is
 HOOKS = (
-    ConfigurationHook(),
     MissingInputsHook(),
     TrackingHook(),
     RunSummaryHook(),
-    StorageHook(),
     OrchestrationHook(),
+    StorageHook(),
+    ConfigurationHook(),
 )

@@ -378,8 +378,8 @@ def test_a_damaged_inference_log_stops_monitoring_and_changes_nothing(kedro_here
     error = kedro_here(*TEST, *MONITORING, root=after_whole_run).error
     assert error == (
         f"The inference log sqlite:///{log} is damaged or no SQLite database (file is not a "
-        "database): move the file away, or put a backup in its place; the next write makes a new "
-        "one."
+        "database): move the file away with those beside it that end in -wal and -shm, and put a "
+        "backup in its place if there is one; the next write makes a new one."
     )
     assert content(after_whole_run) == before
     assert log.read_bytes() == b"no database " * 1000

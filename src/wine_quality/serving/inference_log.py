@@ -214,6 +214,7 @@ class InferenceLog:
 
         Raises:
             InferenceLogError: If the URL cannot be understood or its driver is missing.
+            WineQualityError: If it names an object store, which is no place for a database.
         """
         self._database = LogDatabase(url, synchronous, busy_timeout_s)
 

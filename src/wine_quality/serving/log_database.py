@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
-from wine_quality.storage import is_address
+from wine_quality.storage import refuse_database_in_store
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class LogDatabase:
 
         Raises:
             InferenceLogError: If the URL cannot be understood or its driver is missing.
+            WineQualityError: If it names an object store, which is no place for a database.
         """
         self._url = _parse_url(url)
         # Without the query, which may hold a password as well.
@@ -395,6 +396,7 @@ def sqlite_connection(connection: Connection) -> sqlite3.Connection:
 
 
 def _parse_url(url: str) -> URL:
+    refuse_database_in_store(url)
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError) as error:
@@ -412,7 +414,7 @@ def _parse_url(url: str) -> URL:
         )
     database = parsed.database or ""
     if parsed.get_backend_name() == "sqlite" and (
-        database in {"", ":memory:"} or database.startswith("file:") or is_address(database)
+        database in {"", ":memory:"} or database.startswith("file:")
     ):
         raise InferenceLogError(
             "The URL of the inference log names no file of this machine: write it like "
