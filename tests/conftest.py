@@ -42,13 +42,23 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
-@pytest.fixture(autouse=True)
-def _without_prefects_console() -> Iterator[None]:
-    """Prefect has the root logger write to what is the console of a test, which ends with it."""
+@contextmanager
+def _root_handlers_kept() -> Iterator[None]:
+    """Undo that Prefect has the root logger write to the console of a test, and to nothing else."""
+    before = logging.root.handlers[:]
     yield
     for handler in logging.root.handlers[:]:
         if type(handler).__module__.startswith("prefect."):
             logging.root.removeHandler(handler)
+            for former in before:
+                # those that are there are not added again
+                logging.root.addHandler(former)
+
+
+@pytest.fixture(autouse=True)
+def _own_root_handlers() -> Iterator[None]:
+    with _root_handlers_kept():
+        yield
 
 
 RunPipeline = Callable[[Pipeline, Mapping[str, Any]], dict[str, Any]]

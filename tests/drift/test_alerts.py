@@ -1,12 +1,15 @@
 import json
 import logging
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from wine_quality import retrying
 from wine_quality.drift.alerts import AlertSettings, failing, raise_alerts, tell
 from wine_quality.drift.told_alerts import ToldAlerts
 
@@ -146,7 +149,8 @@ def test_an_alert_is_told_once(told, caplog):
 @pytest.fixture
 def webhook(monkeypatch):
     """A server that answers with the statuses it is given, the last one for ever."""
-    monkeypatch.setattr("wine_quality.retrying.time.sleep", lambda _: None)
+    clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
+    monkeypatch.setattr(retrying, "time", clock)
     received, statuses = [], [200]
 
     class Handler(BaseHTTPRequestHandler):

@@ -2,8 +2,10 @@
 
 import logging
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from wine_quality import retrying
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.inference_log import InferenceLog, RequestConflictError
 from wine_quality.serving.log_database import InferenceLogError
@@ -272,7 +275,8 @@ def test_wines_are_dropped_only_where_they_are_what_is_wrong(backend, plan, fail
 
 
 def test_a_server_that_asks_for_more_patience_than_there_is_is_given_up(backend, plan, monkeypatch):
-    monkeypatch.setattr("wine_quality.retrying.time.sleep", lambda _: pytest.fail("it waits"))
+    clock = SimpleNamespace(sleep=lambda _: pytest.fail("it waits"), monotonic=time.monotonic)
+    monkeypatch.setattr(retrying, "time", clock)
 
     class Busy(InProcessBackend):
         calls = 0
@@ -374,7 +378,9 @@ def test_a_backend_that_answers_others_meanwhile_is_not_given_up(backend, plan):
 
 def test_a_longer_time_that_the_server_names_is_heeded(backend, plan, monkeypatch):
     pauses = []
-    monkeypatch.setattr("wine_quality.retrying.time.sleep", pauses.append)
+    # not the module's own function: threads of the libraries sleep as well
+    clock = SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
+    monkeypatch.setattr(retrying, "time", clock)
 
     class Busy(Unreliable):
         def predict(self, wines, **arguments):
