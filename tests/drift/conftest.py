@@ -1,6 +1,9 @@
 """A population of wines from which the drift tests draw references and windows."""
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +78,31 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iter
         return
     with postgres_schema("keep profiles and verdicts in PostgreSQL too") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def serve_webhook():
+    """Has a server while a `with` block lasts; gives its address.
+
+    Takes what answers a post: a function of its body that gives the status.
+    """
+
+    @contextmanager
+    def serve(answer: Callable[[bytes], int]) -> Iterator[str]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.send_response(answer(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    return serve

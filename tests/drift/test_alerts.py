@@ -1,8 +1,6 @@
 import json
 import logging
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pandas as pd
@@ -147,29 +145,18 @@ def test_an_alert_is_told_once(told, caplog):
 
 
 @pytest.fixture
-def webhook(monkeypatch):
+def webhook(monkeypatch, serve_webhook):
     """A server that answers with the statuses it is given, the last one for ever."""
     clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
     monkeypatch.setattr(retrying, "time", clock)
     received, statuses = [], [200]
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.append(json.loads(body)["alerts"])
-            self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
-            self.end_headers()
+    def answer(body):
+        received.append(json.loads(body)["alerts"])
+        return statuses.pop(0) if len(statuses) > 1 else statuses[0]
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", received, statuses
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve_webhook(answer) as address:
+        yield address, received, statuses
 
 
 def acidity_alert():

@@ -2,7 +2,6 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -55,30 +54,20 @@ def test_what_was_told_is_no_longer_new(told):
 
 
 @pytest.fixture
-def slow_webhook():
+def slow_webhook(serve_webhook):
     """A server that keeps whoever posts waiting until it is let go; what it got."""
     posted, go = [], threading.Event()
     arrived = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            posted.append(self.rfile.read(int(self.headers["Content-Length"])))
-            arrived.set()
-            go.wait(120)
-            self.send_response(200)
-            self.end_headers()
+    def answer(body):
+        posted.append(body)
+        arrived.set()
+        go.wait(120)
+        return 200
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", posted, arrived, go
-    go.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve_webhook(answer) as address:
+        yield address, posted, arrived, go
+        go.set()
 
 
 @pytest.fixture
