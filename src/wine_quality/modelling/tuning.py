@@ -50,7 +50,11 @@ class SearchSettings(Parameters):
 class Budget(Parameters):
     """When to stop searching: at whichever comes first."""
 
-    trials: int = Field(ge=1, description="Finished trials that a study shall have, over all runs")
+    trials: int = Field(
+        ge=1,
+        description="Finished trials that a study shall have, over all runs; processes that begin "
+        "the last one at the same moment each finish theirs",
+    )
     minutes: float = Field(gt=0, description="A run begins no trial of a candidate after this time")
 
 
@@ -258,7 +262,8 @@ class Study:
         metric: str,
         configured: dict[str, Any] | None,
     ) -> BestSettings:
-        trials = [self._finished(study, trial) for trial in _finished(study)]
+        finished, _ = _finished_and_running(study)
+        trials = [self._finished(study, trial) for trial in finished]
         complete = [(trial.value, trial) for trial in trials if trial.value is not None]
         value, best = min(complete, key=lambda pair: (pair[0], pair[1].number))
         return BestSettings(
@@ -392,7 +397,7 @@ def _is_trial_missing(study: "OptunaStudy", budget: Budget, deadline: float, bar
 
     while True:
         _put_back_stale(study)
-        finished = _finished(study)
+        finished, running = _finished_and_running(study)
         values = [
             trial.value
             for trial in finished
@@ -402,16 +407,22 @@ def _is_trial_missing(study: "OptunaStudy", budget: Budget, deadline: float, bar
         bar.set_postfix({"best": f"{min(values):.4f}"} if values else {})
         if len(finished) >= budget.trials or (values and time.monotonic() > deadline):
             return False
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if len(finished) + len(running) < budget.trials:
             return True
         time.sleep(POLL)
 
 
-def _finished(study: "OptunaStudy") -> "list[FrozenTrial]":
+def _finished_and_running(
+    study: "OptunaStudy",
+) -> "tuple[list[FrozenTrial], list[FrozenTrial]]":
+    """Read both at one moment: a trial that another process ends meanwhile is in one of them."""
     from optuna.trial import TrialState
 
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    trials = study.get_trials(deepcopy=False)
+    return (
+        [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)],
+        [t for t in trials if t.state == TrialState.RUNNING],
+    )
 
 
 def _put_back_stale(study: "OptunaStudy") -> None:
@@ -449,12 +460,10 @@ def _known_twin(trial: "Trial", deadline: float) -> "FrozenTrial | None":
     One that another process began before this, with the same settings or with some still to draw,
     is waited for, but not beyond the deadline.
     """
-    from optuna.trial import TrialState
-
     study, settings = trial.study, trial.params
     while True:
-        twin = next((t for t in _finished(study) if t.params == settings), None)
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        finished, running = _finished_and_running(study)
+        twin = next((t for t in finished if t.params == settings), None)
         awaited = any(
             t.number < trial.number and t.params.items() <= settings.items() for t in running
         )
