@@ -127,13 +127,15 @@ def test_several_workers_share_log_and_figures(registered, settings, serve) -> N
         load.wait_for(200)
     n = sum(load.statuses.values())
     check_log(settings.log_url, load)
-    # each of these may be answered by either worker, and all of them say the same
-    time.sleep(1)
-    for _ in range(6):
+    # each of these may be answered by either worker, and soon all of them say the same
+    agreeing, deadline = 0, time.monotonic() + 60
+    while agreeing < 6:
         data = httpx.get(f"{server.url}/live/data").json()
-        assert data["counters"]["requests"] == {"200": n}
-        assert data["counters"]["predictions"] == n
-        assert data["predictions"]["n"] == n
+        counters = data["counters"]
+        told = (counters["requests"], counters["predictions"], data["predictions"]["n"])
+        agreeing = agreeing + 1 if told == ({"200": n}, n, n) else 0
+        assert time.monotonic() < deadline, (told, n)
+        time.sleep(0.1)
     assert (
         f'wine_quality_predictions_total{{model_version="1"}} {n}.0'
         in httpx.get(f"{server.url}/metrics").text
@@ -168,7 +170,7 @@ def test_without_its_postgresql_it_says_so_and_recovers(
     with Load(server.url) as load:
         load.wait_for(200)
         with postgres_away((stop, start)):
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while load.statuses.get(503, 0) < 100:
                 assert time.monotonic() < deadline, load.statuses
                 time.sleep(0.05)
