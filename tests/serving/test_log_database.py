@@ -1,5 +1,6 @@
 """The log's database: crashes, other processes, and all that can stand at its place."""
 
+import math
 import os
 import signal
 import sqlite3
@@ -9,10 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from wine_quality.errors import WineQualityError
+from wine_quality.serving import log_database
 from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
 from wine_quality.serving.log_database import (
     InferenceLogError,
@@ -429,6 +434,54 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         InferenceLog("postgresql://wine:secret@localhost/wine")
     assert_one_line(caught, "localhost/wine")
     assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def postgres(postgres_schema: Callable[..., Any]) -> Iterator[tuple[str, Callable[[], int]]]:
+    """URL of a log in PostgreSQL, and what ends the connections to it, as a restart would."""
+    with postgres_schema("cut the connections of a log") as url:
+        name = f"log-{uuid4().hex}"
+        own = sa.make_url(url).update_query_dict({"application_name": name})
+        server = sa.create_engine(url)
+        cut = sa.text(
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity "
+            "WHERE application_name = :name"
+        )
+
+        def end_connections() -> int:
+            with server.begin() as connection:
+                return connection.scalar(cut, {"name": name}) or 0
+
+        yield own.render_as_string(hide_password=False), end_connections
+        server.dispose()
+
+
+def test_connections_that_were_idle_are_asked_whether_they_live(
+    postgres: tuple[str, Callable[[], int]], make_batch: MakeBatch, monkeypatch: Any
+) -> None:
+    url, end_connections = postgres
+    # whatever lies unused is asked
+    monkeypatch.setattr(log_database, "_TRUSTED_S", 0.0)
+    with InferenceLog(url) as log:
+        for number in range(3):
+            log.append_predictions(make_batch(request_id=f"request {number}"))
+            assert end_connections() == 1
+        assert log.counts().predictions == 3 * len(make_batch().rows)
+
+
+def test_a_connection_that_was_just_in_use_is_trusted_and_its_loss_told_once(
+    postgres: tuple[str, Callable[[], int]], make_batch: MakeBatch, monkeypatch: Any
+) -> None:
+    url, end_connections = postgres
+    monkeypatch.setattr(log_database, "_TRUSTED_S", math.inf)
+    batch = make_batch(request_id="again")
+    with InferenceLog(url) as log:
+        log.append_predictions(make_batch())
+        assert end_connections() == 1
+        with pytest.raises(LogUnavailableError, match="is not available"):
+            log.append_predictions(batch)
+        assert not log.append_predictions(batch).repeated
+        assert log.counts().predictions == 2 * len(batch.rows)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])

@@ -1,6 +1,7 @@
 """The inference log's database: finding it, making it, and saying plainly when it is not there."""
 
 import logging
+import math
 import os
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
@@ -33,6 +35,9 @@ _POSTGRES_CONNECTION = {
     "keepalives_count": 3,
 }
 _POSTGRES_LOCK_MS = 10_000
+# A connection that was in use a moment ago is not asked whether it still lives: that would be a
+# third of what a commit costs.
+_TRUSTED_S = 1.0
 _LOCK_POLL_S = 0.01
 _WRITING = "inference_log_writing"
 # Any constant does, as long as every process that creates the schema takes the same lock.
@@ -189,19 +194,32 @@ class LogDatabase:
             if name not in self._url.query
         }
         try:
-            engine = sa.create_engine(
-                self._url, pool_pre_ping=True, hide_parameters=True, connect_args=limits
-            )
+            engine = sa.create_engine(self._url, hide_parameters=True, connect_args=limits)
         except ImportError as error:
             raise InferenceLogError(
                 f"The inference log {self.where} needs a PostgreSQL driver ({error}): "
                 "pip install 'wine-quality[postgres]'."
             ) from error
 
+        driver: Any = engine.dialect.dbapi
+
         @event.listens_for(engine, "connect")
         def limit(connection: Any, _: Any) -> None:
             connection.execute(f"SET lock_timeout = {_POSTGRES_LOCK_MS}")
             connection.commit()
+
+        @event.listens_for(engine, "checkin")
+        def note(_: Any, record: ConnectionPoolEntry) -> None:
+            record.info["used"] = time.monotonic()
+
+        @event.listens_for(engine, "checkout")
+        def ask(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+            if time.monotonic() - record.info.get("used", math.inf) > _TRUSTED_S:
+                try:
+                    engine.dialect.do_ping(connection)
+                except driver.Error as error:
+                    # the pool opens another one, and asks the others before it lends them
+                    raise exc.InvalidatePoolError from error
 
         return engine
 
