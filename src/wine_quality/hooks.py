@@ -14,6 +14,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from wine_quality.database_urls import without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.storage import (
     address_of,
@@ -259,12 +260,10 @@ def _check_tracking_file(uri: str) -> None:
 
 def describe_tracking_trouble(uri: str, error: Exception) -> str:
     """Say that MLflow's database cannot be used, which one it is, and what to do."""
-    from sqlalchemy.engine import make_url
-
-    where = make_url(uri).render_as_string(hide_password=True)
     return (
-        f"The tracking database {where} cannot be used ({getattr(error, 'orig', None) or error}): "
-        "mend it or move it away, or name another in mlflow.yml."
+        f"The tracking database {without_password(uri)} cannot be used "
+        f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name another in "
+        "mlflow.yml."
     )
 
 

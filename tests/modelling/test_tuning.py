@@ -462,6 +462,9 @@ def test_a_twin_is_waited_for_until_the_deadline(begin_elsewhere, monkeypatch, s
     ("url", "named"),
     [
         ("postgresql+psycopg://someone:secret@127.0.0.1:1/x", "postgresql"),
+        ("postgresql://someone:secret@127.0.0.1:1/x", "postgresql.*refused"),
+        ("postgres://someone:secret@127.0.0.1:1/x", "postgres.*refused"),
+        ("postgres://someone:secret@127.0.0.1:a/x", "is no URL"),
         ("no url", "is no URL"),
         ("sqlite:////dev/null/optuna.db", "/dev/null"),
     ],

@@ -7,6 +7,63 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+# what must hold of that which a notebook found, in its own names
+FINDINGS = {
+    "a_run_looked_at": """
+assert champion.version.version == catalog.load("promotion")["champion"]
+assert verdicts["column"].nunique() == len(INPUTS) + 2  # prediction, traffic
+""",
+    "where_the_champion_errs": """
+as_registered = catalog.load("held_out_metrics")
+for kind, metrics in score_slices(reference).items():
+    assert np.allclose(list(metrics.values()), list(as_registered[kind].values()))
+# the interval holds what it says; copies taken for wines of their own make it too narrow
+honest, naive = (coverage.loc[name] for name in ("groups of equal wines", "single wines"))
+assert honest["low"] <= 0.95 <= honest["high"]
+assert naive["high"] < 0.95
+# two ways to measure importance agree on what matters most
+assert of_sklearn["input"].iloc[0] == of_run["input"].iloc[0]
+# the runs that were tracked are those that were compared
+assert list(names) == list(catalog.load("comparison")["candidate"])
+assert ((gains["low"] <= gains["gain"]) & (gains["gain"] <= gains["high"])).all()
+assert np.allclose(gains["gain"], gains[runner_up] - gains["champion"])
+# the champion's candidate, fitted again, is the champion; what it has seen it knows better
+honest, mixed, copied, fresh, tutorial = leaks.itertuples()
+assert np.isclose(honest.rmse, as_registered["all"]["rmse"])
+assert [honest.seen, copied.seen, fresh.seen] == [0, 1, 0]
+assert 0 < mixed.seen < 1
+assert copied.high < fresh.low
+assert tutorial.high < honest.low
+""",
+    "how_much_drift_shows": """
+assert (quiet["verdict"] != "insufficient_data").all()
+assert ((alarms["low"] <= alarms["rate"]) & (alarms["rate"] <= alarms["high"])).all()
+# power grows with the window and with the strength, up to chance in a few dozen windows
+by_size = mean.pivot(index="wines", columns="strength", values="found")
+assert len(by_size) >= 3
+assert (by_size.diff().iloc[1:] > -0.03).all(axis=None)
+assert (by_size.T.diff().iloc[1:] > -0.03).all(axis=None)
+assert (by_size[strengths[2]].diff().iloc[1:] > 0).all()
+assert by_size.loc[size, strengths[0]] < 0.5 < 0.95 < by_size.loc[size, strengths[-1]]
+# a larger window finds smaller shifts
+assert (in_deviations.loc[sizes[-1]] < in_deviations.loc[sizes[0]]).all()
+of_kind = found.groupby("kind")["found"]
+assert (of_kind.last() > of_kind.first()).all()
+assert (of_kind.last() > 0.5).all()
+""",
+    "your_own_traffic": """
+assert len(traffic) == catalog.load("delivery")["acknowledged"]
+# by hand as by the run
+assert by_hand["verdict"].equals(as_told["verdict"])
+assert np.allclose(by_hand["value"], as_told["value"])
+assert sum(now) == by_hand.loc[column, "n"]
+scored = profile.counts["n"][profile.counts["column"] == column]
+assert scored.sum() == len(window)
+assert np.allclose(errors["mae"], told["mae"])
+assert (errors["labelled"] == told["n"]).all()
+assert ((errors["low"] < errors["mae"]) & (errors["mae"] < errors["high"])).all()
+""",
+}
 
 
 @pytest.mark.slow
@@ -18,8 +75,11 @@ def test_a_notebook_runs_after_a_run(path, after_whole_run, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    cells = list(notebook.cells)
+    findings = f"import numpy as np\n{FINDINGS[path.stem]}"
+    notebook.cells.append(nbformat.v4.new_code_cell(findings))
     client = NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
     )
     client.execute()
-    assert all(cell.outputs for cell in notebook.cells[2:] if cell.cell_type == "code")
+    assert all(cell.outputs for cell in cells[2:] if cell.cell_type == "code")

@@ -4,6 +4,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from wine_quality.database_urls import without_password
 from wine_quality.modelling.tuning import FinishedTrial, Study
 
 
@@ -40,10 +41,7 @@ class StudyDataset(AbstractDataset[Any, Study]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        from sqlalchemy.engine import make_url
-
-        url = make_url(self._url).render_as_string(hide_password=True)
-        return {"candidate": self._candidate, "database": url}
+        return {"candidate": self._candidate, "database": without_password(self._url)}
 
 
 def log_trial(trial: FinishedTrial) -> None:

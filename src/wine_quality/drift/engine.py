@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from wine_quality.database_urls import parse_database_url
 from wine_quality.drift.profiles import (
     COUNTS_DTYPES,
     ERRORS_DTYPES,
@@ -72,7 +73,7 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
     import ibis
     import sqlalchemy as sa
 
-    where = sa.make_url(url)
+    where = parse_database_url(url)
     of_log = labelled_predictions.subquery()
     identifier = of_log.c[PREDICTION_ID]
     if where.get_backend_name() == "sqlite":
@@ -87,7 +88,7 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
         moments = "string"
         # sixteen bytes
         as_text: sa.ColumnElement[str] = sa.func.lower(sa.func.hex(identifier))
-    elif where.get_backend_name() in {"postgres", "postgresql"}:
+    elif where.get_backend_name() == "postgresql":
         connection = ibis.postgres.connect(
             host=where.host,
             port=where.port or 5432,
@@ -103,9 +104,7 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
             f"Profiles cannot be computed in {where.get_backend_name()}: use a URL that begins "
             "with sqlite:/// or postgresql://."
         )
-    dialect = where.set(
-        drivername="sqlite" if connection.name == "sqlite" else "postgresql+psycopg"
-    ).get_dialect()()
+    dialect = where.get_dialect()()
     columns = [of_log.c[name] for name in LOG_COLUMNS]
     selected = sa.select(*columns, as_text.label(PREDICTION_ID))
     # sqlalchemy doubles % for drivers that substitute; this text goes to none

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
+from wine_quality.database_urls import parse_database_url
 from wine_quality.errors import WineQualityError
 
 BUSY_TIMEOUT_S = 30.0
@@ -45,14 +46,12 @@ class StoreDatabase:
             WineQualityError: If it is neither SQLite nor PostgreSQL.
         """
         try:
-            where = sa.make_url(url)
-        except sa.exc.ArgumentError as error:
+            where = parse_database_url(url)
+        except (sa.exc.ArgumentError, ValueError) as error:
             raise WineQualityError(
                 "The address of the monitoring's database is none: use a URL that begins with "
                 "sqlite:/// or postgresql://."
             ) from error
-        if where.drivername in {"postgres", "postgresql"}:
-            where = where.set(drivername="postgresql+psycopg")
         if where.get_backend_name() not in {"sqlite", "postgresql"}:
             raise WineQualityError(
                 f"What monitoring finds cannot be kept in {where.drivername}: use a URL that "

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from wine_quality.database_urls import parse_database_url, without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, Choices, IntegerRange, build_model
 from wine_quality.modelling.evaluation import score_folds
@@ -223,14 +224,14 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
-            except (SQLAlchemyError, OSError, RuntimeError) as error:
+            except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
                 # another worker may be making the same tables at this moment
                 made_meanwhile = isinstance(error, IntegrityError) or "exists" in str(error)
                 if made_meanwhile and attempt < OPENINGS - 1:
                     time.sleep(POLL)
                     continue
                 raise WineQualityError(
-                    f"The database of studies {_without_password(self.url)} cannot be used "
+                    f"The database of studies {without_password(self.url)} cannot be used "
                     f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name "
                     "another under studies in credentials.yml."
                 ) from error
@@ -358,9 +359,8 @@ def _study_name(
 
 def _open_database(url: str) -> "RDBStorage":
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    from sqlalchemy.engine import make_url
 
-    place = make_url(url)
+    place = parse_database_url(url)
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     if place.get_backend_name() == "sqlite":
         # several processes may write: wait for each other rather than fail
@@ -368,22 +368,12 @@ def _open_database(url: str) -> "RDBStorage":
         if place.database and place.database != ":memory:":
             Path(place.database).parent.mkdir(parents=True, exist_ok=True)
     return RDBStorage(
-        url,
+        place.render_as_string(hide_password=False),
         engine_kwargs=arguments,
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "with an address that is no URL"
 
 
 def _is_trial_missing(study: "OptunaStudy", budget: Budget, deadline: float, bar: Any) -> bool:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from wine_quality.database_urls import parse_database_url
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
 from wine_quality.storage import refuse_database_in_store
@@ -416,15 +417,12 @@ def sqlite_connection(connection: Connection) -> sqlite3.Connection:
 def _parse_url(url: str) -> URL:
     refuse_database_in_store(url)
     try:
-        parsed = make_url(url)
+        parsed = parse_database_url(url)
     except (exc.ArgumentError, ValueError) as error:
         raise InferenceLogError(
             "The URL of the inference log cannot be understood: write it like "
             "sqlite:///data/inference_log.db or postgresql://user:password@host/database."
         ) from error
-    # Both spellings are common, and SQLAlchemy's default driver changed between its versions.
-    if parsed.drivername in {"postgres", "postgresql"}:
-        parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
         raise InferenceLogError(
             f"The inference log cannot be kept in {parsed.drivername}: use a URL that begins with "
