@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import (
@@ -12,7 +11,6 @@ from wine_quality.wines import (
     MEASUREMENTS,
     QUALITY,
     TYPE,
-    Wine,
     fingerprint,
     implausible,
     wine_groups,
@@ -45,37 +43,6 @@ def test_a_label_has_the_unit_where_there_is_one():
     labels = {m.name: m.label for m in MEASUREMENTS}
     assert labels["fixed_acidity"] == "fixed acidity (g/dm³)"
     assert labels["pH"] == "pH"
-
-
-# What a client sends
-
-
-def test_a_client_may_send_null_but_must_send_every_measurement():
-    assert Wine(**PLAIN | {"density": None}).density is None
-    with pytest.raises(ValidationError, match="density"):
-        Wine(**{name: value for name, value in PLAIN.items() if name != "density"})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        (TYPE, "rosé"),
-        ("alcohol", 100.1),
-        ("pH", -0.1),
-        ("chlorides", float("nan")),
-        ("chlorides", float("inf")),
-        ("chlorides", "much"),
-        ("colour", "red"),
-    ],
-)
-def test_a_wine_refuses_what_cannot_be_and_names_it(name, value):
-    with pytest.raises(ValidationError, match=name):
-        Wine(**PLAIN | {name: value})
-
-
-def test_a_wine_cannot_be_changed():
-    with pytest.raises(ValidationError, match="frozen"):
-        Wine(**PLAIN).alcohol = 12.0
 
 
 # Equal wines

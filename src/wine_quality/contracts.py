@@ -6,7 +6,14 @@ that the counting of a log has no use for.
 
 import pandera.pandas as pa
 
-from wine_quality.wines import MEASUREMENTS, QUALITY, QUALITY_BOUNDS, TYPE, WINE_TYPES
+from wine_quality.wines import (
+    MEASUREMENTS,
+    QUALITY,
+    QUALITY_BOUNDS,
+    QUALITY_DTYPE,
+    TYPE,
+    WINE_TYPES,
+)
 
 
 def _measurement_columns() -> dict[str, pa.Column]:
@@ -26,7 +33,7 @@ WINE_INPUTS = pa.DataFrameSchema(
 """Wines as a model takes them: the twelve inputs, measurements nullable; other columns pass."""
 
 LABELLED_WINES = WINE_INPUTS.add_columns(
-    {QUALITY: pa.Column(int, pa.Check.in_range(*QUALITY_BOUNDS))}
+    {QUALITY: pa.Column(QUALITY_DTYPE, pa.Check.in_range(*QUALITY_BOUNDS))}
 )
 LABELLED_WINES.name = "LabelledWines"
 """Wines with the tasters' quality, an integer from 0 to 10."""

@@ -1,8 +1,13 @@
 """Colours and layout that all Plotly figures share."""
 
+from itertools import cycle
+
 import plotly.graph_objects as go
 
-TYPE_COLOURS = {"red": "#8c1c3a", "white": "#c9a227"}
+from wine_quality.wines import WINE_TYPES
+
+_PALETTE = ("#8c1c3a", "#c9a227", "#2b6c8f", "#6b5b95", "#3b7d4f", "#a0522d")
+TYPE_COLOURS: dict[str, str] = dict(zip(WINE_TYPES, cycle(_PALETTE)))
 ACCENT, MUTED, GOOD, BAD = "#8c1c3a", "#8a8f98", "#2e7d4f", "#c0392b"
 
 

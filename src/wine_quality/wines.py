@@ -10,16 +10,22 @@ physicochemical properties", Decision Support Systems 47(4), 2009, table 1.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, create_model
 
 WineType = Literal["red", "white"]
 WINE_TYPES: tuple[WineType, ...] = ("red", "white")
 TYPE = "type"
 QUALITY = "quality"
+QUALITY_UNIT = "points"
 QUALITY_BOUNDS = (0, 10)
+QUALITY_IS_WHOLE = True
+"""Whether a quality is a whole number; else any number within the bounds."""
+QUALITY_DTYPE = "int64" if QUALITY_IS_WHOLE else "float64"
+QUALITY_STEP = 1
+"""A difference of quality that people tell apart: the width of the classes that splits are
+stratified by, and the measure of what is exact enough."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +71,23 @@ MEASUREMENT_NAMES: tuple[str, ...] = tuple(m.name for m in MEASUREMENTS)
 INPUTS: tuple[str, ...] = (TYPE, *MEASUREMENT_NAMES)
 """The twelve columns that a model takes, in canonical order."""
 PREDICTION = "prediction"
-
-
-def _fields() -> dict[str, Any]:
-    """Describe the measurements' fields; required, so that what is missing is said to be null."""
-    fields = {}
-    for m in MEASUREMENTS:
-        low, high = m.possible
-        text = f"{m.description}, {m.unit}" if m.unit else m.description
-        field = Field(ge=low, le=high, allow_inf_nan=False, description=text)
-        fields[m.name] = (Annotated[float | None, field], ...)
-    return fields
-
-
-class _WineBase(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: WineType = Field(description="Kind of wine")
-
-
-Wine = create_model(
-    "Wine",
-    __base__=_WineBase,
-    __doc__="A wine as a client sends it: type and eleven measurements, any of which may be null.",
-    **_fields(),
-)
+PARTS_OF_TOTALS: tuple[tuple[str, str], ...] = (("free_sulfur_dioxide", "total_sulfur_dioxide"),)
+"""Pairs of measurements of which the first is a part of the second, so cannot exceed it."""
+WINE_EXAMPLE: dict[str, Any] = {
+    TYPE: "red",
+    "fixed_acidity": 7.4,
+    "volatile_acidity": 0.7,
+    "citric_acid": 0.0,
+    "residual_sugar": 1.9,
+    "chlorides": 0.076,
+    "free_sulfur_dioxide": 11.0,
+    "total_sulfur_dioxide": 34.0,
+    "density": 0.9978,
+    "pH": 3.51,
+    "sulphates": 0.56,
+    "alcohol": 9.4,
+}
+"""What the service's documentation shows."""
 
 
 def wine_groups(wines: pd.DataFrame) -> pd.Series:
@@ -99,6 +97,11 @@ def wine_groups(wines: pd.DataFrame) -> pd.Series:
     split, leak as much as a copy does. Missing values equal each other.
     """
     return wines.groupby(list(INPUTS), dropna=False, sort=False).ngroup()
+
+
+def quality_classes(quality: pd.Series) -> pd.Series:
+    """Give each quality the lower end of its class, a whole number."""
+    return (quality // QUALITY_STEP * QUALITY_STEP).astype("int64")
 
 
 def fingerprint(wines: pd.DataFrame, columns: Sequence[str] = (*INPUTS, QUALITY)) -> str:

@@ -22,6 +22,8 @@ TEXTS = CardTexts(
     citation="Nobody, 2009.",
     intended_use="Tests.",
     not_for="wine lists",
+    limits="tasters differ",
+    predicted="wine quality",
 )
 CLEAN = {
     "training_rows": 5000,

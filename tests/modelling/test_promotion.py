@@ -99,6 +99,12 @@ def test_models_judged_on_other_wines_are_not_compared(others):
     assert found.reason.endswith("to promote it anyway: 'kedro champion promote 8'")
 
 
+def test_a_champion_of_other_columns_is_not_compared():
+    found = decision(judged(0.1), judged(2.0).rename(columns={"alcohol": "colour"}))
+    assert (found.promoted, found.champion) == (False, "5")
+    assert "version 5 was judged on other held-out wines" in found.reason
+
+
 def test_models_of_different_environments_are_not_compared():
     new, champion = version("8", environment="uci"), version("5", environment="local")
     found = decide(new, judged(0.1), champion, judged(2.0), 3)

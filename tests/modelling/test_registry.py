@@ -172,6 +172,12 @@ def test_an_empty_registry(registry):
         registry.champion()
 
 
+def test_a_version_that_was_not_promoted_is_no_champion(registry, register, labelled_wines):
+    register(train(labelled_wines, max_depth=2))
+    with pytest.raises(WineQualityError, match="yet: its version 1 was not promoted"):
+        registry.champion()
+
+
 def test_a_version_that_is_not_registered_has_no_reference(registry):
     with pytest.raises(WineQualityError, match=r"Version 9 of .*: it is not registered there"):
         registry.reference("9")

@@ -275,9 +275,9 @@ def test_missing_measurements_are_accepted_as_long_as_there_is_one(missing):
     ("changes", "reason"),
     [
         ({FIELDS: "7.4|0.7"}, "wrong number of fields"),
-        ({TYPE: "rosé"}, "type is neither red nor white: rosé"),
-        ({TYPE: "Red"}, "type is neither red nor white: Red"),
-        ({TYPE: ""}, "type is neither red nor white: "),
+        ({TYPE: "rosé"}, "type is none of red, white: rosé"),
+        ({TYPE: "Red"}, "type is none of red, white: Red"),
+        ({TYPE: ""}, "type is none of red, white: "),
         ({"pH": "3,51"}, "pH is not a number: 3,51"),
         ({"alcohol": "inf"}, "alcohol is not a number: inf"),
         ({"alcohol": "nan"}, "alcohol is not a number: nan"),
@@ -299,7 +299,7 @@ def test_a_row_that_cannot_be_a_wine_is_rejected_with_its_values(changes, reason
 
 def test_the_first_reason_counts():
     assert rejected_reason(type="rosé", pH="sour", quality="") == (
-        "type is neither red nor white: rosé"
+        "type is none of red, white: rosé"
     )
 
 

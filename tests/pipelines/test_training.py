@@ -61,6 +61,8 @@ TEXTS = CardTexts(
     citation="None.",
     intended_use="Tests.",
     not_for="wines",
+    limits="tasters differ",
+    predicted="wine quality",
 )
 WINE_AUDIT = {
     "read": 340,

@@ -20,9 +20,8 @@ import pytest
 from wine_quality.serving.access import new_key
 from wine_quality.serving.app import create_app
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.schemas import WINE_EXAMPLE
 from wine_quality.serving.settings import ServiceSettings
-from wine_quality.wines import INPUTS, MEASUREMENTS
+from wine_quality.wines import INPUTS, MEASUREMENTS, WINE_EXAMPLE
 
 WINE = WINE_EXAMPLE
 URL = "http://127.0.0.1"
@@ -364,7 +363,7 @@ def test_without_a_champion_it_waits_for_one(registered, settings) -> None:
         for path in ("/health/ready", "/model"):
             answer = await client.get(path)
             assert answer.status_code == 503
-            assert "no champion yet" in answer.json()["detail"]
+            assert "The registry has no champion of wine-" in answer.json()["detail"]
         answer = await client.post("/predict", json=WINE)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         assert (await client.get("/health/live")).status_code == 200
@@ -750,7 +749,7 @@ def test_live_figures_before_anything_happened(registered, settings) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         data = (await client.get("/live/data")).json()
         assert data["model"] is None
-        assert "no champion yet" in data["model_trouble"]
+        assert "The registry has no champion of wine-" in data["model_trouble"]
         await asyncio.to_thread(registered.add)
 
         async def loaded() -> bool:

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wine_quality.serving.app import create_app
-from wine_quality.serving.schemas import WINE_EXAMPLE as WINE
+from wine_quality.wines import WINE_EXAMPLE as WINE
 
 PATHS = ("/predict", "/predict/batch", "/invocations", "/ground-truth")
 JSON = {"Content-Type": "application/json"}

@@ -357,6 +357,22 @@ def test_a_schema_of_another_version_is_refused(
         assert_one_line(caught, path)
 
 
+def test_a_log_of_other_columns_is_refused_and_kept(path: Path, make_batch: MakeBatch) -> None:
+    with InferenceLog(f"sqlite:///{path}") as log:
+        log.append_predictions(make_batch(1))
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE predictions RENAME COLUMN alcohol TO colour")
+    for use in USES:
+        with (
+            InferenceLog(f"sqlite:///{path}") as log,
+            pytest.raises(InferenceLogError, match=r"other columns \(alcohol, colour\)") as caught,
+        ):
+            use(log, make_batch)
+        assert_one_line(caught, path, "name another file")
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (1,)
+
+
 def test_tables_of_the_same_name_are_not_taken_for_the_log(
     log_file: InferenceLog, path: Path
 ) -> None:

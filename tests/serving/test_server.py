@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.schemas import WINE_EXAMPLE as WINE
+from wine_quality.wines import WINE_EXAMPLE as WINE
 
 KILLS = 10
 CUSTOMERS = 6

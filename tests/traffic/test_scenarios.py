@@ -31,7 +31,7 @@ EVERY_KIND = {
     "stuck": {"column": "alcohol"},
     "missing": {"column": "alcohol", "share": 0.5},
     "outliers": {"column": "alcohol", "share": 0.5},
-    "mix": {"red_share": 0.9},
+    "mix": {"shares": {"red": 0.9, "white": 0.1}},
     "label_shift": {"odds": 3},
     "concept": {"points": -1.5},
     "staleness": {"column": "alcohol", "points": 2, "ramp_hours": 0},
@@ -233,7 +233,9 @@ def test_outliers_lie_on_either_side(make_wines):
 
 def test_the_mix_becomes_another_one_of_the_same_wines(make_wines):
     wines = make_wines(400)
-    before, after = drift(wines, scenario("mix", red_share=0.9, onset=12), samples=4_000)
+    before, after = drift(
+        wines, scenario("mix", shares={"red": 0.9, "white": 0.1}, onset=12), samples=4_000
+    )
     late = before["event_time"] >= START + 12 * HOUR
     assert (after.loc[late, "type"] == "red").mean() == pytest.approx(0.9, abs=0.02)
     assert (after.loc[~late, "type"] == "red").mean() == pytest.approx(0.5, abs=0.06)
@@ -287,7 +289,7 @@ def test_which_wines_come_is_settled_before_what_is_measured():
                 "off": {"kind": "concept", "points": 1, "enabled": False},
                 "d": {"kind": "concept", "points": 1},
                 "a": {"kind": "missing", "column": "pH", "share": 0.5},
-                "c": {"kind": "mix", "red_share": 1},
+                "c": {"kind": "mix", "shares": {"red": 1}},
             },
         }
     )
@@ -376,7 +378,10 @@ def test_what_is_written_down_is_what_is_done(make_wines, kind, onset, length, r
         ({"kind": "shift", "column": "pH"}, "either standard_deviations or an amount"),
         ({"kind": "shift", "column": "pH", "amount": float("nan")}, "finite"),
         ({"kind": "missing", "column": "pH", "share": 1.2}, "share"),
-        ({"kind": "mix", "red_share": -0.1}, "red_share"),
+        ({"kind": "mix", "shares": {"red": -0.1, "white": 1.1}}, "shares"),
+        ({"kind": "mix", "shares": {"red": 0.4, "white": 0.4}}, "add up to 1"),
+        ({"kind": "mix", "shares": {"rosé": 1}}, "shares"),
+        ({"kind": "mix", "shares": {}}, "shares"),
         ({"kind": "concept", "points": 1, "onset": "2026-01-01T00:00:00"}, "timezone"),
         ({"kind": "concept", "points": 1, "onset": -1}, "-1 hours are not from 0"),
         ({"kind": "concept", "points": 1, "onset": 6, "until": 5}, "lies before onset"),
@@ -405,7 +410,7 @@ def test_a_measurement_nobody_has_cannot_drift(make_wines):
 def test_a_mix_needs_wines_of_both_types(make_wines):
     whites = make_wines(50).query("type == 'white'")
     with pytest.raises(WineQualityError, match="no red wine to draw from"):
-        drift(whites, scenario("mix", red_share=0.5))
+        drift(whites, scenario("mix", shares={"red": 0.5, "white": 0.5}))
 
 
 @pytest.mark.parametrize("kind", ["concept", "label_shift", "staleness"])

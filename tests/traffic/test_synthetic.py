@@ -170,7 +170,7 @@ def test_missing_values_come_in_their_shares(many):
         ({"chunk_rows": 0}, "chunks of 0"),
         ({"types": {"rose": 1}}, "rose"),
         ({"types": {"red": -1, "white": 2}}, "-1"),
-        ({"types": {"red": 0}}, "both 0"),
+        ({"types": {"red": 0}}, "all 0"),
         ({"types": {"red": float("nan")}}, "nan"),
     ],
 )
@@ -235,7 +235,7 @@ PH = [*BAND, "measurements", "pH"]
         (_damage(["types", "red", "shares"], [1.0]), "one share per band"),
         (_damage(["types", "red", "shares", 0], 0.9), "bands do not add up"),
         (_damage([*BAND, "quality"], {"5": 0.5}), "qualities do not add up"),
-        (_damage([*BAND, "measurements"], {}), "eleven"),
+        (_damage([*BAND, "measurements"], {}), "canonical order"),
         (_damage([*BAND, "correlations", 0, 1], 0.123), "symmetric"),
         (_damage([*BAND, "correlations"], [[1.0] * 12] * 12), "positive definite"),
         (_damage([*BAND, "correlations"], [[1.0]]), "12 x 12"),

@@ -36,7 +36,15 @@ from wine_quality.drift.profiles import (
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
 from wine_quality.storage import find_store, is_address
-from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, WINE_TYPES
+from wine_quality.wines import (
+    INPUTS,
+    PREDICTION,
+    QUALITY,
+    QUALITY_DTYPE,
+    QUALITY_STEP,
+    TYPE,
+    WINE_TYPES,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -114,7 +122,7 @@ def database_log(url: str, labelled_predictions: "sa.Select[Any]") -> "ir.Table"
         **dict.fromkeys(LOG_COLUMNS, "float64"),
         **dict.fromkeys(("model_version", TYPE), "string"),
         **dict.fromkeys(("event_time", LABELLED_AT), moments),
-        QUALITY: "int64",
+        QUALITY: QUALITY_DTYPE,
         PREDICTION_ID: "string",
     }
     return connection.sql(str(query).replace("%%", "%"), schema=schema)
@@ -512,8 +520,8 @@ def _errors(keyed: "ir.Table") -> "ir.Table | None":
         absolute_error=size.sum(),
         squared_error=square.sum(),
         fourth_power=(square * square).sum(),
-        within_half=(size <= 0.5).ifelse(1, 0).sum(),
-        within_one=(size <= 1.0).ifelse(1, 0).sum(),
+        within_half=(size <= 0.5 * QUALITY_STEP).ifelse(1, 0).sum(),
+        within_one=(size <= QUALITY_STEP).ifelse(1, 0).sum(),
     )
 
 

@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 
 from wine_quality.errors import WineQualityError
 from wine_quality.storage import write_whole
+from wine_quality.wines import QUALITY_UNIT
 
 if TYPE_CHECKING:
     from evidently.sdk.models import DashboardPanelPlot
@@ -119,5 +120,5 @@ def _panels() -> "list[DashboardPanelPlot]":
     )
     return [
         line_plot_panel("Drift", [share], "Share of the columns whose verdict is drift, by window"),
-        line_plot_panel("Error", [error], "Mean absolute error in points of quality, by window"),
+        line_plot_panel("Error", [error], f"Mean absolute error in {QUALITY_UNIT}, by window"),
     ]

@@ -24,6 +24,7 @@ from wine_quality.wines import (
     PREDICTION,
     QUALITY,
     QUALITY_BOUNDS,
+    QUALITY_STEP,
     TYPE,
     WINE_TYPES,
     wine_groups,
@@ -31,7 +32,7 @@ from wine_quality.wines import (
 
 BINS = 20
 """Quantile bins of a number; ties make them fewer."""
-ERROR_STEP = 0.1
+ERROR_STEP = 0.1 * QUALITY_STEP
 """Quality points: the reference's errors are kept rounded to multiples of it, for resampling."""
 LARGEST_ERROR = 1e70
 """Quality points: larger errors count as this one, whose fourth power any number of can be added up
@@ -502,8 +503,8 @@ def _sum_errors(log: pd.DataFrame, group: np.ndarray, windows: pd.DataFrame) -> 
         "absolute_error": size,
         "squared_error": square,
         "fourth_power": square * square,
-        "within_half": size <= 0.5,
-        "within_one": size <= 1.0,
+        "within_half": size <= 0.5 * QUALITY_STEP,
+        "within_one": size <= QUALITY_STEP,
     }
     sums = {name: np.bincount(cell, term, cells) for name, term in terms.items()}
     filled = np.flatnonzero(sums["labelled"])

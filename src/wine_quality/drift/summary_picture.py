@@ -10,6 +10,7 @@ import pandas as pd
 from wine_quality.drift.performance import ALL
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.window_names import shortest_form
+from wine_quality.wines import QUALITY_UNIT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +130,7 @@ def _plot_scores(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -
 def _plot_error(axes: "Axes", model_verdicts: pd.DataFrame, windows: pd.MultiIndex) -> None:
     from wine_quality.figures import ACCENT, BAD, MUTED
 
-    axes.set_title("Model: mean absolute error, points of quality", loc="left")
+    axes.set_title(f"Model: mean absolute error, {QUALITY_UNIT}", loc="left")
     series = _Series.of(model_verdicts[model_verdicts["segment"] == ALL], windows)
     rows, x = series.rows, series.x
     if not rows["mae"].notna().any():

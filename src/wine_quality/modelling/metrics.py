@@ -3,7 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from wine_quality.wines import PREDICTION, QUALITY, QUALITY_BOUNDS, TYPE, WINE_TYPES, wine_groups
+from wine_quality.wines import (
+    PREDICTION,
+    QUALITY,
+    QUALITY_BOUNDS,
+    QUALITY_STEP,
+    TYPE,
+    WINE_TYPES,
+    wine_groups,
+)
 
 ROUNDING = 1e-9
 """Threads may sum trees in any order: an error of exactly a bound must not depend on that."""
@@ -33,15 +41,15 @@ def score(quality: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
         "mae": float(within.mean()),
         "r2": float(1 - np.mean(error**2) / spread) if spread else float("nan"),
         # the literature counts the bound itself as within: |error| <= 0.5
-        "accuracy_within_0.5": float((within <= 0.5 + ROUNDING).mean()),
-        "accuracy_within_1.0": float((within <= 1.0 + ROUNDING).mean()),
+        "accuracy_within_0.5": float((within <= 0.5 * QUALITY_STEP + ROUNDING).mean()),
+        "accuracy_within_1.0": float((within <= QUALITY_STEP + ROUNDING).mean()),
         "weighted_kappa": _weighted_kappa(quality, prediction),
     }
 
 
 def _weighted_kappa(quality: np.ndarray, prediction: np.ndarray) -> float:
     """Quadratic kappa: 1 - E[(a - b)²] / E[(a - b')²] with b' independent of a."""
-    rounded = np.clip(np.rint(prediction), *QUALITY_BOUNDS)
+    rounded = np.clip(np.rint(prediction / QUALITY_STEP) * QUALITY_STEP, *QUALITY_BOUNDS)
     observed = np.mean((quality - rounded) ** 2)
     by_chance = quality.var() + rounded.var() + (quality.mean() - rounded.mean()) ** 2
     return float(1 - observed / by_chance) if by_chance else float("nan")

@@ -13,13 +13,24 @@ import pandas as pd
 from pydantic import Field
 
 from wine_quality.parameters import Parameters
+from wine_quality.wines import (
+    INPUTS,
+    MEASUREMENT_NAMES,
+    PREDICTION,
+    QUALITY,
+    QUALITY_BOUNDS,
+    QUALITY_STEP,
+    QUALITY_UNIT,
+    TYPE,
+    quality_classes,
+)
 
 METRIC_LABELS = {
-    "rmse": "RMSE (points of quality)",
-    "mae": "MAE (points of quality)",
+    "rmse": f"RMSE ({QUALITY_UNIT})",
+    "mae": f"MAE ({QUALITY_UNIT})",
     "r2": "R²",
-    "accuracy_within_0.5": "within 0.5 points",
-    "accuracy_within_1.0": "within 1.0 points",
+    "accuracy_within_0.5": f"within {0.5 * QUALITY_STEP:g} {QUALITY_UNIT}",
+    "accuracy_within_1.0": f"within {1.0 * QUALITY_STEP:g} {QUALITY_UNIT}",
     "weighted_kappa": "quadratic weighted kappa",
 }
 STYLE = (
@@ -39,6 +50,8 @@ class CardTexts(Parameters):
     citation: str = Field(description="How to cite the data")
     intended_use: str = Field(description="What the model is for")
     not_for: str = Field(description="What it is not for")
+    predicted: str = Field(description="What is predicted, for the title")
+    limits: str = Field(description="What keeps any model of these data from being exact")
 
 
 @dataclass(frozen=True)
@@ -105,17 +118,17 @@ def write_card(facts: CardFacts, texts: CardTexts) -> tuple[str, str]:
     Returns:
         Markdown and HTML.
     """
-    title = f"Model card: wine quality by {_words(facts.candidate)}"
+    title = f"Model card: {texts.predicted} by {_words(facts.candidate)}"
     sections: Sections = [
         ("Model", _model(facts)),
         ("Intended use", [texts.intended_use, f"Not for: {texts.not_for}"]),
         ("Data", _data(facts, texts)),
         ("Leakage", [leakage_statement(facts.split_audit)]),
         ("Scores on the held-out wines", _scores(facts)),
-        ("Errors by quality", _errors(facts)),
+        (f"Errors by {QUALITY}", _errors(facts)),
         ("What the model looks at", _importance(facts)),
         ("How it compares", _comparison(facts)),
-        ("Limits", [_limits(facts)]),
+        ("Limits", [_limits(facts, texts)]),
         ("Licence and citation", [f"Data: {texts.licence}", texts.citation]),
     ]
     return _markdown(title, sections), _html(title, sections)
@@ -126,7 +139,7 @@ def leakage_statement(split_audit: Mapping[str, int]) -> str:
     rows, seen = split_audit["held_out_rows"], split_audit["held_out_rows_in_training"]
     if not seen:
         return (
-            f"None of the {rows:,} held-out wines has the same twelve inputs as a training wine: "
+            f"None of the {rows:,} held-out wines has the same inputs as a training wine: "
             "equal wines were kept on one side of the split, and on one side of every fold. "
             "Imputation and scaling were fitted on training wines alone, inside each fold."
         )
@@ -149,10 +162,11 @@ def errors_by_quality(reference: pd.DataFrame) -> pd.DataFrame:
         One row a quality and type (and type `all`): `quality`, `type`, `wines`, mean absolute error
         `mae` and mean error `bias` (prediction less quality), in points.
     """
-    error = reference["prediction"] - reference["quality"]
-    errors = pd.DataFrame({"quality": reference["quality"], "type": reference["type"], "e": error})
-    both = pd.concat([errors.assign(type="all"), errors])
-    table = both.groupby(["quality", "type"], sort=True)["e"].agg(
+    error = reference[PREDICTION] - reference[QUALITY]
+    classes = quality_classes(reference[QUALITY])
+    errors = pd.DataFrame({QUALITY: classes, TYPE: reference[TYPE], "e": error})
+    both = pd.concat([errors.assign(**{TYPE: "all"}), errors])
+    table = both.groupby([QUALITY, TYPE], sort=True)["e"].agg(
         wines="count", mae=lambda e: e.abs().mean(), bias="mean"
     )
     return table.reset_index()
@@ -172,10 +186,12 @@ def _model(facts: CardFacts) -> list[Block]:
         if early and facts.rounds
         else ()
     )
+    low, high = QUALITY_BOUNDS
     return [
         f"A scikit-learn pipeline of {steps}one-hot encoding of the type and "
-        f"{facts.settings['estimator']}: twelve inputs (type and eleven measurements, any of which "
-        "may be missing) to a predicted quality from 0 to 10.",
+        f"{facts.settings['estimator']}: {len(INPUTS)} inputs ({TYPE} and "
+        f"{len(MEASUREMENT_NAMES)} measurements, any of which may be missing) to a predicted "
+        f"{QUALITY} from {low} to {high}.",
         Bullets(
             (
                 f"Settings: {settings or 'the defaults'}",
@@ -203,7 +219,7 @@ def _data(facts: CardFacts, texts: CardTexts) -> list[Block]:
             )
         ),
         Table(
-            ("quality", "wines"),
+            (QUALITY, "wines"),
             tuple((quality, f"{n:,}") for quality, n in audit["by_quality"].items()),
         ),
     ]
@@ -227,13 +243,13 @@ def _with_interval(facts: CardFacts, name: str, metric: str) -> str:
 
 
 def _errors(facts: CardFacts) -> list[Block]:
-    rows = facts.by_quality[facts.by_quality["type"] == "all"].to_dict(orient="records")
+    rows = facts.by_quality[facts.by_quality[TYPE] == "all"].to_dict(orient="records")
     return [
         "Bias is prediction less quality: rare, extreme qualities are drawn towards the middle.",
         Table(
-            ("quality", "wines", "MAE", "bias"),
+            (QUALITY, "wines", "MAE", "bias"),
             tuple(
-                (str(r["quality"]), f"{r['wines']:,}", f"{r['mae']:.3f}", f"{r['bias']:+.3f}")
+                (str(r[QUALITY]), f"{r['wines']:,}", f"{r['mae']:.3f}", f"{r['bias']:+.3f}")
                 for r in rows
             ),
         ),
@@ -244,8 +260,8 @@ def _importance(facts: CardFacts) -> list[Block]:
     rows = facts.importance.to_dict(orient="records")
     return [
         "Rise of the MAE when an input's values are dealt anew among the held-out wines. Inputs "
-        "that tell the same, as density, alcohol and residual sugar do, share their importance: "
-        "each alone looks less important than they are together.",
+        "that tell the same share their importance: each alone looks less important than they "
+        "are together.",
         Table(
             ("input", "rise of MAE"),
             tuple((_words(r["input"]), f"{r['increase']:+.4f}") for r in rows),
@@ -276,11 +292,11 @@ def _comparison(facts: CardFacts) -> list[Block]:
     ]
 
 
-def _limits(facts: CardFacts) -> Bullets:
-    common = facts.by_quality[facts.by_quality["type"] == "all"]
-    rare = common.loc[common["wines"] < RARE, "quality"].astype(str).tolist()
+def _limits(facts: CardFacts, texts: CardTexts) -> Bullets:
+    common = facts.by_quality[facts.by_quality[TYPE] == "all"]
+    rare = common.loc[common["wines"] < RARE, QUALITY].astype(str).tolist()
     sentences = [
-        "Quality is the median of a few tasters' scores: a share of the error is theirs.",
+        texts.limits,
         "Wines unlike those described under Data are untested.",
     ]
     if rare:

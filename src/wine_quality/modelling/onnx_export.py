@@ -16,15 +16,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS, PREDICTION, TYPE, WINE_TYPES
+from wine_quality.wines import (
+    INPUTS,
+    MEASUREMENT_NAMES,
+    MEASUREMENTS,
+    PREDICTION,
+    QUALITY_STEP,
+    TYPE,
+    WINE_TYPES,
+)
 
 if TYPE_CHECKING:
     import onnx
     from sklearn.pipeline import Pipeline as Model
 
 MEASUREMENTS_INPUT = "measurements"
-TOLERANCE = 1e-4
-"""Points of quality by which the two may differ."""
+TOLERANCE = 1e-4 * QUALITY_STEP
+"""Quality by which the two may differ."""
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 """Of the operators that are used; ONNX Runtime 1.14 and later have them."""
 XGBOOST_OPSET = 15

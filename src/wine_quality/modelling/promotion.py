@@ -90,7 +90,8 @@ def decide(
             f"two are not compared; {by_hand}",
         )
     held_out = [*INPUTS, QUALITY]
-    if not reference[held_out].equals(champion_reference[held_out]):
+    # a champion of other columns has not seen these wines either
+    if not reference[held_out].equals(champion_reference.reindex(columns=held_out)):
         return decision(
             False,
             f"version {present} was judged on other held-out wines, so the two cannot be compared; "

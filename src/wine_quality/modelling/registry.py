@@ -177,9 +177,16 @@ class ModelRegistry:
 
         found = self.version(CHAMPION)
         if found is None:
+            newest = self.newest()
             raise WineQualityError(
                 f"The registry has no champion of {self.name} yet: "
-                "train one first with 'kedro run --pipeline training' (or all of it: 'kedro run')."
+                + (
+                    f"its version {newest.version} was not promoted, for the reason that its "
+                    "training gave; mend that and train again with 'kedro run --pipeline training'."
+                    if newest
+                    else "train one first with 'kedro run --pipeline training' (or all of it: "
+                    "'kedro run')."
+                )
             )
         uri = f"models:/{self.name}/{found.version}"
         return Champion(found, mlflow.sklearn.load_model(uri))

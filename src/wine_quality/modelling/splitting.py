@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
-from wine_quality.wines import QUALITY, TYPE, wine_groups
+from wine_quality.wines import QUALITY, TYPE, quality_classes, wine_groups
 
 
 def assign_parts(wines: pd.DataFrame, parts: int, seed: int) -> NDArray[np.int64]:
@@ -31,7 +31,7 @@ def assign_parts(wines: pd.DataFrame, parts: int, seed: int) -> NDArray[np.int64
 
     groups = wine_groups(wines).to_numpy()
     distinct = len(np.unique(groups))
-    strata = (wines[TYPE] + wines[QUALITY].astype(str)).to_numpy()
+    strata = (wines[TYPE] + quality_classes(wines[QUALITY]).astype(str)).to_numpy()
     largest = int(np.unique(strata, return_counts=True)[1].max(initial=0))
     if min(distinct, largest) < parts:
         raise WineQualityError(

@@ -330,7 +330,8 @@ class _Objective:
         except ValueError as error:
             raise WineQualityError(
                 f"Candidate {self._candidate.estimator} cannot be fitted with settings {settings}: "
-                f"{error} Correct its search_space in the training parameters."
+                f"{error} Correct its settings or search_space in the training parameters, or "
+                "leave it out (enabled: false)."
             ) from error
         return float(np.mean(values))
 

@@ -38,7 +38,7 @@ from wine_quality.serving.log_schema import (
     null_if_nan,
 )
 from wine_quality.serving.moments import Moments, utc_moment, utc_moments
-from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, QUALITY_BOUNDS, TYPE
+from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, QUALITY_BOUNDS, QUALITY_IS_WHOLE, TYPE
 
 _T = TypeVar("_T")
 
@@ -377,7 +377,7 @@ class InferenceLog:
             options = {"preserve_rowcount": True}
             return connection.execute(statement, rows, execution_options=options).rowcount
 
-    def newest_labels(self, prediction_ids: Sequence[UUID]) -> dict[UUID, int]:
+    def newest_labels(self, prediction_ids: Sequence[UUID]) -> dict[UUID, float]:
         """Look up what these predictions' wines were last said to be.
 
         Args:
@@ -389,19 +389,19 @@ class InferenceLog:
         Raises:
             InferenceLogError: If the log cannot be read.
         """
-        labels: dict[UUID, int] = {}
+        labels: dict[UUID, float] = {}
         if not self._database.open(create=False):
             return labels
         columns = GROUND_TRUTH.c
         with self._database.transaction(writing=False) as connection:
             for chunk in _chunks(prediction_ids):
                 query = (
-                    sa.select(columns.prediction_id, columns.quality)
+                    sa.select(columns.prediction_id, columns[QUALITY])
                     .where(columns.prediction_id.in_(chunk))
                     .order_by(columns.labelled_at, columns.label_id)
                 )
                 # the newest comes last, and stays
-                labels.update((row.prediction_id, row.quality) for row in connection.execute(query))
+                labels.update((name, quality) for name, quality in connection.execute(query))
         return labels
 
     def read(
@@ -779,14 +779,14 @@ def read_labels(labels: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, malformed
 
 
-def _checked_quality(quality: Any, name: Any) -> int:
+def _checked_quality(quality: Any, name: Any) -> float:
     low, high = QUALITY_BOUNDS
     number = isinstance(quality, int | float | np.integer | np.floating)
-    if number and low <= quality <= high and float(quality).is_integer():
-        return int(quality)
+    if number and low <= quality <= high and float(quality).is_integer() >= QUALITY_IS_WHOLE:
+        return int(quality) if QUALITY_IS_WHOLE else float(quality)
+    kind = "an integer" if QUALITY_IS_WHOLE else "a number"
     raise WineQualityError(
-        f"The quality {quality!r} of prediction {name} is none: give an integer from {low} to "
-        f"{high}."
+        f"The {QUALITY} {quality!r} of prediction {name} is none: give {kind} from {low} to {high}."
     )
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wine_quality.serving.problems import FieldError, ProblemError
-from wine_quality.serving.schemas import WINE_EXAMPLE, Moment, Source, within_the_calendar
-from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_TYPES
+from wine_quality.serving.schemas import Moment, Source, within_the_calendar
+from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_EXAMPLE, WINE_TYPES
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 _MISTAKES = 10
@@ -141,7 +141,7 @@ def _complete(form: str, columns: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _checked(columns: Mapping[str, Sequence[Any]], n: int) -> tuple[list[str], NDArray[np.float64]]:
     mistakes = [
-        FieldError(field=f"{i}.{TYPE}", message="should be red or white")
+        FieldError(field=f"{i}.{TYPE}", message=f"should be one of {', '.join(WINE_TYPES)}")
         for i, kind in enumerate(columns[TYPE])
         if not isinstance(kind, str) or kind not in WINE_TYPES
     ]

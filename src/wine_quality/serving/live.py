@@ -24,7 +24,7 @@ from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.telemetry import Metrics
-from wine_quality.wines import MEASUREMENTS, PREDICTION, QUALITY
+from wine_quality.wines import MEASUREMENTS, PREDICTION, QUALITY, QUALITY_BOUNDS
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ LABELS_READ = 2_000
 POINTS = 120
 REFRESH_S = 0.9
 DRIFT_REFRESH_S = 3.0
-_EDGES = np.arange(2.5, 9.01, 0.25)
+_EDGES = np.linspace(*QUALITY_BOUNDS, 41)
 _MOMENT = pd.Timestamp("2000-01-01", tz="UTC")
 _UNITS = {m.name: m.unit for m in MEASUREMENTS}
 

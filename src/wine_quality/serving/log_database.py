@@ -19,7 +19,13 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from wine_quality.database_urls import parse_database_url
 from wine_quality.errors import RefusedBatchError, WineQualityError
-from wine_quality.serving.log_schema import METADATA, SCHEMA, SCHEMA_VERSION
+from wine_quality.serving.log_schema import (
+    GROUND_TRUTH,
+    METADATA,
+    PREDICTIONS,
+    SCHEMA,
+    SCHEMA_VERSION,
+)
 from wine_quality.storage import refuse_database_in_store
 
 logger = logging.getLogger(__name__)
@@ -307,6 +313,7 @@ class LogDatabase:
         if SCHEMA.name in present:
             versions = connection.scalars(sa.select(SCHEMA.c.version_num)).all()
         if list(versions) == [SCHEMA_VERSION]:
+            self._check_columns(connection)
             return True
         numbered = len(versions) == 1 and versions[0].isdecimal()
         if numbered and versions[0] < SCHEMA_VERSION:
@@ -324,6 +331,17 @@ class LogDatabase:
             f"The database {self.where} holds tables of another make "
             f"({', '.join(sorted(present))}): name another file or database in the URL."
         )
+
+    def _check_columns(self, connection: Connection) -> None:
+        """Refuse a log that was made when `wines.py` named other columns."""
+        for table in (PREDICTIONS, GROUND_TRUTH):
+            there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+            if others := there ^ {*table.columns.keys()}:
+                raise InferenceLogError(
+                    f"The inference log {self.where} was made for wines of other columns "
+                    f"({', '.join(sorted(others))}): name another file or database in the URL; a "
+                    "log takes on other columns by a migration alone."
+                )
 
     def _create_schema(self) -> None:
         if self.is_sqlite:

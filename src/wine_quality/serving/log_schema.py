@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY, TYPE
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY, QUALITY_IS_WHOLE, TYPE
 
 SCHEMA_VERSION = "0001"
 
@@ -126,7 +126,7 @@ GROUND_TRUTH = sa.Table(
     sa.Column(
         "prediction_id", _PredictionId, sa.ForeignKey(PREDICTIONS.c.prediction_id), nullable=False
     ),
-    sa.Column(QUALITY, sa.SmallInteger, nullable=False),
+    sa.Column(QUALITY, sa.SmallInteger if QUALITY_IS_WHOLE else sa.Double, nullable=False),
     sa.Column("labelled_at", _UtcDateTime, nullable=False),
     sa.UniqueConstraint("prediction_id", "labelled_at", QUALITY),
 )

@@ -94,8 +94,8 @@ class ModelWatcher:
         if found is None:
             if self.model is None:
                 self.trouble = (
-                    "The registry has no champion yet: train one with 'kedro run'; the service "
-                    "takes it up by itself."
+                    f"The registry has no {self._loader.alias} of {self._loader.name} yet: train "
+                    "one with 'kedro run'; the service takes it up by itself."
                 )
             return
         if self.model is not None and self.model.version == found.version:

@@ -46,11 +46,12 @@ from wine_quality.serving.schemas import (
     PredictionBatchAnswer,
     PredictRequest,
     measurements_of,
+    quality_of,
 )
 from wine_quality.serving.served_model import BrokenVersionError, ServedModel
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.serving.telemetry import Metrics
-from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, TYPE
+from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, PARTS_OF_TOTALS, QUALITY, TYPE
 
 _R = TypeVar("_R", bound=BaseModel)
 _MISTAKES = 10
@@ -63,6 +64,7 @@ _KEY_TEXT = (
     "time; 1 to 255 printable ASCII characters"
 )
 _DEFAULT_SOURCE = "api"
+_PLACE = {name: place for place, name in enumerate(MEASUREMENT_NAMES)}
 _PLAUSIBLE = [(m.name, *m.plausible, m.unit) for m in MEASUREMENTS]
 
 DEMANDED: dict[tuple[str, str], Scope | None] = {
@@ -194,9 +196,9 @@ class Service:
                 found.append(
                     f"{name}: {value:g} {unit}".rstrip() + f" is not from {low:g} to {high:g}"
                 )
-        free, total = values[5], values[6]
-        if free > total:
-            found.append("free_sulfur_dioxide is more than total_sulfur_dioxide")
+        for part, whole in PARTS_OF_TOTALS:
+            if values[_PLACE[part]] > values[_PLACE[whole]]:
+                found.append(f"{part} is more than {whole}")
         return found
 
 
@@ -398,7 +400,7 @@ async def ground_truth(request: Request) -> Response:
             service.label_writers,
             _write_labels,
             service.log,
-            [(label.prediction_id, label.quality, label.labelled_at) for label in labels],
+            [(label.prediction_id, quality_of(label), label.labelled_at) for label in labels],
         )
     except UnknownPredictionsError as error:
         raise ProblemError(
@@ -499,7 +501,7 @@ def _limit(n: int, service: Service) -> None:
         raise ProblemError(413, f"{n} rows are more than the {limit} that a request may have.")
 
 
-def _write_labels(log: InferenceLog, labels: Sequence[tuple[UUID, int, datetime | None]]) -> int:
+def _write_labels(log: InferenceLog, labels: Sequence[tuple[UUID, float, datetime | None]]) -> int:
     """Write labels; one without a moment is new only if it says something new."""
     known = log.newest_labels([name for name, _, moment in labels if moment is None])
     now = datetime.now(UTC)
@@ -510,5 +512,5 @@ def _write_labels(log: InferenceLog, labels: Sequence[tuple[UUID, int, datetime 
     ]
     if not fresh:
         return 0
-    columns = ["prediction_id", "quality", "labelled_at"]
+    columns = ["prediction_id", QUALITY, "labelled_at"]
     return log.append_ground_truth(pd.DataFrame(fresh, columns=columns))

@@ -16,24 +16,19 @@ from pydantic import (
     model_validator,
 )
 
-from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, QUALITY_BOUNDS, WineType
+from wine_quality.wines import (
+    MEASUREMENT_NAMES,
+    MEASUREMENTS,
+    QUALITY,
+    QUALITY_BOUNDS,
+    QUALITY_IS_WHOLE,
+    WINE_EXAMPLE,
+    WineType,
+)
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-_EXAMPLE = {
-    "fixed_acidity": 7.4,
-    "volatile_acidity": 0.7,
-    "citric_acid": 0.0,
-    "residual_sugar": 1.9,
-    "chlorides": 0.076,
-    "free_sulfur_dioxide": 11.0,
-    "total_sulfur_dioxide": 34.0,
-    "density": 0.9978,
-    "pH": 3.51,
-    "sulphates": 0.56,
-    "alcohol": 9.4,
-}
-WINE_EXAMPLE: dict[str, Any] = {"type": "red", **_EXAMPLE}
+_SCALE = f"{QUALITY_BOUNDS[0]} to {QUALITY_BOUNDS[1]}"
 SOURCE_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 
 _NOT_GIVEN: Any = None
@@ -142,11 +137,8 @@ class BatchRequest(_Request):
     source: Source = Field(_NOT_GIVEN, description="Who asks; a word for the inference log")
 
 
-class Label(_Request):
-    """What a taster said of a wine that was predicted."""
-
+class _LabelRequest(_Request):
     prediction_id: UUID = Field(description="As the service answered it")
-    quality: int = Field(ge=QUALITY_BOUNDS[0], le=QUALITY_BOUNDS[1], description="0 to 10")
     labelled_at: Moment = Field(
         _NOT_GIVEN,
         description="When it was tasted, 1970 to 2200, with a timezone; now, if not given",
@@ -156,6 +148,21 @@ class Label(_Request):
     @classmethod
     def _calendar(cls, moment: datetime) -> datetime:
         return within_the_calendar(moment)
+
+
+def _quality_field() -> dict[str, Any]:
+    low, high = QUALITY_BOUNDS
+    field = Field(ge=low, le=high, allow_inf_nan=False, description=_SCALE)
+    return {QUALITY: (Annotated[int if QUALITY_IS_WHOLE else float, field], ...)}
+
+
+Label: Any = create_model(
+    "Label",
+    __base__=_LabelRequest,
+    __doc__="What a taster said of a wine that was predicted.",
+    **_quality_field(),
+)
+quality_of = attrgetter(QUALITY)
 
 
 class GroundTruthRequest(_Request):
@@ -168,7 +175,7 @@ class Prediction(BaseModel):
     """What the model says of one wine."""
 
     prediction_id: UUID = Field(description="Name of the prediction; ground truth refers to it")
-    prediction: float = Field(description="Predicted quality, on the scale from 0 to 10")
+    prediction: float = Field(description=f"Predicted quality, on the scale {_SCALE}")
     model_version: str = Field(description="The version that answered")
     warnings: list[str] = Field(description="Measurements that no real wine is known to have")
 

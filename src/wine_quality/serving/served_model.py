@@ -21,7 +21,7 @@ from wine_quality.modelling.registry import (
     ModelRegistry,
     RegisteredVersion,
 )
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, TYPE, WINE_TYPES
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY_STEP, TYPE, WINE_TYPES
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ METRIC_TAG_PREFIX = "held_out_"
 
 CHECKED_WINES = 200
 """Held-out wines that a version has to answer as it did when it was registered."""
-TOLERANCE = 1e-3
+TOLERANCE = 1e-3 * QUALITY_STEP
 """Quality points by which two runtimes' answers may differ; float32 forests keep to 1e-6."""
 DIFFERING_SHARE = 0.01
 """Share of wines that may differ by more: a value on a split's very edge may fall either way."""
@@ -177,8 +177,8 @@ class ModelLoader:
 
     def __init__(self, tracking_uri: str, name: str, alias: str) -> None:
         self._tracking_uri = tracking_uri
-        self._name = name
-        self._alias = alias
+        self.name = name
+        self.alias = alias
 
     def wanted(self) -> RegisteredVersion | None:
         """The version that the alias names now; None where there is none.
@@ -186,7 +186,7 @@ class ModelLoader:
         Raises:
             Exception: Whatever MLflow says if the registry cannot be reached.
         """
-        return self._registry().version(self._alias)
+        return self._registry().version(self.alias)
 
     def load(self, found: RegisteredVersion) -> ServedModel:
         """Load a version, having checked files, digests and answers.
@@ -200,7 +200,7 @@ class ModelLoader:
                 engine, runtime, reason, verified = self._engine(found, Path(folder))
             reference = _reference(registry, found.version)
             served = ServedModel(
-                name=self._name,
+                name=self.name,
                 version=found.version,
                 engine=engine,
                 runtime=runtime,
@@ -213,12 +213,12 @@ class ModelLoader:
             _check_answers(served)
         except BrokenVersionError as error:
             raise BrokenVersionError(
-                f"Version {found.version} of {self._name} is refused: {error}"
+                f"Version {found.version} of {self.name} is refused: {error}"
             ) from error
         # a file of a version may be broken in any way, and none of them may stop the service
         except Exception as error:
             raise BrokenVersionError(
-                f"Version {found.version} of {self._name} is refused: it cannot be loaded "
+                f"Version {found.version} of {self.name} is refused: it cannot be loaded "
                 f"({type(error).__name__}: {error})"
             ) from error
         return served
@@ -227,7 +227,7 @@ class ModelLoader:
         import mlflow
 
         mlflow.set_tracking_uri(self._tracking_uri)
-        return ModelRegistry(self._name)
+        return ModelRegistry(self.name)
 
     def _engine(self, found: RegisteredVersion, folder: Path) -> tuple[Engine, Runtime, str, bool]:
         import mlflow
@@ -241,7 +241,7 @@ class ModelLoader:
             return OnnxEngine(content), "onnx", "", verified
         model = Path(
             mlflow.artifacts.download_artifacts(
-                f"models:/{self._name}/{found.version}", dst_path=str(folder)
+                f"models:/{self.name}/{found.version}", dst_path=str(folder)
             )
         )
         file = model / SKOPS_FILE
@@ -255,7 +255,7 @@ class ModelLoader:
         from mlflow import MlflowClient
 
         client = MlflowClient(self._tracking_uri, self._tracking_uri)
-        made = client.get_model_version(self._name, version).creation_timestamp
+        made = client.get_model_version(self.name, version).creation_timestamp
         return datetime.fromtimestamp(made / 1000, UTC)
 
 

@@ -26,8 +26,16 @@ from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.predictor import ModelDescription
 from wine_quality.traffic.backends import Backend, BackendUnavailableError, Health
 from wine_quality.traffic.synthetic import draw_wines
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY
+from wine_quality.wines import (
+    INPUTS,
+    MEASUREMENT_NAMES,
+    MEASUREMENTS,
+    QUALITY,
+    QUALITY_BOUNDS,
+    TYPE,
+)
 
+_FIRST, *_, _LAST = MEASUREMENTS
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ANSWER_COLUMNS = ["prediction_id", "prediction", "model_version"]
 THREADS = 4
@@ -126,7 +134,10 @@ class BackendContract:
         wines, request_id = contract_wines(20), _new_id()
         _send(backend, wines, request_id)
         before = len(logged())
-        for others in (wines.assign(alcohol=wines["alcohol"].fillna(9) + 0.5), wines.head(19)):
+        for others in (
+            wines.assign(**{_LAST.name: wines[_LAST.name].fillna(9) + 0.5}),
+            wines.head(19),
+        ):
             with pytest.raises(WineQualityError, match="before for other wines") as caught:
                 _send(backend, others, request_id)
             _check_final(caught.value)
@@ -152,7 +163,8 @@ class BackendContract:
     # Refusals
 
     @pytest.mark.parametrize(
-        ("column", "value"), [("alcohol", -1.0), ("type", "rosé"), ("pH", np.inf)]
+        ("column", "value"),
+        [(_LAST.name, _LAST.possible[1] + 1), (TYPE, "no type"), (_FIRST.name, np.inf)],
     )
     def test_what_cannot_be_a_wine_is_refused(
         self, backend: Backend, logged: ReadLog, column: str, value: object
@@ -168,8 +180,8 @@ class BackendContract:
 
     def test_a_column_that_is_not_there_is_named(self, backend: Backend) -> None:
         """Missing values may be, missing columns may not."""
-        with pytest.raises(WineQualityError, match="chlorides") as caught:
-            _send(backend, contract_wines(3).drop(columns="chlorides"))
+        with pytest.raises(WineQualityError, match=_FIRST.name) as caught:
+            _send(backend, contract_wines(3).drop(columns=_FIRST.name))
         _check_final(caught.value)
 
     def test_moments_have_a_timezone(self, backend: Backend, logged: ReadLog) -> None:
@@ -234,8 +246,8 @@ class BackendContract:
             return
         answer = _send(backend, contract_wines(3))
         labels = _labels(answer)
-        labels[QUALITY] = [5, 11, 5]
-        with pytest.raises(WineQualityError, match="11") as caught:
+        labels[QUALITY] = [5, QUALITY_BOUNDS[1] + 1, 5]
+        with pytest.raises(WineQualityError, match=str(QUALITY_BOUNDS[1] + 1)) as caught:
             backend.submit_ground_truth(labels)
         _check_final(caught.value)
         assert _rows(logged(), answer)[QUALITY].isna().all()
@@ -311,7 +323,7 @@ def _send(
 
 
 def _labels(answer: pd.DataFrame, quality: int = 6, moment: datetime = NOON) -> pd.DataFrame:
-    return answer[["prediction_id"]].assign(quality=quality, labelled_at=moment)
+    return answer[["prediction_id"]].assign(labelled_at=moment, **{QUALITY: quality})
 
 
 def _rows(log: pd.DataFrame, answer: pd.DataFrame) -> pd.DataFrame:

@@ -14,10 +14,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wine_quality.errors import WineQualityError
-from wine_quality.wines import MEASUREMENT_NAMES, WINE_TYPES, WineType
+from wine_quality.wines import MEASUREMENT_NAMES, PARTS_OF_TOTALS, WINE_TYPES, WineType
 
 FIGURES_FILE = Path(__file__).with_name("wine_figures.json")
-FREE, TOTAL = "free_sulfur_dioxide", "total_sulfur_dioxide"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Matrix = tuple[tuple[float, ...], ...]
@@ -55,7 +54,7 @@ class BandFigures(_Strict):
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
         if tuple(self.measurements) != MEASUREMENT_NAMES:
-            raise ValueError("measurements are not the eleven of a wine, in canonical order")
+            raise ValueError("measurements are not those of a wine, in canonical order")
         _whole(self.quality, "qualities")
         for name, figures in self.measurements.items():
             _whole(figures.steps, f"steps of {name}")
@@ -108,7 +107,7 @@ class Figures(_Strict):
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
         if set(self.types) != set(WINE_TYPES):
-            raise ValueError("types are not red and white")
+            raise ValueError(f"types are not {', '.join(WINE_TYPES)}")
         if not self.missing.keys() <= set(MEASUREMENT_NAMES):
             raise ValueError("missing names a column that is no measurement")
         if np.any(np.diff(self.levels) <= 0):
@@ -117,10 +116,11 @@ class Figures(_Strict):
             for name, measurement in band.measurements.items():
                 if len(measurement.knots) != len(self.levels):
                     raise ValueError(f"{name} has not one knot per level")
-            free, total = (np.asarray(band.measurements[name].knots) for name in (FREE, TOTAL))
-            # otherwise redrawing the wines with more free than total might never end
-            if np.any(free > total):
-                raise ValueError(f"{FREE} has higher quantiles than {TOTAL}")
+            for pair in PARTS_OF_TOTALS:
+                part, whole = (np.asarray(band.measurements[name].knots) for name in pair)
+                # otherwise redrawing the wines with more of the part might never end
+                if np.any(part > whole):
+                    raise ValueError(f"{pair[0]} has higher quantiles than {pair[1]}")
         return self
 
 

@@ -17,7 +17,7 @@ from wine_quality.traffic.backends import Backend, BackendUnavailableError
 from wine_quality.traffic.planning import EVENT_TIME
 from wine_quality.traffic.sender import check_batch_size, persist
 from wine_quality.traffic.streams import Frames, RowDice
-from wine_quality.wines import QUALITY, QUALITY_BOUNDS
+from wine_quality.wines import QUALITY, QUALITY_BOUNDS, QUALITY_DTYPE, QUALITY_STEP
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +125,12 @@ def judge_wines(
 def _mistaken(quality: pd.Series, parameters: GroundTruthParameters, dice: RowDice) -> pd.Series:
     """Quality as the tasters say it: some are off by a point, inwards at the ends of the scale."""
     low, high = QUALITY_BOUNDS
-    off = np.where(dice.throw("side") < 0.5, -1, 1)
-    off = np.where(quality <= low, 1, np.where(quality >= high, -1, off))
+    off = QUALITY_STEP * np.where(dice.throw("side") < 0.5, -1, 1)
+    off = np.where(
+        quality + off < low, QUALITY_STEP, np.where(quality + off > high, -QUALITY_STEP, off)
+    )
     wrong = dice.throw("wrong") < parameters.error_share
-    return pd.Series(quality.to_numpy() + off * wrong, index=quality.index, dtype="int64")
+    return pd.Series(quality.to_numpy() + off * wrong, index=quality.index, dtype=QUALITY_DTYPE)
 
 
 def submit_labels(

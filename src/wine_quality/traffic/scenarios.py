@@ -9,6 +9,7 @@ What would leave the range of possible values stops at its end, as a real instru
 service would refuse it otherwise). A measurement that is missing stays missing.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from wine_quality.wines import (
     MEASUREMENTS,
     QUALITY,
     QUALITY_BOUNDS,
+    QUALITY_IS_WHOLE,
     TYPE,
+    WineType,
 )
 
 Json = dict[str, Any]
@@ -311,11 +314,19 @@ class Outliers(_Faulty):
 
 
 class Mix(_Scenario):
-    """Other shares of red and white wines."""
+    """Other shares of the types."""
 
     kind: Literal["mix"]
-    red_share: Share = Field(description="Share of red wines in the end")
+    shares: dict[WineType, Share] = Field(
+        min_length=1, description="Share of each type in the end; a type that is not named: none"
+    )
     stage = 0
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not math.isclose(sum(self.shares.values()), 1, abs_tol=1e-9):
+            raise ValueError("the shares of a mix have to add up to 1")
+        return self
 
     @property
     def subject(self) -> str:
@@ -324,13 +335,13 @@ class Mix(_Scenario):
 
     def apply(self, frame: pd.DataFrame, weight: Floats, pool: Pool, dice: RowDice) -> pd.DataFrame:
         """Put wines of the wanted mix in the place of those that are affected."""
-        red = (pool.wines[TYPE] == "red").to_numpy()
-        wanted = dice.throw("type") < self.red_share
+        reach = np.cumsum([*self.shares.values()])[:-1]
+        wanted = np.searchsorted(reach, dice.throw("type"), side="right")
         which = dice.throw("wine")
         picks = np.empty(len(frame), dtype=np.int64)
-        for kind, of_kind in (("red", True), ("white", False)):
-            chosen = wanted == of_kind
-            places = np.flatnonzero(red == of_kind)
+        for place, kind in enumerate(self.shares):
+            chosen = wanted == place
+            places = np.flatnonzero(pool.wines[TYPE] == kind)
             if chosen.any() and not places.size:
                 raise WineQualityError(
                     f"The mix cannot change: there is no {kind} wine to draw from."
@@ -379,7 +390,7 @@ class _Taste(_Scenario):
     def apply(self, frame: pd.DataFrame, weight: Floats, pool: Pool, dice: RowDice) -> pd.DataFrame:
         """Change quality alone: by whole points, so that the mean change is the wanted one."""
         change = self.judge(frame, pool) * weight
-        points = np.floor(change + dice.throw("rounding"))
+        points = np.floor(change + dice.throw("rounding")) if QUALITY_IS_WHOLE else change
         quality = (_quality(frame) + points).clip(*QUALITY_BOUNDS)
         return frame.assign(**{QUALITY: quality.astype(frame[QUALITY].dtype)})
 

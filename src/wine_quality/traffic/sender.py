@@ -298,7 +298,7 @@ class _Post:
             refused=refused,
             error=error,
         )[list(_RECEIPT_DTYPES)].astype(_RECEIPT_DTYPES)
-        return receipts.assign(quality=batch[QUALITY]) if QUALITY in batch else receipts
+        return receipts.assign(**{QUALITY: batch[QUALITY]}) if QUALITY in batch else receipts
 
     def _may_pass(self, error: Exception) -> bool:
         return isinstance(error, BackendUnavailableError) and not self._gave_up

@@ -24,21 +24,30 @@ from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
 from wine_quality.traffic.figures import (
-    FREE,
-    TOTAL,
     BandFigures,
     Figures,
     cholesky,
     packaged_figures,
 )
-from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, TYPE, WINE_TYPES, WineType
+from wine_quality.wines import (
+    MEASUREMENT_NAMES,
+    PARTS_OF_TOTALS,
+    QUALITY,
+    QUALITY_DTYPE,
+    TYPE,
+    WINE_TYPES,
+    WineType,
+)
 
 Floats = NDArray[np.float64]
 
 BLOCK_ROWS = 16_384
 """Rows that one random stream yields. Part of what is drawn: another value gives other wines."""
 SAMPLE_SEED = 2009
-_FREE, _TOTAL = MEASUREMENT_NAMES.index(FREE), MEASUREMENT_NAMES.index(TOTAL)
+_PARTS_OF_TOTALS = [
+    (MEASUREMENT_NAMES.index(part), MEASUREMENT_NAMES.index(whole))
+    for part, whole in PARTS_OF_TOTALS
+]
 
 
 def draw_wines(
@@ -170,7 +179,7 @@ class _Cellar:
             wines[:, order[:copies]] = wines[:, rng.choice(order[copies:], copies)]
         frame = pd.DataFrame(wines.T, columns=[*MEASUREMENT_NAMES, QUALITY])
         frame.insert(0, TYPE, pd.Series(WINE_TYPES, dtype="str").take(kinds).set_axis(frame.index))
-        return frame.astype({QUALITY: np.int64})
+        return frame.astype({QUALITY: QUALITY_DTYPE})
 
 
 def _type_shares(figures: Figures, types: Mapping[WineType, float] | None) -> dict[WineType, float]:
@@ -178,8 +187,8 @@ def _type_shares(figures: Figures, types: Mapping[WineType, float] | None) -> di
     total = sum(given.values())
     if not given.keys() <= set(WINE_TYPES) or min(given.values()) < 0 or not 0 < total < math.inf:
         raise WineQualityError(
-            f"Cannot draw types in the shares {dict(given)}; give red and white shares of 0 or "
-            "more, not both 0"
+            f"Cannot draw types in the shares {dict(given)}; give {', '.join(WINE_TYPES)} shares "
+            "of 0 or more, not all 0"
         )
     return {name: share / total for name, share in given.items() if share}
 
@@ -216,7 +225,7 @@ class _Copula:
     def draw(self, rows: int, rng: np.random.Generator) -> Floats:
         """Measurements and quality, shape (12, rows), none with more free than total SO2."""
         wines = self._draw_any(rows, rng)
-        while (wrong := np.flatnonzero(wines[_FREE] > wines[_TOTAL])).size:
+        while (wrong := np.flatnonzero(_impossible(wines))).size:
             wines[:, wrong] = self._draw_any(wrong.size, rng)
         return wines
 
@@ -237,6 +246,14 @@ class _Copula:
             for factor, normal in zip(factors, normals, strict=False):
                 np.add(column, factor * normal, out=column)
         return mixed
+
+
+def _impossible(wines: Floats) -> NDArray[np.bool_]:
+    """Mark the wines in which a part exceeds its whole, shape (n,)."""
+    wrong = np.zeros(wines.shape[1], dtype=bool)
+    for part, whole in _PARTS_OF_TOTALS:
+        wrong |= wines[part] > wines[whole]
+    return wrong
 
 
 def write_sample(folder: Path) -> list[Path]:

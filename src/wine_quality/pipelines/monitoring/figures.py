@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from wine_quality.drift import summary_picture
 from wine_quality.drift.window_names import shortest_form
 from wine_quality.figures import ACCENT, BAD, GOOD, MUTED, titled
+from wine_quality.wines import QUALITY_UNIT
 
 VERDICT_COLOURS = {
     "insufficient_data": "#d5d8dc",
@@ -84,7 +85,7 @@ def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
         ]
     )
     figure.update_xaxes(type="category", title="window of event time")
-    figure.update_yaxes(title="mean absolute error, points of quality", rangemode="tozero")
+    figure.update_yaxes(title=f"mean absolute error, {QUALITY_UNIT}", rangemode="tozero")
     return titled(figure, "Error of labelled wines by window")
 
 

@@ -12,6 +12,7 @@ from wine_quality.wines import (
     TYPE,
     fingerprint,
     implausible,
+    quality_classes,
     wine_groups,
 )
 
@@ -36,7 +37,7 @@ def audit(wines: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
         "rejected_by_reason": _counts(rejected[REASON].str.split(":").str[0]),
         "by_file": _counts(wines[SOURCE]),
         "by_type": _counts(wines[TYPE]),
-        "by_quality": _counts(wines[QUALITY]),
+        "by_quality": _counts(quality_classes(wines[QUALITY])),
         "exact_duplicates": int(wines.duplicated(list(LABELLED_COLUMNS)).sum()),
         "contradictory_groups": int((qualities > 1).sum()),
         "missing": _non_zero(wines[list(MEASUREMENT_NAMES)].isna().sum()),

@@ -16,6 +16,8 @@ from wine_quality.wines import (
     MEASUREMENTS,
     QUALITY,
     QUALITY_BOUNDS,
+    QUALITY_DTYPE,
+    QUALITY_IS_WHOLE,
     TYPE,
     WINE_TYPES,
 )
@@ -101,7 +103,7 @@ def _type_from_name(source: str) -> str:
     named = [wine_type for wine_type in WINE_TYPES if wine_type in source.lower()]
     if len(named) != 1:
         raise WineQualityError(
-            f"{source} has no `type` column and its name does not tell the type: "
+            f"{source} has no `{TYPE}` column and its name does not tell the type: "
             f"add the column, or put one of {', '.join(WINE_TYPES)} into the file's name."
         )
     return named[0]
@@ -158,17 +160,18 @@ def sort_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         reasons[new] = text[new] if isinstance(text, pd.Series) else text
 
     reject(table[FIELDS] != "", "wrong number of fields")
-    reject(~table[TYPE].isin(WINE_TYPES), "type is neither red nor white", TYPE)
+    reject(~table[TYPE].isin(WINE_TYPES), f"{TYPE} is none of {', '.join(WINE_TYPES)}", TYPE)
     for name in (*MEASUREMENT_NAMES, QUALITY):
         reject((table[name] != "") & numbers[name].isna(), f"{name} is not a number", name)
     for m in MEASUREMENTS:
         outside = (numbers[m.name] < m.possible[0]) | (numbers[m.name] > m.possible[1])
         reject(outside, f"{m.name} is impossible", m.name)
     quality = numbers[QUALITY]
-    reject(quality.isna(), "quality is missing")
+    reject(quality.isna(), f"{QUALITY} is missing")
     low, high = QUALITY_BOUNDS
-    whole = (quality % 1 == 0) & quality.between(low, high)
-    reject(~whole, f"quality is not a whole number from {low} to {high}", QUALITY)
+    kind = "whole number" if QUALITY_IS_WHOLE else "number"
+    possible = quality.between(low, high) & ((quality % 1 == 0) | (not QUALITY_IS_WHOLE))
+    reject(~possible, f"{QUALITY} is not a {kind} from {low} to {high}", QUALITY)
     reject(
         pd.concat([numbers[name] for name in MEASUREMENT_NAMES], axis=1).isna().all(axis=1),
         "all measurements are missing",
@@ -176,7 +179,7 @@ def sort_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     accepted = reasons == ""
     wines = pd.DataFrame({TYPE: table[TYPE]} | numbers | {SOURCE: table[SOURCE], LINE: table[LINE]})
-    wines = wines[accepted].astype({QUALITY: "int64"}).reset_index(drop=True)
+    wines = wines[accepted].astype({QUALITY: QUALITY_DTYPE}).reset_index(drop=True)
     rejected = table[~accepted].assign(**{REASON: reasons[~accepted]}).reset_index(drop=True)
     return wines, rejected
 

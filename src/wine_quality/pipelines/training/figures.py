@@ -7,7 +7,14 @@ from plotly.subplots import make_subplots
 
 from wine_quality.figures import ACCENT, MUTED, TYPE_COLOURS, titled
 from wine_quality.pipelines.training.parameters import ComparisonParameters
-from wine_quality.wines import PREDICTION, QUALITY, TYPE
+from wine_quality.wines import (
+    PREDICTION,
+    QUALITY,
+    QUALITY_STEP,
+    QUALITY_UNIT,
+    TYPE,
+    quality_classes,
+)
 
 CLOSE = "#c48a9b"
 """Of candidates that the folds do not tell from the best."""
@@ -72,7 +79,7 @@ def plot_comparison(comparison: pd.DataFrame, parameters: ComparisonParameters) 
     figure.add_trace(gaps, row=1, col=2)
     figure.add_vline(x=0, line={"color": ACCENT, "dash": "dot"}, row=1, col=2)
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title=f"{metric.upper()} in points of quality (lower is better)", col=1)
+    figure.update_xaxes(title=f"{metric.upper()} in {QUALITY_UNIT} (lower is better)", col=1)
     figure.update_xaxes(title=f"difference of the {metric.upper()}", col=2)
     figure = titled(figure, "Candidates, cross-validated (whiskers: spread over folds)", 520)
     figure.update_annotations(font_size=13)
@@ -86,7 +93,7 @@ def plot_predictions(reference: pd.DataFrame) -> go.Figure:
     for wine_type, wines in reference.groupby(TYPE):
         figure.add_trace(
             go.Violin(
-                x=wines[QUALITY],
+                x=quality_classes(wines[QUALITY]),
                 y=wines[PREDICTION].round(3),
                 name=str(wine_type),
                 line_color=TYPE_COLOURS[str(wine_type)],
@@ -105,8 +112,8 @@ def plot_predictions(reference: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_layout(violinmode="group")
-    figure.update_xaxes(title="quality given by tasters", dtick=1)
-    figure.update_yaxes(title="predicted quality")
+    figure.update_xaxes(title=f"{QUALITY} given", dtick=QUALITY_STEP)
+    figure.update_yaxes(title=f"predicted {QUALITY}")
     return titled(figure, f"Predictions for {len(reference):,} held-out wines")
 
 
@@ -126,8 +133,8 @@ def plot_residuals(reference: pd.DataFrame) -> go.Figure:
             )
         )
     figure.add_hline(y=0, line={"color": MUTED, "dash": "dot"})
-    figure.update_xaxes(title="predicted quality")
-    figure.update_yaxes(title="residual: predicted less given (points)")
+    figure.update_xaxes(title=f"predicted {QUALITY}")
+    figure.update_yaxes(title=f"residual: predicted less given ({QUALITY_UNIT})")
     return titled(figure, "Residuals of the held-out wines (each stripe is one given quality)")
 
 
@@ -135,10 +142,10 @@ def plot_quality_errors(quality_errors: pd.DataFrame) -> go.Figure:
     """Mean absolute error for each quality by type, and the bias over all."""
     figure = go.Figure()
     for wine_type, colour in TYPE_COLOURS.items():
-        rows = quality_errors[quality_errors["type"] == wine_type]
+        rows = quality_errors[quality_errors[TYPE] == wine_type]
         figure.add_trace(
             go.Bar(
-                x=rows["quality"],
+                x=rows[QUALITY],
                 y=rows["mae"],
                 name=f"MAE {wine_type}",
                 marker_color=colour,
@@ -147,18 +154,18 @@ def plot_quality_errors(quality_errors: pd.DataFrame) -> go.Figure:
                 hovertemplate="quality %{x}: MAE %{y:.2f}, %{text} wines",
             )
         )
-    rows = quality_errors[quality_errors["type"] == "all"]
+    rows = quality_errors[quality_errors[TYPE] == "all"]
     figure.add_trace(
         go.Scatter(
-            x=rows["quality"],
+            x=rows[QUALITY],
             y=rows["bias"],
             mode="lines+markers",
-            name="bias, both types",
+            name="bias, all types",
             line={"color": "#333"},
         )
     )
-    figure.update_xaxes(title="quality given by tasters", dtick=1)
-    figure.update_yaxes(title="points of quality", zerolinecolor=MUTED)
+    figure.update_xaxes(title=f"{QUALITY} given", dtick=QUALITY_STEP)
+    figure.update_yaxes(title=QUALITY_UNIT, zerolinecolor=MUTED)
     return titled(figure, "Error by quality (numbers: held-out wines)")
 
 
@@ -174,8 +181,8 @@ def plot_importance(importance: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title="rise of the mean absolute error (points of quality)")
-    note = "Inputs that tell the same (density, alcohol, residual sugar) share their importance."
+    figure.update_xaxes(title=f"rise of the mean absolute error ({QUALITY_UNIT})")
+    note = "Inputs that tell the same share their importance."
     figure.add_annotation(
         text=note, x=1, y=0, xref="paper", yref="paper", showarrow=False, xanchor="right"
     )
@@ -199,7 +206,7 @@ def plot_learning_curve(learning_curve: pd.DataFrame) -> go.Figure:
             )
         )
     figure.update_xaxes(title="training wines", rangemode="tozero")
-    figure.update_yaxes(title="mean absolute error (points)", rangemode="tozero")
+    figure.update_yaxes(title=f"mean absolute error ({QUALITY_UNIT})", rangemode="tozero")
     return titled(figure, "Learning curve: would more wines help?")
 
 

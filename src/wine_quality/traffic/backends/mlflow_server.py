@@ -14,7 +14,6 @@ from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.predictor import ModelDescription, Predictor
-from wine_quality.serving.schemas import WINE_EXAMPLE
 from wine_quality.traffic.backends.base import (
     BackendContext,
     Health,
@@ -27,10 +26,10 @@ from wine_quality.traffic.backends.capture import (
     lent_log,
 )
 from wine_quality.traffic.backends.http import HttpServer, RefusedError
-from wine_quality.wines import TYPE, WINE_TYPES
+from wine_quality.wines import QUALITY_STEP, TYPE, WINE_EXAMPLE, WINE_TYPES
 
 _VERSION = re.compile(rb"\d+\.\d+\S*\s*")
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-6 * QUALITY_STEP
 """Quality points by which the same model may answer otherwise in another process."""
 
 

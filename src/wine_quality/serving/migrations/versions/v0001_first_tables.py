@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from wine_quality.wines import MEASUREMENT_NAMES
+from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, QUALITY_IS_WHOLE, TYPE
 
 revision = "0001"
 down_revision = None
@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("model_version", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("request_id", sa.Text),
-        sa.Column("type", sa.Text, nullable=False),
+        sa.Column(TYPE, sa.Text, nullable=False),
         *(sa.Column(name, sa.Double) for name in MEASUREMENT_NAMES),
         sa.Column("prediction", sa.Double, nullable=False),
         sa.Column("latency_ms", sa.Double),
@@ -46,12 +46,12 @@ def upgrade() -> None:
             "label_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False
         ),
         sa.Column("prediction_id", _ID, nullable=False),
-        sa.Column("quality", sa.SmallInteger, nullable=False),
+        sa.Column(QUALITY, sa.SmallInteger if QUALITY_IS_WHOLE else sa.Double, nullable=False),
         sa.Column("labelled_at", _MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("label_id", name="pk_ground_truth"),
         sa.ForeignKeyConstraint(
             ["prediction_id"], ["predictions.prediction_id"],
             name="fk_ground_truth_predictions",
         ),
-        sa.UniqueConstraint("prediction_id", "labelled_at", "quality", name="uq_ground_truth"),
+        sa.UniqueConstraint("prediction_id", "labelled_at", QUALITY, name="uq_ground_truth"),
     )  # fmt: skip
