@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from wine_quality.summary import SECTIONS, SUMMARISED, print_summary
+from wine_quality.summary import MOST_ELSEWHERE, SECTIONS, SUMMARISED, print_summary
 
 WINE_AUDIT = {
     "read": 6500,
@@ -145,6 +145,7 @@ def test_what_a_summary_tells_of():
         "label_delivery",
         "verdicts",
         "model_verdicts",
+        "alerts",
     } == SUMMARISED
 
 
@@ -301,6 +302,30 @@ def test_the_newest_windows_verdicts():
     assert ["model", "v7", "no_labels", "because", "of", "all:", "so"] in rows
     assert "chlorides" not in text
     assert "decayed" not in text
+
+
+def test_new_alerts_of_earlier_windows_are_told():
+    judged = {
+        "verdicts": verdicts("2026-01-02", "column", pH="ok"),
+        "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),
+    }
+    alert = {
+        "window_start": "2026-01-01T00:00:00+00:00",
+        "subject": "residual_sugar",
+        "verdict": "drift",
+        "reason": "residual_sugar: it rose",
+        "newest": False,
+        "new": True,
+    }
+    text = printed(judged | {"alerts": [alert]})
+    assert "1 new alert in an earlier window" in text
+    assert ["2026-01-01", "00:00", "residual", "sugar", "drift", "it", "rose"] in [
+        line.split() for line in text.splitlines()
+    ]
+    assert "earlier" not in printed(judged | {"alerts": [alert | {"new": False}]})
+    many = printed(judged | {"alerts": [alert] * (MOST_ELSEWHERE + 2)})
+    assert f"{MOST_ELSEWHERE + 2} new alerts in earlier windows, the latest 10" in many
+    assert many.count("it rose") == MOST_ELSEWHERE
 
 
 def test_an_alarming_verdict_is_coloured():

@@ -1,6 +1,6 @@
 """What a run came to, in words for the person who started it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wine_quality.drift.alerts import is_newest
+from wine_quality.drift.alerts import Alert, is_newest, new_elsewhere
 
 VERDICT_STYLES = {
     "ok": "green",
@@ -18,6 +18,8 @@ VERDICT_STYLES = {
     "data_quality": "bold yellow",
     "no_traffic": "bold red",
 }
+MOST_ELSEWHERE = 10
+"""New alerts of earlier windows that are printed, the latest."""
 Outputs = Mapping[str, Any]
 
 
@@ -218,7 +220,24 @@ def _verdicts(outputs: Outputs) -> RenderableType:
             verdict = Text(row["verdict"], style=style)
             _add_row(table, subject.replace("_", " "), verdict, reason)
     title = f"Newest of {windows} windows, from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
-    return Group(Text(title), table)
+    return Group(Text(title), table, *_new_elsewhere(outputs.get("alerts", [])))
+
+
+def _new_elsewhere(alerts: Sequence[Alert]) -> list[RenderableType]:
+    """Tell the new alerts of earlier windows, the latest window first."""
+    new = new_elsewhere(alerts)
+    if not new:
+        return []
+    table = _table("window", "subject", "verdict", "reason")
+    for alert in [*reversed(new)][:MOST_ELSEWHERE]:
+        moment = f"{pd.Timestamp(alert['window_start']):%Y-%m-%d %H:%M}"
+        subject, reason = alert["subject"].replace("_", " "), alert["reason"].partition(": ")[2]
+        verdict = Text(alert["verdict"], style=VERDICT_STYLES.get(alert["verdict"], "dim"))
+        _add_row(table, moment, subject, verdict, reason)
+    many = f"{len(new):,} new alerts in earlier windows"
+    title = many if len(new) > 1 else "1 new alert in an earlier window"
+    shown = f", the latest {MOST_ELSEWHERE}" if len(new) > MOST_ELSEWHERE else ""
+    return [Text(f"\n{title}{shown}"), table]
 
 
 SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] = {
@@ -232,7 +251,7 @@ SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] 
     "Monitoring": (frozenset({"verdicts", "model_verdicts"}), _verdicts),
 }
 SUMMARISED: frozenset[str] = frozenset().union(
-    *(needed for needed, _ in SECTIONS.values()), {"split_audit"}
+    *(needed for needed, _ in SECTIONS.values()), {"split_audit", "alerts"}
 )
 """The datasets that a summary tells of."""
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from wine_quality import retrying
-from wine_quality.drift.alerts import AlertSettings, failing, raise_alerts, tell
+from wine_quality.drift.alerts import AlertSettings, failing, new_elsewhere, raise_alerts, tell
 from wine_quality.drift.told_alerts import ToldAlerts
 
 
@@ -89,6 +89,7 @@ def test_the_model_is_a_subject_and_an_alert_is_plain_json():
             "n": 200,
             "reason": "all: because",
             "newest": True,
+            "new": False,
             "told": False,
         }
     ]
@@ -119,6 +120,14 @@ def test_only_chosen_verdicts_of_the_newest_window_fail_a_run():
     assert failing(alerts, AlertSettings()) == []
 
 
+def test_what_is_new_may_be_in_a_window_that_is_not_the_newest(told):
+    settings = AlertSettings()
+    late = raise_alerts(judged({"pH": "drift"}, {"alcohol": "drift"}), NO_MODEL, settings)
+    found = tell(late, told, settings)
+    assert [alert["subject"] for alert in new_elsewhere(found)] == ["pH"]
+    assert new_elsewhere(tell(late, told, settings)) == []
+
+
 @pytest.fixture
 def told(tmp_path):
     with ToldAlerts(f"sqlite:///{tmp_path}/told.db") as told:
@@ -138,7 +147,8 @@ def test_an_alert_is_told_once(told, caplog):
     assert [alert["subject"] for alert in told.untold(both)] == ["alcohol"]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        assert all(alert["told"] for alert in tell(both, told, settings))
+        told_now = tell(both, told, settings)
+    assert [(alert["new"], alert["told"]) for alert in told_now] == [(False, True), (True, True)]
     assert [record.getMessage() for record in caplog.records] == [
         "drift since 2026-01-02T00:00:00+00:00: alcohol: because"
     ]

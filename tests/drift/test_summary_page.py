@@ -8,7 +8,7 @@ from wine_quality.drift.alerts import AlertSettings, raise_alerts
 from wine_quality.drift.performance import judge_performance
 from wine_quality.drift.profiles import Reference, profile_windows
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.summary_page import MOST_WINDOWS, render_page
+from wine_quality.drift.summary_page import MOST_ELSEWHERE, MOST_WINDOWS, render_page
 from wine_quality.drift.verdict_store import CHANGES_DTYPES, Changes
 from wine_quality.drift.verdicts import decide
 from wine_quality.traffic.synthetic import draw_wines
@@ -65,6 +65,28 @@ def test_a_drifted_window_leads_the_page():
     assert page.cells.count("drift") == 1
     # twelve inputs, the prediction and the model's error, each in both windows
     assert len(page.cells) == 2 * (len(INPUTS) + 2)
+
+
+def test_new_alerts_of_earlier_windows_are_shown_until_they_were_told():
+    verdicts, model, alerts = judged(3, sweeter_on_the_second_day)
+    (alert,) = alerts
+    page = Page(render_page(verdicts, model, [alert | {"new": True}], NO_CHANGES, LINKS))
+    assert "0 alerts in the newest window, 1 new in earlier ones" in page.text
+    assert "New in earlier windows" in page.text
+    assert "2026-01-02 00:00 UTC: alcohol: score" in page.text
+    assert "Nothing that a person" not in page.text
+    page = Page(render_page(verdicts, model, [alert], NO_CHANGES, LINKS))
+    assert "earlier" not in page.text
+    assert "Nothing that a person has to look at." in page.text
+
+
+def test_of_many_new_alerts_the_latest_are_shown():
+    verdicts, model, (alert,) = judged(3, sweeter_on_the_second_day)
+    many = [alert | {"new": True, "reason": f"number {i}."} for i in range(1, MOST_ELSEWHERE + 3)]
+    text = Page(render_page(verdicts, model, many, NO_CHANGES, LINKS)).text
+    assert text.index(f"number {MOST_ELSEWHERE + 2}.") < text.index("number 3.")
+    assert "number 2." not in text
+    assert "and 2 more, in alerts.json" in text
 
 
 def test_a_quiet_page_says_so_and_no_labels_are_said_too():

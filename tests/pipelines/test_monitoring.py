@@ -433,13 +433,27 @@ def test_the_figures_show_the_week(made):
     assert heat_map.customdata[where][2].startswith("alcohol: score")
     assert by_column["traffic"].tolist() == [names.index("ok")] * 5
 
-    window, reference = made["error_figure"].data
+    window, reference, decayed = made["error_figure"].data
     judged = made["model_verdicts"].query("segment == 'all'")
     assert np.array_equal(window.y, judged["mae"], equal_nan=True)
     assert np.isnan(window.y[2])
     assert list(reference.y) == judged["reference_mae"].tolist()
-    colours = list(window.marker.color)
-    assert colours[3] != colours[1] == colours[4]
+    alarming = (judged["verdict"] == "decayed").tolist()
+    assert alarming == [False, False, False, True, False]
+    assert (~np.isnan(decayed.y)).tolist() == alarming
+    assert (decayed.name, decayed.y[3]) == ("decayed", window.y[3])
+
+
+def test_a_weeks_figures_name_some_of_its_windows_only(made):
+    for name in ("drift_figure", "error_figure"):
+        axis = made[name].layout.xaxis
+        assert axis.nticks < 20
+        assert abs(axis.tickangle) < 90
+    # many windows leave no room between their cells
+    one = made["verdicts"].query("column == 'pH'").iloc[[0]]
+    hours = pd.to_timedelta(range(168), unit="h")
+    week = pd.concat([one] * len(hours)).assign(window_start=one["window_start"].iloc[0] + hours)
+    assert plot_drift_heat_map(week).data[0].xgap < made["drift_figure"].data[0].xgap
 
 
 # Nodes
@@ -544,7 +558,8 @@ def test_an_alert_that_was_told_before_is_not_logged_again(made, told, caplog):
     caplog.clear()
     again = nodes.raise_alerts(made["verdicts"], made["model_verdicts"], told, AlertSettings())
     assert caplog.text == ""
-    assert again == first
+    assert all(alert["new"] for alert in first)
+    assert again == [alert | {"new": False} for alert in first]
 
 
 def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):

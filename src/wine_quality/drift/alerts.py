@@ -29,7 +29,8 @@ UNJUDGED = frozenset({"insufficient_data", "no_labels"})
 IDENTITY = ("window_start", "model_version", "subject", "verdict")
 """What makes two alerts the same one."""
 Alert = dict[str, Any]
-"""Plain values: `IDENTITY`, `window_end`, `value`, `threshold`, `n`, `reason`, `newest`, `told`."""
+"""Plain values: `IDENTITY`, `window_end`, `value`, `threshold`, `n`, `reason`, and whether it is of
+the `newest` window, `new` (nobody was told of it before this run) and `told`."""
 
 
 class AlertSettings(Parameters):
@@ -91,7 +92,7 @@ def raise_alerts(
     for row in table.to_dict(orient="records"):
         plain = {str(key): value for key, value in row.items()}
         plain["newest"] = bool(plain["newest"])
-        plain["told"] = False
+        plain |= {"new": False, "told": False}
         plain |= {key: plain[key].isoformat() for key in ("window_start", "window_end")}
         alerts.append(plain)
     return alerts
@@ -141,7 +142,8 @@ def tell(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -
         settings: Where to post, and how often to try.
 
     Returns:
-        All alerts, with `told` true where somebody was told, now or before.
+        All alerts, with `told` true where somebody was told, now or before, and `new` where nobody
+        was before.
 
     Raises:
         WineQualityError: Another run tells alerts for too long, or the database of those that were
@@ -159,7 +161,16 @@ def tell(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -
         if delivered:
             told.add(new, datetime.now(UTC))
     waiting = [] if delivered else new
-    return [alert | {"told": alert not in waiting} for alert in alerts]
+    return [alert | {"new": alert in new, "told": alert not in waiting} for alert in alerts]
+
+
+def new_elsewhere(alerts: Iterable[Alert]) -> list[Alert]:
+    """Select the new alerts of windows that are not the newest.
+
+    Labels and wines come late, and simulated wines bear days of their own: what is new need not be
+    in the newest window.
+    """
+    return [alert for alert in alerts if alert["new"] and not alert["newest"]]
 
 
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:

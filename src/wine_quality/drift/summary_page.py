@@ -5,7 +5,7 @@ from html import escape
 
 import pandas as pd
 
-from wine_quality.drift.alerts import Alert, is_newest
+from wine_quality.drift.alerts import Alert, is_newest, new_elsewhere
 from wine_quality.drift.verdict_store import Changes
 from wine_quality.drift.window_names import in_words
 
@@ -13,6 +13,8 @@ MOST_WINDOWS = 200
 """Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
 GRID_REM, WIDEST_REM, NARROWEST_REM = 48.0, 1.1, 0.25
 """Width of the grid, and of a cell at most and at least; a wider grid scrolls."""
+MOST_ELSEWHERE = 20
+"""New alerts of earlier windows on the page, the latest; all are in alerts.json."""
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
 WORDS = {
@@ -82,12 +84,15 @@ def render_page(
     start, end = newest[["window_start", "window_end"]].iloc[0]
     windows = len(_windows(verdicts))
     raised = [alert for alert in alerts if alert["newest"]]
+    elsewhere = new_elsewhere(alerts)
     state = f"{len(raised)} alerts" if len(raised) != 1 else "1 alert"
+    beside = f", {len(elsewhere):,} new in earlier ones" if elsewhere else ""
     body = [
-        f"<h1>Monitoring: {state} in the newest window</h1>",
+        f"<h1>Monitoring: {state} in the newest window{beside}</h1>",
         f"<p>{in_words(start)} to {in_words(end)} UTC, newest of {windows} "
         f"window{'s' if windows > 1 else ''}</p>",
-        _alert_list(raised),
+        _alert_list(raised) if raised or not elsewhere else "",
+        *_elsewhere(elsewhere),
         f"<h2>{'All' if windows <= MOST_WINDOWS else f'The newest {MOST_WINDOWS}'} windows</h2>",
         _grid(verdicts, model_verdicts),
         "<h2>Newest window</h2>",
@@ -109,6 +114,24 @@ def render_page(
 
 def _windows(verdicts: pd.DataFrame) -> pd.DataFrame:
     return verdicts[["window_start", "model_version"]].drop_duplicates().sort_values("window_start")
+
+
+def _elsewhere(alerts: Sequence[Alert]) -> list[str]:
+    """Show the last of the new alerts of other windows, the latest window first."""
+    if not alerts:
+        return []
+    latest = [*reversed(alerts)][:MOST_ELSEWHERE]
+    dated = [
+        alert
+        | {"reason": f"{in_words(pd.Timestamp(alert['window_start']))} UTC: {alert['reason']}"}
+        for alert in latest
+    ]
+    more = len(alerts) - len(latest)
+    return [
+        "<h2>New in earlier windows</h2>",
+        _alert_list(dated),
+        *([f"<p>and {more:,} more, in alerts.json</p>"] if more else []),
+    ]
 
 
 def _alert_list(alerts: Sequence[Alert]) -> str:
