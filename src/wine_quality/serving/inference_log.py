@@ -7,7 +7,7 @@ was acknowledged is found again after a crash.
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -46,7 +46,6 @@ _IDS_A_LOOKUP = 1_000
 _ROWS_A_STATEMENT = 100
 _COLUMNS_OF = itemgetter(*(column.name for column in PREDICTIONS.columns))
 _COLUMN_LIST = ", ".join(f'"{column.name}"' for column in PREDICTIONS.columns)
-_FIRST_NUMBER = PREDICTIONS.columns.keys().index(MEASUREMENT_NAMES[0])
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
 _POSTGRES_TYPES = [column.type.compile(_POSTGRES).lower() for column in PREDICTIONS.columns]
 _NAMES_IN_A_MESSAGE = 5
@@ -631,11 +630,10 @@ def _copy_postgres(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
     statement = f"COPY {PREDICTIONS.name} ({_COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(_POSTGRES_TYPES)
+        converts = [_POSTGRES_CONVERTS.get(kind, _as_it_is) for kind in _POSTGRES_TYPES]
         for row in rows:
-            prediction_id, event_time, received_at, *others = _COLUMNS_OF(row)
-            texts, numbers = others[: _FIRST_NUMBER - 3], others[_FIRST_NUMBER - 3 :]
-            moments = _utc(event_time), _utc(received_at)
-            copy.write_row((prediction_id, *moments, *texts, *map(null_if_nan, numbers)))
+            values = zip(converts, _COLUMNS_OF(row), strict=True)
+            copy.write_row([convert(value) for convert, value in values])
 
 
 def _insert_sqlite(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -671,6 +669,16 @@ def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a moment without a timezone cannot be logged")
     return moment.astimezone(UTC)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_POSTGRES_CONVERTS: dict[str, Callable[[Any], Any]] = {
+    "timestamp with time zone": _utc,
+    "double precision": null_if_nan,
+}
 
 
 def _digest(wines: Iterable[tuple[str, Sequence[float | None]]]) -> bytes:
