@@ -54,8 +54,10 @@ viz *arguments:
     kedro viz run {{ arguments }}
 
 # open Evidently's pages with the reports of all runs
+[no-exit-message]
 evidently workspace="data/08_reporting/evidently_workspace" port="8002":
-    DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace {{ workspace }}
+    @case "{{ workspace }}" in *://*) ;; *) test -d "{{ workspace }}" || { echo "Error: There are no reports in {{ workspace }} yet: run './just monitor' first." >&2; exit 1; } ;; esac
+    DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace "{{ workspace }}"
 
 # Prefect's server, the schedules of conf/base/orchestration.yml and their runs, on this machine
 schedule *arguments:
@@ -67,6 +69,7 @@ deploy *arguments:
 
 # open the tracked runs and the model registry
 mlflow *arguments:
+    @echo "Add to the address below: /#/experiments/1 for the runs, /#/models for the registry."
     kedro mlflow ui {{ arguments }}
 
 # all tests; a file's tests stay in one process, and files with slow ones begin first

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from shlex import quote
 from threading import Lock
 from typing import Any
 
@@ -28,9 +29,9 @@ from wine_quality.storage import (
 class ConfigurationHook:
     """Checks the configuration of the session, and builds its training pipeline from it."""
 
-    # first, so that a mistake stops the run before anything is set up or written
-    @hook_impl(tryfirst=True)
-    def after_context_created(self, context: KedroContext) -> None:
+    # outermost, so that a mistake stops the run before anything is set up or written
+    @hook_impl(wrapper=True, tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
         """Check environment, parameters and tracking file; have the pipelines built anew."""
         from kedro.framework.project import PACKAGE_NAME, pipelines
 
@@ -44,6 +45,7 @@ class ConfigurationHook:
         _check_tracking_file(tracking)
         pipeline_registry.configure_candidates(checked.training)
         pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
+        return (yield)
 
 
 class StorageHook:
@@ -111,18 +113,27 @@ class TrackingHook:
 
     @hook_impl(wrapper=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Keep the environment's name; say which database it is if kedro-mlflow finds none."""
+        """Keep the environment's name; let one process at a time set the tracking database up.
+
+        Raises:
+            WineQualityError: The database cannot be used; the message names it.
+        """
+        from alembic.util import CommandError
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
         from sqlalchemy.exc import SQLAlchemyError
+
+        from wine_quality.modelling.registry_lock import setup_lock
 
         self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
+        uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         try:
-            return (yield)
-        except SQLAlchemyError as error:
-            uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+            with setup_lock(uri):
+                return (yield)
+        # of its migrations, MLflow's database tells by Alembic's error
+        except (SQLAlchemyError, CommandError) as error:
             raise WineQualityError(describe_tracking_trouble(uri, error)) from error
 
     @hook_impl(trylast=True)
@@ -166,10 +177,14 @@ class RunSummaryHook:
         """Keep the environment, for the commands that the summary names."""
         self._environment = context.env
 
-    @hook_impl
+    # after kedro-mlflow's own
+    @hook_impl(trylast=True)
     def before_pipeline_run(self) -> None:
-        """Begin to measure."""
+        """Begin to measure; note whether MLflow keeps anything of the run."""
+        import mlflow
+
         self._clock = StageClock()
+        self._tracked = mlflow.active_run() is not None
 
     @hook_impl(tryfirst=True)
     def before_dataset_loaded(self, node: Node) -> None:
@@ -205,11 +220,10 @@ class RunSummaryHook:
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
         if "evidently_snapshots" in written:
             workspace = catalog["evidently_snapshots"]._describe()["folder"]
-            reports["Evidently's reports"] = f"./just evidently {workspace}"
-        return reports | {
-            "tracked runs, registry": f"./just mlflow{env}",
-            "lineage, figures": f"./just viz{env}",
-        }
+            reports["Evidently's reports"] = f"./just evidently {quote(str(workspace))}"
+        if self._tracked:
+            reports["tracked runs, registry"] = f"./just mlflow{env}"
+        return reports | {"lineage, figures": f"./just viz{env}"}
 
 
 class StageClock:

@@ -415,16 +415,3 @@ def test_a_lock_that_was_left_behind_on_a_server_is_taken_over(registry, version
     assert champion_of(registry) == "1"
     with pytest.raises(MlflowException, match="not found"):
         versions.get_registered_model(lock)
-
-
-@pytest.mark.parametrize(
-    ("address", "file"),
-    [
-        ("sqlite:////srv/mlflow.db", Path("/srv/mlflow.db")),
-        ("sqlite:///data/mlflow.db", Path("data/mlflow.db")),
-        ("postgresql://host/mlflow", None),
-        ("https://mlflow.example.org", None),
-    ],
-)
-def test_the_file_that_is_locked(address, file):
-    assert registry_lock._database_file(address) == file

@@ -167,19 +167,19 @@ def test_a_header_without_wines_is_an_error(end):
 @pytest.mark.parametrize(
     ("header", "missing"),
     [
-        (HEADER.replace("alcohol", "spirit"), "alcohol"),
-        (HEADER.replace('"pH";', "").replace(';"quality"', ""), "pH, quality"),
-        (HEADER.replace("pH", "PH"), "pH"),
-        (ROW, ", ".join(VALUES)),
+        (HEADER.replace("alcohol", "spirit"), "column alcohol is"),
+        (HEADER.replace('"pH";', "").replace(';"quality"', ""), "columns pH, quality are"),
+        (HEADER.replace("pH", "PH"), "column pH is"),
+        (ROW, f"columns {', '.join(VALUES)} are"),
     ],
 )
 def test_a_missing_column_is_named(header, missing):
-    with pytest.raises(WineQualityError, match=f"red.csv: column {missing} is missing from the"):
+    with pytest.raises(WineQualityError, match=f"red.csv: {missing} missing from the"):
         read_file("red.csv", f"{header}\n{ROW}")
 
 
 def test_nothing_but_delimiters_is_no_header():
-    with pytest.raises(WineQualityError, match=r"red\.csv: column fixed_acidity, .* is missing"):
+    with pytest.raises(WineQualityError, match=r"red\.csv: columns fixed_acidity, .* are missing"):
         read_file("red.csv", ";;;\n;;;\n")
 
 
@@ -244,6 +244,27 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path):
         nodes.read_wines(raw_folder(tmp_path))
     with pytest.raises(WineQualityError, match=r"red\.csv is not UTF-8 text"):
         read_files({"red.csv": (tmp_path / "red.csv").read_text})
+
+
+def test_the_byte_that_is_no_text_is_found(tmp_path):
+    (tmp_path / "red.csv").write_bytes(f"{HEADER}\n{ROW}\nô é ".encode() + b"\xe9;\n")
+    where = r"red\.csv is not UTF-8 text \(.* in line 3, column 5\): save it as UTF-8"
+    with pytest.raises(WineQualityError, match=where):
+        nodes.read_wines(raw_folder(tmp_path))
+
+
+@pytest.mark.parametrize("begin", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"], ids=["xlsx", "xls"])
+def test_an_excel_file_is_called_one(tmp_path, begin):
+    (tmp_path / "red.csv").write_bytes(begin + b"\x14\x00\xff")
+    with pytest.raises(WineQualityError, match=r"^red\.csv is an Excel file: export it as CSV\.$"):
+        nodes.read_wines(raw_folder(tmp_path))
+
+
+@pytest.mark.parametrize("separator", ["\t", "|"])
+def test_another_separator_is_named_as_what_is_wrong(separator):
+    text = f"{HEADER}\n{ROW}\n".replace(";", separator)
+    with pytest.raises(WineQualityError, match=r"red\.csv is not separated by ';' or ',' \("):
+        read_file("red.csv", text)
 
 
 def test_other_trouble_with_a_file_is_passed_on(tmp_path):
@@ -587,6 +608,7 @@ def test_the_pipelines_figures_show_the_wines(run_pipeline, labelled_wines):
     made = run_pipeline(create_pipeline(), {"raw_wines": raw, "params:processing": parameters()})
     missing = made["missing_values_figure"]
     assert list(missing.data[0].x) == labelled_wines[list(MEASUREMENT_NAMES)].isna().sum().tolist()
+    assert [int(text) for text in missing.data[0].text] == list(missing.data[0].x)
     assert missing.layout.title.text == "Missing values among 240 wines"
 
     boxes = made["box_plots_figure"].data
@@ -597,7 +619,10 @@ def test_the_pipelines_figures_show_the_wines(run_pipeline, labelled_wines):
     for box in boxes:
         assert box.lowerfence[0] <= box.q1[0] <= box.median[0] <= box.q3[0] <= box.upperfence[0]
 
-    correlations = made["correlations_figure"].data[0].z
+    shown = made["correlations_figure"].data[0]
+    assert shown.texttemplate == "%{z:.2f}"
+    assert shown.colorbar.title.side == "right"
+    correlations = shown.z
     assert np.diag(correlations).tolist() == [1] * 12
     expected = labelled_wines["density"].corr(labelled_wines["alcohol"], method="spearman")
     at = [*MEASUREMENT_NAMES].index

@@ -1,5 +1,6 @@
 """API keys and settings: read, refused, never shown."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,28 @@ def test_settings_come_from_flags_then_variables() -> None:
 def test_other_addresses_need_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--host", "0.0.0.0"]) == 1
     assert "there are no API keys" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_in_use_is_told_before_anything_starts(
+    host: str, workers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "--host", host, "--port", str(port), "--workers", workers]) == 1
+    assert capsys.readouterr().err == (
+        f"Error: Port {port} is in use: stop what runs there, or give another with --port.\n"
+    )
+
+
+def test_an_address_of_another_machine_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WINE_QUALITY_API_KEYS", new_key("one", ["read"])[1].line())
+    # of the addresses kept for documentation (RFC 5737)
+    assert main(["serve", "--host", "192.0.2.1", "--port", "8000"]) == 1
+    assert "Error: The service cannot bind to 192.0.2.1, port 8000 (" in capsys.readouterr().err
 
 
 def test_new_key_prints_a_line_that_works(capsys: pytest.CaptureFixture[str]) -> None:

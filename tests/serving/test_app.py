@@ -153,6 +153,13 @@ def test_what_is_impossible_is_refused_by_name_and_not_logged(registered, settin
         many = await client.post("/predict/batch", json={"wines": [WINE, {**WINE, "density": 3}]})
         assert many.status_code == 422
         assert [e["field"] for e in many.json()["errors"]] == ["wines.1.density"]
+        assert many.json()["detail"] == "1 value cannot be used."
+        nothing = await client.post("/predict", json={"type": "rosé"})
+        assert nothing.json()["detail"] == "12 values cannot be used."
+        assert {e["field"] for e in nothing.json()["errors"]} == set(INPUTS)
+        batch = await client.post("/predict/batch", json={"wines": [{"type": "rosé"}] * 2})
+        assert batch.json()["detail"] == "24 values cannot be used; the first 20 are named."
+        assert len(batch.json()["errors"]) == 20
 
     ask(settings, work)
     assert logged(settings).empty
@@ -261,10 +268,10 @@ def test_mlflow_writes_what_is_missing_as_nan(registered, settings) -> None:
         ({"inputs": {**{k: [v] for k, v in WINE.items()}, "pH": [3, 3]}}, "equally long"),
         ({"dataframe_split": {"columns": ["pH"], "data": [[1, 2]]}}, "should hold columns"),
         ({"dataframe_split": 3}, "should hold columns"),
-        ({"inputs": [{**WINE, "type": "rosé"}]}, "1 values"),
-        ({"inputs": [{**WINE, "pH": 15}]}, "1 values"),
-        ({"inputs": [{**WINE, "pH": 10**400}]}, "1 values"),
-        ({"inputs": [{**WINE, "pH": True}]}, "1 values"),
+        ({"inputs": [{**WINE, "type": "rosé"}]}, "1 value cannot be used"),
+        ({"inputs": [{**WINE, "pH": 15}]}, "1 value cannot be used"),
+        ({"inputs": [{**WINE, "pH": 10**400}]}, "1 value cannot be used"),
+        ({"inputs": [{**WINE, "pH": True}]}, "1 value cannot be used"),
         ({"inputs": [WINE], "params": {"event_time": "yesterday"}}, "params may hold"),
     ],
 )  # fmt: skip
@@ -641,7 +648,7 @@ def test_limits(registered, settings) -> None:
 
 def test_a_request_that_takes_too_long_is_given_up(registered, settings) -> None:
     registered.add()
-    hasty = settings.model_copy(update={"time_limit_s": 0.2})
+    hasty = settings.model_copy(update={"time_limit_s": 2.0})
 
     async def work(client: httpx.AsyncClient) -> None:
         async def slow() -> AsyncIterator[bytes]:
@@ -760,3 +767,34 @@ def test_live_figures_before_anything_happened(registered, settings) -> None:
         assert (data["drift"]["n"], data["error"]["n"]) == (0, 0)
 
     ask(settings, work)
+
+
+def test_the_registry_is_asked_first_under_the_lock_of_its_setting_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from filelock import FileLock
+    from mlflow.tracking._tracking_service import utils
+
+    from wine_quality.serving import served_model
+
+    held = []
+
+    class Registry:
+        def __init__(self, name: str) -> None:
+            lock = FileLock(tmp_path / "mlflow.db.setup-lock", timeout=0)
+            try:
+                with lock:
+                    held.append(False)
+            except TimeoutError:
+                held.append(True)
+
+        def version(self, alias: str) -> None:
+            return None
+
+    monkeypatch.setattr(served_model, "ModelRegistry", Registry)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    loader = served_model.ModelLoader(uri, "wine-quality", "champion")
+    with utils._use_tracking_uri(uri):
+        for _ in range(2):
+            assert loader.wanted() is None
+    assert held == [True, False]

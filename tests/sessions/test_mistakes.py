@@ -37,11 +37,11 @@ def spoil(path, line, column, value):
 
 
 def content(root):
-    """All files that datasets wrote, with their content; databases apart."""
+    """All files that datasets wrote, with their content; databases and their lock apart."""
     return {
         path.relative_to(root): path.read_bytes()
         for path in root.rglob("*")
-        if path.is_file() and path.suffix not in {".db", ".db-wal", ".db-shm"}
+        if path.is_file() and path.suffix not in {".db", ".db-wal", ".db-shm", ".setup-lock"}
     }
 
 
@@ -70,7 +70,7 @@ def test_a_pipeline_that_is_too_early_says_what_to_run_first(
         f"or 'kedro run --env test --pipelines {first}' first."
     )
     # asking creates nothing, the log's database least of all
-    assert [path.name for path in fresh_root.iterdir()] == ["mlflow.db"]
+    assert {path.name for path in fresh_root.iterdir()} == {"mlflow.db", "mlflow.db.setup-lock"}
 
 
 def test_what_the_message_says_to_run_first_helps(kedro_here, fresh_root, project_environment, raw):
@@ -138,7 +138,8 @@ def test_a_file_that_is_no_text(kedro_here, project_environment, raw, fresh_root
     (raw / "winequality-white.csv").write_bytes(bytes(range(256)))
     error = refuse_raw(kedro_here, project_environment, raw, fresh_root)
     assert error == (
-        "winequality-white.csv is not UTF-8 text (invalid start byte): save it as UTF-8."
+        "winequality-white.csv is not UTF-8 text (invalid start byte in line 2, column 118): save "
+        "it as UTF-8."
     )
 
 

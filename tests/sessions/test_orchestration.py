@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -165,3 +166,31 @@ def test_a_schedule_is_kept_also_after_a_crash_and_until_it_is_stopped(serve, fr
     assert serve.wait(60) == 0
     (deployment,) = ask("deployments", deployments={"name": {"any_": ["case.often"]}})
     assert deployment["paused"]
+    told = (fresh_root / "serve.log").read_text()
+    assert "Traceback" not in told
+    assert "never awaited" not in told
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_a_server_that_is_still_starting_is_not_left_behind(tmp_path, free_port):
+    def servers():
+        # a child of another kind may be gone by now
+        with suppress(OSError):
+            started = {child: Path(f"/proc/{child}/cmdline") for child in children(process)}
+            return [child for child, line in started.items() if b"prefect" in line.read_bytes()]
+
+    variables = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wine_quality.orchestration", "serve", "--port", str(free_port())],
+        cwd=PROJECT, env=variables | {"PREFECT_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        (server,) = poll(servers, "the server's process")
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=60)[1]
+        assert process.returncode == 128 + signal.SIGTERM
+        assert not Path(f"/proc/{server}").exists()
+    finally:
+        process.kill()
+        process.wait()

@@ -1,5 +1,6 @@
-"""Lets one process at a time change who is champion."""
+"""Lets one process at a time make the tracking database, and change who is champion."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,35 @@ STALE = 30.0
 """Seconds after which a lock on a server counts as left by a process that died."""
 LOOK_EVERY = 0.1
 SUFFIX = ".promotion-lock"
+SETUP_PATIENCE = 300.0
+"""Seconds to wait for another process that makes the tables; a busy machine needs a minute."""
+SETUP_SUFFIX = ".setup-lock"
+_SETTING_UP, _PROMOTING = "setting up the tracking database", "changing the champion"
+
+
+@contextmanager
+def setup_lock(address: str) -> Iterator[None]:
+    """Hold the one lock under which MLflow may find that it has to make its tables in SQLite.
+
+    MLflow's migrations take no lock: processes that begin on an empty database at once fail, and
+    may leave it half made for good. The lock is a file beside the database, which the operating
+    system frees if the process dies. Nothing is locked where this process may not write, for it
+    makes nothing there, and with other databases, which are set up once, by whoever keeps them.
+
+    Args:
+        address: MLflow's tracking address.
+
+    Raises:
+        WineQualityError: Another process keeps the lock for `SETUP_PATIENCE` seconds.
+    """
+    database = _database_file(address)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    if database is None or not os.access(database.parent, os.W_OK):
+        yield
+        return
+    with _file_lock(f"{database}{SETUP_SUFFIX}", SETUP_PATIENCE, _SETTING_UP):
+        yield
 
 
 @contextmanager
@@ -43,14 +73,20 @@ def registry_lock(client: "MlflowClient", name: str) -> Iterator[None]:
         with _on_server(client, name):
             yield
         return
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    with _file_lock(f"{database}.{safe}{SUFFIX}", PATIENCE, _PROMOTING):
+        yield
+
+
+@contextmanager
+def _file_lock(path: str, patience: float, doing: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    lock = FileLock(f"{database}.{safe}{SUFFIX}", timeout=PATIENCE)
+    lock = FileLock(path, timeout=patience)
     try:
         lock.acquire()
     except Timeout as error:
-        raise _held(lock.lock_file) from error
+        raise _held(lock.lock_file, patience, doing) from error
     try:
         yield
     finally:
@@ -81,7 +117,7 @@ def _on_server(client: "MlflowClient", name: str) -> Iterator[None]:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         if time.monotonic() > deadline:
-            raise _held(lock)
+            raise _held(lock, PATIENCE, _PROMOTING)
         if not _remove_if_stale(client, lock):
             time.sleep(LOOK_EVERY)
     try:
@@ -105,8 +141,8 @@ def _remove_if_stale(client: "MlflowClient", lock: str) -> bool:
     return True
 
 
-def _held(lock: str) -> WineQualityError:
+def _held(lock: str, patience: float, doing: str) -> WineQualityError:
     return WineQualityError(
-        f"Another process has been changing the champion for {PATIENCE:.0f} seconds ({lock}): see "
-        "that it still runs, then try again."
+        f"Another process has been {doing} for {patience:.0f} seconds ({lock}): see that it still "
+        "runs, then try again."
     )

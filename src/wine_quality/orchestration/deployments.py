@@ -1,7 +1,9 @@
 """Deployments on Prefect's server, as `orchestration.yml` lists them."""
 
 import os
+import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,16 +138,24 @@ def deploy(plan: Plan) -> list[str]:
 
 
 def serve(plan: Plan) -> None:
-    """Run the plan's deployments in processes of this machine when they are due, until stopped."""
-    import prefect
+    """Run the plan's deployments in processes of this machine when they are due, until stopped.
+
+    Ctrl-C and SIGTERM stop it alike: runs are cancelled, and the deployments paused.
+    """
+    import asyncio
+
+    from prefect.runner import Runner
 
     names = plan.settings.deployments
     if not names:
         raise WineQualityError("orchestration.yml lists no deployments to serve.")
-    prefect.serve(
-        *(_runner_deployment(plan, name, deployment) for name, deployment in names.items()),
-        print_starting_message=False,
-    )
+    runner: Any = Runner(pause_on_shutdown=True)
+    # Prefect's own handler waits in the event loop's thread for the event loop, and fails
+    runner.handle_sigterm = lambda *_: signal.raise_signal(signal.SIGINT)
+    for name, deployment in names.items():
+        runner.add_deployment(_runner_deployment(plan, name, deployment))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())
 
 
 def run_now(plan: Plan, name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Prefect's server: whether it answers, and one for this machine alone."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,15 +75,30 @@ def local_server(port: int) -> Iterator[str]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     address = f"http://{LOOPBACK}:{port}/api"
-    process = None if is_healthy(address) else _start(port, address)
+    with _sigterm_in_order():
+        process = None if is_healthy(address) else _start(port, address)
+        try:
+            if process:
+                _wait_for(address, process)
+            with temporary_settings({PREFECT_API_URL: address}):
+                yield address
+        finally:
+            if process:
+                _stop(process)
+
+
+@contextmanager
+def _sigterm_in_order() -> Iterator[None]:
+    """Have SIGTERM end this process by an exception, or it would leave the server behind."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, end)
     try:
-        if process:
-            _wait_for(address, process)
-        with temporary_settings({PREFECT_API_URL: address}):
-            yield address
+        yield
     finally:
-        if process:
-            _stop(process)
+        signal.signal(signal.SIGTERM, former)
 
 
 def _start(port: int, address: str) -> "subprocess.Popen[bytes]":

@@ -1,7 +1,9 @@
 """The service's commands: serve, new-key, migrate."""
 
 import argparse
+import errno
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -48,7 +50,8 @@ def serve(settings: ServiceSettings) -> None:
     """Answer requests until told to stop; what was accepted is answered first.
 
     Raises:
-        WineQualityError: If it should bind to other than loopback and there are no API keys.
+        WineQualityError: If it should bind to other than loopback and there are no API keys, or
+            cannot bind.
     """
     import uvicorn
 
@@ -58,6 +61,7 @@ def serve(settings: ServiceSettings) -> None:
             f"Other machines can reach {settings.host}, and there are no API keys: make one with "
             "'python -m wine_quality.serving new-key', or bind to 127.0.0.1."
         )
+    _check_address(settings.host, settings.port)
     os.environ.update(settings.to_environment())
     with tempfile.TemporaryDirectory(prefix="wine-quality-metrics-") as folder:
         if settings.workers > 1:
@@ -76,6 +80,27 @@ def serve(settings: ServiceSettings) -> None:
             timeout_keep_alive=30,
             backlog=4096,
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """See that uvicorn can bind, which says so only after the model has been loaded."""
+    try:
+        for family, kind, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as tried:
+                # as asyncio does: connections that have just ended are in nobody's way
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                tried.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise WineQualityError(
+                f"Port {port} is in use: stop what runs there, or give another with --port."
+            ) from error
+        raise WineQualityError(
+            f"The service cannot bind to {host}, port {port} ({error.strerror}): give another "
+            "--host or --port."
+        ) from error
 
 
 def _print_key(name: str, scopes: Sequence[str]) -> None:

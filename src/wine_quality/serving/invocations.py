@@ -14,14 +14,11 @@ import pydantic_core
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wine_quality.serving.problems import FieldError, ProblemError
+from wine_quality.serving.problems import FieldError, ProblemError, unusable
 from wine_quality.serving.schemas import Moment, Source, within_the_calendar
 from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_EXAMPLE, WINE_TYPES
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-_MISTAKES = 10
-
-
 _NOT_GIVEN: Any = None
 
 
@@ -156,9 +153,7 @@ def _checked(columns: Mapping[str, Sequence[Any]], n: int) -> tuple[list[str], N
             else:
                 measurements[i, k] = number
     if mistakes:
-        raise ProblemError(
-            422, f"{len(mistakes)} values cannot be a wine's.", errors=mistakes[:_MISTAKES]
-        )
+        raise unusable(mistakes)
     return list(columns[TYPE]), measurements
 
 

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+NAMED = 20
+"""So many refused values are named: more than the twelve of one wine."""
 TITLES = {
     400: "Bad request",
     401: "API key needed",
@@ -41,7 +43,9 @@ class Problem(BaseModel):
     title: str = Field(description="The status in words")
     status: int = Field(description="The HTTP status")
     detail: str = Field(description="What is wrong, and what to do")
-    errors: list[FieldError] = Field([], description="The values that were refused, ten at most")
+    errors: list[FieldError] = Field(
+        [], description=f"The values that were refused, {NAMED} at most"
+    )
     unknown: list[str] = Field([], description="The identifiers that are not known, all of them")
 
 
@@ -92,6 +96,14 @@ class ProblemError(Exception):
             headers=self.headers,
             media_type=PROBLEM_MEDIA_TYPE,
         )
+
+
+def unusable(mistakes: Sequence[FieldError]) -> ProblemError:
+    """A problem of values that cannot be: 422, with the first of them by name."""
+    n = len(mistakes)
+    told = "1 value cannot be used" if n == 1 else f"{n} values cannot be used"
+    more = f"; the first {NAMED} are named" if n > NAMED else ""
+    return ProblemError(422, f"{told}{more}.", errors=mistakes[:NAMED])
 
 
 def unavailable(detail: str, retry_after_s: int = 1) -> ProblemError:

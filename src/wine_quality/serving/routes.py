@@ -33,7 +33,13 @@ from wine_quality.serving.live import LiveView
 from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.log_queue import LogQueue
 from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
-from wine_quality.serving.problems import PROBLEM_MEDIA_TYPE, FieldError, ProblemError, unavailable
+from wine_quality.serving.problems import (
+    PROBLEM_MEDIA_TYPE,
+    FieldError,
+    ProblemError,
+    unavailable,
+    unusable,
+)
 from wine_quality.serving.schemas import (
     BatchRequest,
     GroundTruthAnswer,
@@ -54,7 +60,6 @@ from wine_quality.serving.telemetry import Metrics
 from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, PARTS_OF_TOTALS, QUALITY, TYPE
 
 _R = TypeVar("_R", bound=BaseModel)
-_MISTAKES = 10
 _INLINE_ROWS = 20
 """Up to so many wines ONNX Runtime is faster than the way to another thread and back."""
 _LABEL_WRITERS = 2
@@ -215,9 +220,7 @@ async def _read(request: Request, kind: type[_R]) -> _R:
             FieldError(field=".".join(str(part) for part in e["loc"]) or "body", message=e["msg"])
             for e in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        raise ProblemError(
-            422, f"{len(mistakes)} values cannot be used.", errors=mistakes[:_MISTAKES]
-        ) from None
+        raise unusable(mistakes) from None
 
 
 def _json(content: Any, headers: dict[str, str] | None = None) -> Response:
@@ -391,7 +394,7 @@ async def invocations(request: Request) -> Response:
     summary="Hand in what tasters said",
 )
 async def ground_truth(request: Request) -> Response:
-    """Write labels: all of them, or none. Repeating them changes nothing."""
+    """Write labels: all of them, or none. Repeating them changes nothing; the newest counts."""
     service = _service(request)
     labels = (await _read(request, GroundTruthRequest)).labels
     _limit(len(labels), service)

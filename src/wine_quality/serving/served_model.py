@@ -21,6 +21,7 @@ from wine_quality.modelling.registry import (
     ModelRegistry,
     RegisteredVersion,
 )
+from wine_quality.modelling.registry_lock import setup_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY_STEP, TYPE, WINE_TYPES
 
 logger = logging.getLogger(__name__)
@@ -179,6 +180,7 @@ class ModelLoader:
         self._tracking_uri = tracking_uri
         self.name = name
         self.alias = alias
+        self._is_set_up = False
 
     def wanted(self) -> RegisteredVersion | None:
         """The version that the alias names now; None where there is none.
@@ -227,7 +229,13 @@ class ModelLoader:
         import mlflow
 
         mlflow.set_tracking_uri(self._tracking_uri)
-        return ModelRegistry(self.name)
+        if self._is_set_up:
+            return ModelRegistry(self.name)
+        # the first in a process makes MLflow's tables where they are missing
+        with setup_lock(self._tracking_uri):
+            registry = ModelRegistry(self.name)
+        self._is_set_up = True
+        return registry
 
     def _engine(self, found: RegisteredVersion, folder: Path) -> tuple[Engine, Runtime, str, bool]:
         import mlflow

@@ -32,7 +32,9 @@ class ServiceSettings(Parameters):
     api_keys: str = Field(
         "", repr=False, description="Lines name:scope+scope:sha256 of those who may ask"
     )
-    api_keys_file: Path | None = Field(None, description="File with such lines, a mounted secret")
+    api_keys_file: Path | None = Field(
+        None, description="File of lines name:scope+scope:sha256, which new-key prints"
+    )
     reload_s: float = Field(2.0, gt=0, description="Seconds between two looks at the registry")
     retry_refused_s: float = Field(60.0, gt=0, description="Seconds until a refused version's turn")
     batch_limit: int = Field(5_000, ge=1, description="Most wines or labels in one request")

@@ -24,6 +24,8 @@ from wine_quality.wines import (
 
 SOURCE, LINE, FIELDS, REASON = "source", "line", "fields", "reason"
 LABELLED_COLUMNS = (*INPUTS, QUALITY)
+# how the files of today's Excel begin, which are ZIP archives, and those of older ones
+_EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def read_file(source: str, text: str) -> pd.DataFrame:
@@ -89,10 +91,17 @@ def _lines(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[s
 
 def _check_header(source: str, names: list[str]) -> None:
     missing = [c for c in LABELLED_COLUMNS if c not in names and c != TYPE]
-    if missing:
+    if missing and len(names) == 1:
         raise WineQualityError(
-            f"{source}: column {', '.join(missing)} is missing from the header "
-            f"({', '.join(names)}): add it, or remove the file."
+            f"{source} is not separated by ';' or ',' (its first line is {names[0]}): save it as "
+            "CSV, or remove the file."
+        )
+    if missing:
+        one = len(missing) == 1
+        column, are, it = ("column", "is", "it") if one else ("columns", "are", "them")
+        raise WineQualityError(
+            f"{source}: {column} {', '.join(missing)} {are} missing from the header "
+            f"({', '.join(names)}): add {it}, or remove the file."
         )
     repeated = [a for a, b in pairwise(sorted(names)) if a == b and a in LABELLED_COLUMNS]
     if repeated:
@@ -132,10 +141,23 @@ def read_files(files: Mapping[str, str | Callable[[], str]]) -> pd.DataFrame:
             problem = error.__cause__ if isinstance(error, DatasetError) else error
             if not isinstance(problem, UnicodeDecodeError):
                 raise
-            raise WineQualityError(
-                f"{source} is not UTF-8 text ({problem.reason}): save it as UTF-8."
-            ) from error
+            raise WineQualityError(_about_bytes(source, problem)) from error
     return pd.concat(tables, ignore_index=True)
+
+
+def _about_bytes(source: str, problem: UnicodeDecodeError) -> str:
+    """Say why a file is no text, and where a person has to look."""
+    content, start = problem.object, problem.start
+    if content.startswith(_EXCEL):
+        return f"{source} is an Excel file: export it as CSV."
+    before = content[:start]
+    # what comes before is text; a character may take several bytes
+    column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1
+    line = before.count(b"\n") + 1
+    return (
+        f"{source} is not UTF-8 text ({problem.reason} in line {line}, column {column}): save it "
+        "as UTF-8."
+    )
 
 
 def sort_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
