@@ -61,6 +61,7 @@ PUBLISHED = pd.DataFrame(
     }
 )
 SECONDS = {
+    "serving_simulation.open_period": 0.1,
     "processing.split_wines": 1.25,
     "training.xgboost.cross_validate_candidate": 7.04,
     "training.assign_folds": 0.5,
@@ -104,6 +105,7 @@ DRIFT = {
     "kind": "noise",
     "subject": "residual_sugar",
     "onset": "2026-01-01T06:00:00+00:00",
+    "until": "2026-01-01T18:30:00+00:00",
 }
 
 
@@ -181,7 +183,9 @@ def test_leakage_is_shouted():
     }
     text = printed({"wine_audit": WINE_AUDIT, "split_audit": leaking})
     assert "LEAKAGE: 995 of 1,000 distinct complete held-out wines stand in" in text
-    assert "scores below are those of wines already seen" in text
+    assert "scores on the held-out wines" in text
+    # the folds of the tables below it hold unseen wines
+    assert "below" not in text
 
 
 def test_candidates():
@@ -229,6 +233,8 @@ def test_the_seconds_of_each_stage_and_its_longest_step():
     print_summary({}, {}, Console(file=out, width=160), SECONDS)
     rows = [line.split() for line in out.getvalue().splitlines()]
     assert ["processing", "1.5", "split", "wines,", "1.2"] in rows
+    # in the order of the data, though the simulation opened its period first
+    assert [row[0] for row in rows[-3:]] == ["processing", "training", "serving"]
     assert ["training", "7.5", "xgboost:", "cross", "validate", "candidate,", "7.0"] in rows
 
 
@@ -260,8 +266,14 @@ def test_traffic(drift):
     assert "answered by version 7, 8; event time 2026-01-01 00:03 UTC to 2026-01-01 23:58" in text
     assert "failed: it is away" in text
     assert "30 wines are kept, and sent first by the next run" in text
-    told = "injected drift: sweeter (noise in residual_sugar) from 2026-01-01 06:00 UTC" in text
+    told = "sweeter (noise in residual_sugar) from 2026-01-01 06:00 to 2026-01-01 18:30 UTC" in text
     assert told == bool(drift)
+
+
+def test_injected_drifts_are_told_in_the_order_of_time():
+    earlier = DRIFT | {"name": "weaker", "onset": "2026-01-01T02:00:00+00:00"}
+    text = printed({"traffic_summary": TRAFFIC | {"drift": [DRIFT, earlier]}})
+    assert text.index("weaker") < text.index("sweeter")
 
 
 def test_traffic_without_trouble():
@@ -299,7 +311,7 @@ def test_the_newest_windows_verdicts():
     assert "Newest of 2 windows, from 2026-01-02 00:00 UTC" in text
     assert ["residual", "sugar", "drift", "because", "of", "residual_sugar:", "so"] in rows
     assert ["pH", "ok", "because", "of", "pH:", "so"] in rows
-    assert ["model", "v7", "no_labels", "because", "of", "all:", "so"] in rows
+    assert ["model", "(all)", "no_labels", "because", "of", "all:", "so"] in rows
     assert "chlorides" not in text
     assert "decayed" not in text
 
@@ -344,6 +356,12 @@ def test_where_to_look_further():
     assert ["Look", "further"] in rows
     assert ["drift", "report", "/data/[old]/drift.html"] in rows
     assert ["tracked", "runs", "./just", "mlflow"] in rows
+
+
+def test_a_path_or_command_stays_on_one_line():
+    command = "./just evidently '/a folder/" + "deep/" * 40 + "workspace'"
+    lines = printed({}, {"reports": command, "page": "/x"}).splitlines()
+    assert lines[-2:] == [f"  reports  {command}", "  page     /x"]
 
 
 def test_a_section_needs_all_of_its_outputs():

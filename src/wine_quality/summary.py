@@ -18,6 +18,8 @@ VERDICT_STYLES = {
     "data_quality": "bold yellow",
     "no_traffic": "bold red",
 }
+STAGES = ("processing", "tuning", "training", "serving_simulation", "monitoring")
+"""In the order of the data; some steps of a later one run before an earlier one is done."""
 MOST_ELSEWHERE = 10
 """New alerts of earlier windows that are printed, the latest."""
 Outputs = Mapping[str, Any]
@@ -44,12 +46,16 @@ def print_summary(
     ]
     if seconds:
         sections.append(("Seconds", _stages(seconds)))
-    if places:
-        sections.append(("Look further", _pairs(places)))
     console.rule("[bold]wine_quality", style="dim")
     for title, body in sections:
         console.print(Text(title, style="bold"))
         console.print(Padding(body, (0, 0, 0, 2)))
+    if places:
+        console.print(Text("Look further", style="bold"))
+    wide = max(map(len, places), default=0)
+    for name, place in places.items():
+        # not folded at the console's width: a path or a command is there to be copied
+        console.print(Text(f"  {name:<{wide}}  {place}"), soft_wrap=True)
 
 
 def _wines(outputs: Outputs) -> RenderableType:
@@ -73,7 +79,8 @@ def _wines(outputs: Outputs) -> RenderableType:
             lines.append(
                 f"LEAKAGE: {split['distinct_complete_rows_in_training']:,} of "
                 f"{split['distinct_complete_rows']:,} distinct complete held-out wines stand in "
-                "the training wines; the scores below are those of wines already seen"
+                "the training wines; scores on the held-out wines, and the errors that monitoring "
+                "compares with theirs, are those of wines already seen"
             )
     return Text("\n".join(lines))
 
@@ -152,7 +159,7 @@ def _champion(outputs: Outputs) -> RenderableType:
 def _stages(seconds: Mapping[str, float]) -> RenderableType:
     """Tabulate the time of each pipeline, and of the step in it that took longest."""
     table = _table("stage", "seconds", "longest step")
-    for stage in dict.fromkeys(name.partition(".")[0] for name in seconds):
+    for stage in sorted({name.partition(".")[0] for name in seconds}, key=_place_among_stages):
         of_stage = {n: s for n, s in seconds.items() if n.partition(".")[0] == stage}
         longest = max(of_stage, key=lambda name: of_stage[name])
         step = longest.partition(".")[2].replace(".", ": ").replace("_", " ")
@@ -163,6 +170,10 @@ def _stages(seconds: Mapping[str, float]) -> RenderableType:
             f"{step}, {of_stage[longest]:.1f}",
         )
     return table
+
+
+def _place_among_stages(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
 
 
 def _traffic(outputs: Outputs) -> RenderableType:
@@ -181,8 +192,9 @@ def _traffic(outputs: Outputs) -> RenderableType:
     ]
     lines += [
         f"injected drift: {row['name']} ({row['kind']} in {row['subject']}) "
-        f"from {pd.Timestamp(row['onset']):%Y-%m-%d %H:%M} UTC"
-        for row in summary["drift"]
+        f"from {pd.Timestamp(row['onset']):%Y-%m-%d %H:%M} "
+        f"to {pd.Timestamp(row['until']):%Y-%m-%d %H:%M} UTC"
+        for row in sorted(summary["drift"], key=lambda row: (row["onset"], row["name"]))
     ]
     if failed:
         kept = summary["undelivered"]
@@ -213,7 +225,7 @@ def _verdicts(outputs: Outputs) -> RenderableType:
     table = _table("subject", "verdict", "reason")
     for column, rows in (("column", verdicts), (None, model)):
         for row in rows.to_dict(orient="records"):
-            subject = row[column] if column else f"model v{row['model_version']}"
+            subject = row[column] if column else "model (all)"
             # the reason begins with what it is about, which stands in the first column here
             reason = row["reason"].partition(": ")[2]
             style = VERDICT_STYLES.get(row["verdict"], "dim")
@@ -260,14 +272,6 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
-    return table
-
-
-def _pairs(pairs: Mapping[str, str]) -> Table:
-    table = _table("", "")
-    table.show_header = False
-    for name, value in pairs.items():
-        _add_row(table, name, value)
     return table
 
 

@@ -8,7 +8,15 @@ import pytest
 from pydantic import ValidationError
 
 from wine_quality import retrying
-from wine_quality.drift.alerts import AlertSettings, failing, new_elsewhere, raise_alerts, tell
+from wine_quality.drift.alerts import (
+    MOST_LOGGED,
+    AlertSettings,
+    describe,
+    failing,
+    new_elsewhere,
+    raise_alerts,
+    tell,
+)
 from wine_quality.drift.told_alerts import ToldAlerts
 
 
@@ -152,6 +160,30 @@ def test_an_alert_is_told_once(told, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "drift since 2026-01-02T00:00:00+00:00: alcohol: because"
     ]
+
+
+def test_many_new_alerts_are_counted_in_the_log(told, caplog):
+    settings = AlertSettings()
+    windows = [{"pH": "drift"}] * MOST_LOGGED
+    with caplog.at_level(logging.WARNING):
+        tell(raise_alerts(judged(*windows), NO_MODEL, settings), told, settings)
+        assert len(caplog.records) == MOST_LOGGED
+        caplog.clear()
+        decayed = judged(*[{"all": "decayed"}] * (MOST_LOGGED + 1), subject="segment")
+        tell(raise_alerts(judged(*windows, {"pH": "drift"}), decayed, settings), told, settings)
+    assert [record.getMessage() for record in caplog.records] == [
+        "12 new alerts, the first since 2026-01-01T00:00:00+00:00, the last since "
+        "2026-01-11T00:00:00+00:00 (decayed 11, drift 1): see the monitoring page"
+    ]
+
+
+def test_an_alert_is_described_by_its_subject():
+    (alert,) = raise_alerts(
+        judged(), judged({"all": "decayed"}, subject="segment"), AlertSettings()
+    )
+    assert describe(alert) == "model (all): because"
+    (alert,) = raise_alerts(judged({"residual_sugar": "drift"}), NO_MODEL, AlertSettings())
+    assert describe(alert) == "residual sugar: because"
 
 
 @pytest.fixture

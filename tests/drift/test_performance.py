@@ -74,6 +74,10 @@ def test_without_labels_that_is_the_verdict(window, judge):
     assert verdicts.loc["red", "reason"] == "red: no ground truth yet"
 
 
+def test_thousands_are_set_off_in_reasons(window, judge):
+    assert "at 1,200 labelled wines" in judge(pd.concat([window] * 3)).loc["all", "reason"]
+
+
 def test_few_labels_are_not_judged(window, judge):
     verdicts = judge(window.head(60).assign(prediction=0.0))
     assert verdicts.loc["all", "verdict"] == "decayed"

@@ -1,3 +1,4 @@
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -82,7 +83,10 @@ def test_new_alerts_of_earlier_windows_are_shown_until_they_were_told():
 
 def test_of_many_new_alerts_the_latest_are_shown():
     verdicts, model, (alert,) = judged(3, sweeter_on_the_second_day)
-    many = [alert | {"new": True, "reason": f"number {i}."} for i in range(1, MOST_ELSEWHERE + 3)]
+    many = [
+        alert | {"new": True, "reason": f"alcohol: number {i}."}
+        for i in range(1, MOST_ELSEWHERE + 3)
+    ]
     text = Page(render_page(verdicts, model, many, NO_CHANGES, LINKS)).text
     assert text.index(f"number {MOST_ELSEWHERE + 2}.") < text.index("number 3.")
     assert "number 2." not in text
@@ -122,6 +126,31 @@ def test_the_grid_keeps_to_the_newest_windows(days):
     page = Page(render_page(pd.concat(shifted[0]), pd.concat(shifted[1]), alerts, NO_CHANGES, {}))
     assert len(page.cells) == MOST_WINDOWS * (len(INPUTS) + 2)
     assert f"newest of {days} windows" in page.text
+
+
+@pytest.mark.parametrize(
+    ("hours", "windows", "dates"),
+    [
+        (1, 60, ["01-01", "01-02", "01-03"]),
+        # the last day has no room for its date
+        (1, 49, ["01-01", "01-02", ""]),
+        # nor have most days of many
+        (24, 8, ["01-01", "01-04", ""]),
+        (1, 1, [""]),
+    ],
+)
+def test_the_dates_of_the_windows_stand_below_them(hours, windows, dates):
+    verdicts, model, alerts = judged(1, lambda log: log)
+    shifts = [pd.Timedelta(hours=hours * n) for n in range(windows)]
+    shifted = [
+        pd.concat([table.assign(window_start=table["window_start"] + shift) for shift in shifts])
+        for table in (verdicts, model)
+    ]
+    html = render_page(*shifted, alerts, NO_CHANGES, {})
+    (row,) = re.findall(r'<tr class="days">(.*?)</tr>', html)
+    cells = re.findall(r'<td colspan="(\d+)">(.*?)</td>', row)
+    assert [date for _, date in cells] == dates
+    assert sum(int(span) for span, _ in cells) == windows
 
 
 def test_changed_verdicts_are_told_and_the_older_ones_counted():

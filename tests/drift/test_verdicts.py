@@ -71,6 +71,17 @@ def test_the_reason_says_what_moved(window, judge):
     assert "at 200 wines; median moved from 10.44 to 12.57, PSI 2.6" in reason
     assert "share of red moved from 26.8 % to 100 %" in verdicts.loc["type", "reason"]
     assert "is within" in verdicts.loc["pH", "reason"]
+    # next to nothing is not written as nothing at all
+    alike = verdicts["psi"] < 0.001
+    assert alike.any()
+    assert verdicts["reason"].str.endswith(", PSI < 0.001").tolist() == alike.tolist()
+
+
+def test_thousands_are_set_off_in_reasons(window, judge):
+    verdicts = judge(pd.concat([window] * 6))
+    assert "at 1,200 wines" in verdicts.loc["alcohol", "reason"]
+    verdicts = judge(pd.concat([window] * 6).assign(pH=np.nan))
+    assert "of 1,200 values are missing" in verdicts.loc["pH", "reason"]
 
 
 def test_other_types_of_wine_drift(window, judge):

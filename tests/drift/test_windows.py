@@ -149,6 +149,13 @@ def test_much_less_than_before_is_unusual_once_enough_is_known():
     )
 
 
+def test_thousands_are_set_off_in_reasons():
+    counts = profiled(dict.fromkeys(range(4), 60)).counts
+    many = counts.assign(n=counts["n"] * 50)
+    reasons = judge_traffic(many, DriftSettings(), LATER)["reason"].tolist()
+    assert reasons[-1] == "traffic: 3,000 wines, 3,000 is the median of the 3 windows before"
+
+
 def test_only_the_last_weeks_are_ordinary_traffic():
     sizes = dict.fromkeys(range(3), 20) | dict.fromkeys(range(3, 4 + PRECEDING), 1)
     verdicts = [verdict for _, _, verdict, _ in traffic(sizes)]

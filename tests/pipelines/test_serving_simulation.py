@@ -484,6 +484,14 @@ def test_the_figure_holds_every_wine(sent):
     steps = np.diff(line.x, prepend=line.x[0] - (line.x[1] - line.x[0]))
     assert (line.y * steps).sum() == pytest.approx(60)
     assert "60 wines" in figure.layout.title.text
+    # a title says once what an axis shows
+    titles = [note.text for note in figure.layout.annotations]
+    axes = (figure.layout.xaxis, figure.layout.xaxis2, figure.layout.yaxis, figure.layout.yaxis2)
+    assert not {axis.title.text for axis in axes} & set(titles)
+    # no bar reaches the frame, however few batches there are
+    drawn = bars.x[bars.y > 0]
+    assert bars.x.min() < drawn.min() / 1.1
+    assert bars.x.max() > drawn.max() * 1.1
 
 
 @pytest.mark.usefixtures("cellar")

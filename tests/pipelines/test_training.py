@@ -339,6 +339,11 @@ def test_the_comparison_shows_the_best_on_top():
     assert list(bars.text) == ["0.500", "0.700"]
     assert (red.name, white.name) == ("red", "white")
     assert list(red.x) == table["rmse_red"].tolist()
+    # beside the whiskers, not on them
+    assert figure.layout.scattermode == "group"
+    assert figure.layout.barmode == "overlay"
+    assert {red.offsetgroup, white.offsetgroup} == {"red", "white"}
+    assert bars.marker.opacity < 1
     assert list(behind.y) == ["second best"]
     assert list(behind.x) == pytest.approx([0.2])
     assert figure.layout.yaxis.autorange == "reversed"
@@ -355,14 +360,25 @@ def test_errors_are_shown_by_quality_and_type(reference):
     figure = plot_quality_errors(errors_by_quality(reference))
     red, white, bias = figure.data
     assert list(red.y) == pytest.approx([0.25] * len(red.y))
-    assert sum(int(n) for n in (*red.text, *white.text)) == len(reference)
+    assert sum(red.customdata) + sum(white.customdata) == len(reference)
     assert list(bias.x) == sorted(reference[QUALITY].unique())
+
+
+def test_the_wines_of_each_quality_stand_below_it_where_no_line_strikes_them():
+    errors = {"quality": [5, 5, 9], "type": ["red", "white", "white"], "wines": [139, 1292, 2]}
+    figure = plot_quality_errors(pd.DataFrame(errors).assign(mae=0.5, bias=0.1))
+    axis = figure.layout.xaxis
+    assert list(axis.tickvals) == [5, 9]
+    assert list(axis.ticktext) == ["5<br>139, 1,292", "9<br>0, 2"]
+    assert axis.title.text.endswith("red, white")
+    assert all(trace.text is None for trace in figure.data)
 
 
 def test_the_most_important_input_is_on_top():
     table = pd.DataFrame({"input": ["alcohol", "pH"], "increase": [0.1, 0.0], "spread": [0.01, 0]})
     figure = plot_importance(table)
     assert list(figure.data[0].y) == ["alcohol", "pH"]
+    assert figure.data[0].marker.opacity < 1
     assert figure.layout.yaxis.autorange == "reversed"
 
 
@@ -370,6 +386,8 @@ def test_a_learning_curve_has_both_errors():
     table = pd.DataFrame({"wines": [50, 100], "training_mae": [0.1, 0.2]})
     figure = plot_learning_curve(table.assign(validation_mae=[0.6, 0.5]))
     assert [list(trace.y) for trace in figure.data] == [[0.6, 0.5], [0.1, 0.2]]
+    # both axes begin at zero; their zeros would overlap without a distance
+    assert min(figure.layout.xaxis.ticklabelstandoff, figure.layout.yaxis.ticklabelstandoff) > 0
 
 
 def test_one_page_holds_all_figures_and_the_script_once(reference):

@@ -246,6 +246,21 @@ def test_the_interface_can_be_read_and_tried_without_internet(
     assert all(url.startswith((server.url, "data:")) for url in phone.asked)
 
 
+LEGENDS = """[
+    [...document.querySelectorAll("h2 .key")].every((key) => key.getClientRects().length === 1),
+    getComputedStyle(document.querySelector("h2 i.b")).borderTopStyle,
+]"""
+WAITING = """(() => {
+    samples.length = 0;
+    overTime($("rate"), [{ name: "rps", style: "a" }]);
+    return $("rate").textContent;
+})()"""
+MANY_LABELS = """(() => {
+    showError({ n: 1801, width: 50, mae: [0.5, 0.6], reference_mae: 0.5, reason: "all: well" });
+    return $("error-n").textContent;
+})()"""
+
+
 @pytest.mark.slow
 def test_the_live_page_updates_by_itself(registered, settings, serve, phone) -> None:
     registered.add()
@@ -261,6 +276,10 @@ def test_the_live_page_updates_by_itself(registered, settings, serve, phone) -> 
         until(page, "document.getElementById('state').textContent !== 'running'")
         assert page.locator(".row.data_quality, .row.drift").count() > 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate(LEGENDS) == [True, "dashed"]
+        # after a first answer, and with many labels
+        assert page.evaluate(WAITING) == "waiting"
+        assert page.evaluate(MANY_LABELS) == "last 1,801 labels, mean of 50"
         version = registered.add()
         until(page, f"document.getElementById('model').textContent.includes(' version {version} ')")
         assert phone.complaints == []

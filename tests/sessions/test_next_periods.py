@@ -115,7 +115,7 @@ def test_several_drifts_at_once_are_each_told_of(
     made = load(after_whole_run, ["verdicts", "injected_drift"])
     told = made["verdicts"].query("verdict in ('drift', 'data_quality')")
     injected = {row["subject"] for row in made["injected_drift"]}
-    assert injected == {"residual_sugar", "type", "sulphates"}
+    assert injected == {"residual_sugar", "type", "alcohol"}
     assert injected <= set(told["column"])
     assert set(told["window_start"]) == {pd.Timestamp("2026-01-02", tz="UTC")}
 

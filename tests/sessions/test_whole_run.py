@@ -152,8 +152,8 @@ def test_the_summary_has_a_verdict_for_every_column_and_the_model(summary, made)
         words = re.escape(row.column.replace("_", " "))
         pattern = re.compile(rf"{words} +{row.verdict} +\S")
         assert sum(bool(pattern.match(line)) for line in told) == 1, row.column
-    line = line_about(told, "model v1")
-    assert re.match(r"model v1 +ok +mean absolute error \d", line)
+    line = line_about(told, "model (all)")
+    assert re.match(r"model \(all\) +ok +mean absolute error \d", line)
 
 
 def test_the_summary_says_where_to_look_further(summary, whole_run):

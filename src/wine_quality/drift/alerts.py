@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from wine_quality.drift.told_alerts import ToldAlerts
 
 logger = logging.getLogger(__name__)
+
+MOST_LOGGED = 10
+"""New alerts that have lines of their own in the log; more are counted there."""
 
 Alarm = Literal["drift", "data_quality", "no_traffic", "decayed"]
 ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "no_traffic", "decayed")
@@ -153,10 +157,7 @@ def tell(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -
         return []
     with told.turn():
         new = told.untold(alerts)
-        for alert in new:
-            logger.warning(
-                "%s since %s: %s", alert["verdict"], alert["window_start"], alert["reason"]
-            )
+        _log(new)
         delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
         if delivered:
             told.add(new, datetime.now(UTC))
@@ -176,6 +177,29 @@ def new_elsewhere(alerts: Iterable[Alert]) -> list[Alert]:
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:
     """Select the newest window's alerts that a scheduler has to know of by the exit status."""
     return [alert for alert in alerts if alert["newest"] and alert["verdict"] in settings.fail_on]
+
+
+def describe(alert: Alert) -> str:
+    """Say what an alert is about and why it was raised; a reason begins with a name of its own."""
+    return f"{alert['subject'].replace('_', ' ')}: {alert['reason'].partition(': ')[2]}"
+
+
+def _log(alerts: Sequence[Alert]) -> None:
+    """Log each alert or, where there are many, how many of each verdict there are."""
+    if len(alerts) <= MOST_LOGGED:
+        for alert in alerts:
+            logger.warning(
+                "%s since %s: %s", alert["verdict"], alert["window_start"], describe(alert)
+            )
+        return
+    counts = Counter(alert["verdict"] for alert in alerts)
+    logger.warning(
+        "%d new alerts, the first since %s, the last since %s (%s): see the monitoring page",
+        len(alerts),
+        min(alert["window_start"] for alert in alerts),
+        max(alert["window_start"] for alert in alerts),
+        ", ".join(f"{verdict} {n:,}" for verdict, n in counts.most_common()),
+    )
 
 
 def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> bool:

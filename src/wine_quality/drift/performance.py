@@ -160,7 +160,7 @@ class _Rise:
             )
         beyond = self.score > self.threshold
         words = (
-            f"mean absolute error {self.now.mae:.3f} at {self.now.n} labelled wines, "
+            f"mean absolute error {self.now.mae:.3f} at {self.now.n:,} labelled wines, "
             f"{self.before.mae:.3f} on the held-out ones; score {self.score:.1f} "
             f"{'exceeds' if beyond else 'is within'} {self.threshold:.1f}"
         )

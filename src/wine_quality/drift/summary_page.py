@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
+from math import ceil
 
 import pandas as pd
 
-from wine_quality.drift.alerts import Alert, is_newest, new_elsewhere
+from wine_quality.drift.alerts import Alert, describe, is_newest, new_elsewhere
 from wine_quality.drift.verdict_store import Changes
 from wine_quality.drift.window_names import in_words
 
@@ -13,10 +15,14 @@ MOST_WINDOWS = 200
 """Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
 GRID_REM, WIDEST_REM, NARROWEST_REM = 48.0, 1.1, 0.25
 """Width of the grid, and of a cell at most and at least; a wider grid scrolls."""
+DATE_REM = 2.6
+"""Width of a date below the grid; days that have no room for theirs go without one."""
 MOST_ELSEWHERE = 20
 """New alerts of earlier windows on the page, the latest; all are in alerts.json."""
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
+MODEL = "model (all)"
+"""The model on wines of every type, as alerts call it."""
 WORDS = {
     "ok": "ok",
     "drift": "drift",
@@ -45,6 +51,8 @@ th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px so
 .grid td { padding: 1px .5px; border: 0; min-width: var(--wide) }
 .grid th { font-weight: 400; border: 0; padding: 0 .6rem 0 0; white-space: nowrap;
   position: sticky; left: 0; background: Canvas }
+.grid .days td { border-left: 1px solid var(--line); padding: .1rem 0 0 .2rem;
+  font-size: .75rem; white-space: nowrap }
 .cell { display: block; height: 1.35rem; border-radius: 2px }
 .ok { --c: var(--ok) } .drift, .decayed { --c: var(--alarm) }
 .no_traffic { --c: var(--none) } .data_quality { --c: var(--quality) }
@@ -121,26 +129,22 @@ def _elsewhere(alerts: Sequence[Alert]) -> list[str]:
     if not alerts:
         return []
     latest = [*reversed(alerts)][:MOST_ELSEWHERE]
-    dated = [
-        alert
-        | {"reason": f"{in_words(pd.Timestamp(alert['window_start']))} UTC: {alert['reason']}"}
-        for alert in latest
-    ]
     more = len(alerts) - len(latest)
     return [
         "<h2>New in earlier windows</h2>",
-        _alert_list(dated),
+        _alert_list(latest, dated=True),
         *([f"<p>and {more:,} more, in alerts.json</p>"] if more else []),
     ]
 
 
-def _alert_list(alerts: Sequence[Alert]) -> str:
+def _alert_list(alerts: Sequence[Alert], *, dated: bool = False) -> str:
     if not alerts:
         return "<p>Nothing that a person has to look at.</p>"
     items = "".join(
         f'<li class="{alert["verdict"]}"><span class="word">{WORDS[alert["verdict"]]}</span> '
-        f"{escape(alert['reason'])}</li>"
+        f"{escape(prefix + describe(alert))}</li>"
         for alert in alerts
+        for prefix in [f"{in_words(pd.Timestamp(alert['window_start']))} UTC: " if dated else ""]
     )
     return f"<ul>{items}</ul>"
 
@@ -148,7 +152,7 @@ def _alert_list(alerts: Sequence[Alert]) -> str:
 def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     """Draw a cell for each subject and window, the newest on the right."""
     shown = list(_windows(verdicts).itertuples(index=False, name=None))[-MOST_WINDOWS:]
-    model = model_verdicts[model_verdicts["segment"] == "all"].assign(column="model error")
+    model = model_verdicts[model_verdicts["segment"] == "all"].assign(column=MODEL)
     fields = ["window_start", "model_version", "column", "verdict", "reason"]
     cells = {
         (column, start, version): (verdict, reason)
@@ -157,25 +161,45 @@ def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
         ).itertuples(index=False, name=None)
     }
     rows = []
-    for subject in [*verdicts["column"].unique(), "model error"]:
+    for subject in [*verdicts["column"].unique(), MODEL]:
         line = []
         for start, version in shown:
             verdict, reason = cells.get((subject, start, version), ("", "not judged"))
             title = f"{in_words(start)}, version {version}: {reason}"
             line.append(f'<td><span class="cell {verdict}" title="{escape(title)}"></span></td>')
         rows.append(f"<tr><th>{escape(_words(subject))}</th>{''.join(line)}</tr>")
+    wide = max(NARROWEST_REM, min(WIDEST_REM, GRID_REM / len(shown)))
+    rows.append(_days([start for start, _ in shown], ceil(DATE_REM / wide)))
     legend = " · ".join(
         f'<span class="{verdict}"><span class="word">{word}</span></span>'
         for verdict, word in WORDS.items()
         if verdict in set(verdicts["verdict"]) | set(model["verdict"])
     )
     first, last = shown[0][0], shown[-1][0]
-    wide = max(NARROWEST_REM, min(WIDEST_REM, GRID_REM / len(shown)))
     return (
         f'<div class="scroll"><table class="grid" style="--wide: {wide:.2f}rem">'
         f"{''.join(rows)}</table></div>"
         f"<p>{in_words(first)} to {in_words(last)} UTC, left to right. {legend}</p>"
     )
+
+
+def _days(starts: Sequence[pd.Timestamp], room: int) -> str:
+    """Write dates below the grid, each where its day begins.
+
+    Args:
+        starts: Of the grid's windows.
+        room: Cells that a date takes.
+    """
+    ticks: list[int] = []
+    for k, start in enumerate(starts):
+        if not ticks or (start.date() != starts[k - 1].date() and k - ticks[-1] >= room):
+            ticks.append(k)
+    spans = [end - k for k, end in pairwise([*ticks, len(starts)])]
+    cells = [
+        f'<td colspan="{span}">{f"{starts[k]:%m-%d}" if span >= room else ""}</td>'
+        for k, span in zip(ticks, spans, strict=True)
+    ]
+    return f'<tr class="days"><th></th>{"".join(cells)}</tr>'
 
 
 def _table(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:

@@ -46,6 +46,8 @@ FAULT_KINDS: dict[str, tuple[Fault, ...]] = {
 
 TRAFFIC = "traffic"
 """What a verdict on the number of wines is filed under, beside the columns."""
+LEAST_PSI = 0.001
+"""Smaller indices are not told apart in a reason: freed of what chance adds, most are zero."""
 MOST_ROWS = 100_000
 """Wines beyond which the limit of a share of faults is that of so many: it hardly falls any
 further (by a two hundredth up to a million), and its computation takes the longer."""
@@ -236,7 +238,7 @@ def _find_faults(
                 _Faulty(
                     faulty / rows,
                     limit,
-                    f"{_percent(faulty / rows)} of {rows} values are {words}, against "
+                    f"{_percent(faulty / rows)} of {rows:,} values are {words}, against "
                     f"{_percent(usual / reference.rows)} in the reference "
                     f"(limit {_percent(limit)})",
                 )
@@ -272,7 +274,7 @@ def _stuck_at(
     share = column.counts[int(counts.argmax())] / max(column.n, 1)
     if cells.low != cells.high or share**n > settings.false_alarm_rate / len(reference.columns):
         return None
-    return _Faulty(1.0, (n - 1) / n, f"all {n} values are {cells.low:.4g}, the reference's vary")
+    return _Faulty(1.0, (n - 1) / n, f"all {n:,} values are {cells.low:.4g}, the reference's vary")
 
 
 def _describe(
@@ -285,8 +287,9 @@ def _describe(
     beyond = distance.score > distance.threshold
     words = (
         f"score {distance.score:.1f} {'exceeds' if beyond else 'is within'} "
-        f"{distance.threshold:.1f} at {int(counts.sum())} wines; "
-        f"{_describe_move(column, cells, counts)}, PSI {distance.psi:.2g}"
+        f"{distance.threshold:.1f} at {int(counts.sum()):,} wines; "
+        f"{_describe_move(column, cells, counts)}, "
+        f"PSI {'< 0.001' if distance.psi < LEAST_PSI else f'{distance.psi:.2g}'}"
     )
     if beyond and not distance.is_drift(settings):
         words += (

@@ -106,11 +106,11 @@ def judge_traffic(counts: pd.DataFrame, settings: DriftSettings, now: datetime) 
         known = len(before) >= FEWEST_PRECEDING
         fewest = max(1.0, settings.min_traffic_share * before.median()) if known else 1.0
         low = n < fewest and start + length <= now
-        words = f"{n} wines"
+        words = f"{n:,} wines"
         if known:
-            words += f", {before.median():.6g} is the median of the {len(before)} windows before"
+            words += f", {before.median():,.6g} is the median of the {len(before)} windows before"
         if low:
-            words += f"; fewer than {fewest:.6g} are unusual"
+            words += f"; fewer than {fewest:,.6g} are unusual"
         verdict = "data_quality" if low else "ok"
         rows.append((start, start + length, version, verdict, n, fewest, words))
         next_start = _next(windows.index, place)

@@ -141,7 +141,7 @@ def leakage_statement(split_audit: Mapping[str, int]) -> str:
         return (
             f"None of the {rows:,} held-out wines has the same inputs as a training wine: "
             "equal wines were kept on one side of the split, and on one side of every fold. "
-            "Imputation and scaling were fitted on training wines alone, inside each fold."
+            "Preparation was fitted on training wines alone, inside each fold."
         )
     return (
         f"LEAKAGE: {seen:,} of the {rows:,} held-out wines stand in the training wines as well "

@@ -16,6 +16,14 @@ VERDICT_COLOURS = {
     "drift": BAD,
     "no_traffic": "#5b2c6f",
 }
+WINDOW_AXIS = {
+    "type": "category",
+    "title": "window of event time",
+    "nticks": summary_picture.MOST_LABELS,
+    "autotickangles": [0, -35],
+}
+MOST_GAPS = 60
+"""Windows beyond which a gap between two would be as wide as they are."""
 
 
 def plot_drift_heat_map(verdicts: pd.DataFrame) -> go.Figure:
@@ -45,7 +53,7 @@ def plot_drift_heat_map(verdicts: pd.DataFrame) -> go.Figure:
             zmin=-0.5,
             zmax=steps - 0.5,
             colorscale=scale,
-            xgap=2,
+            xgap=2 if len(codes.columns) <= MOST_GAPS else 0,
             ygap=2,
             colorbar={
                 "tickvals": list(range(steps)),
@@ -54,7 +62,7 @@ def plot_drift_heat_map(verdicts: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(type="category", title="window of event time")
+    figure.update_xaxes(WINDOW_AXIS)
     return titled(figure, "Verdict per column and window", 520)
 
 
@@ -62,7 +70,7 @@ def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
     """Line of the mean absolute error by window, beside the reference's; decay stands out."""
     judged = model_verdicts[model_verdicts["segment"] == "all"].sort_values("window_start")
     labels = _window_labels(judged)
-    decayed = judged["verdict"] == "decayed"
+    decayed = judged["mae"].where(judged["verdict"] == "decayed")
     figure = go.Figure(
         [
             go.Scatter(
@@ -70,8 +78,8 @@ def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
                 y=judged["mae"],
                 mode="lines+markers",
                 name="window",
-                line_color=ACCENT,
-                marker={"size": 9, "color": decayed.map({True: BAD, False: ACCENT})},
+                line_color=MUTED,
+                marker_size=6,
                 customdata=judged["reason"],
                 hovertemplate="%{customdata}<extra></extra>",
             ),
@@ -80,11 +88,19 @@ def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
                 y=judged["reference_mae"],
                 mode="lines",
                 name="held-out reference",
-                line={"color": MUTED, "dash": "dot"},
+                line={"color": ACCENT, "dash": "dot"},
+            ),
+            go.Scatter(
+                x=labels,
+                y=decayed,
+                mode="markers",
+                name="decayed",
+                marker={"size": 9, "color": BAD},
+                hoverinfo="skip",
             ),
         ]
     )
-    figure.update_xaxes(type="category", title="window of event time")
+    figure.update_xaxes(WINDOW_AXIS)
     figure.update_yaxes(title=f"mean absolute error, {QUALITY_UNIT}", rangemode="tozero")
     return titled(figure, "Error of labelled wines by window")
 

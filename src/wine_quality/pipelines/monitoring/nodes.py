@@ -202,7 +202,8 @@ def write_monitoring_page(
     """Write the page that says how the windows were judged, and links the picture and reports."""
     # the newest window's reports come first, then those of the others, from the newest on
     of_newest = sorted(name for name in evidently_pages if "/" not in name)
-    of_others = sorted(evidently_pages.keys() - set(of_newest), reverse=True)
+    of_others = sorted(evidently_pages.keys() - set(of_newest))
+    of_others.sort(key=lambda name: name.rpartition("/")[0], reverse=True)
     links = {"All windows in one picture": "monitoring.png"} | {
         _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }

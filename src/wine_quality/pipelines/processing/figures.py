@@ -17,7 +17,7 @@ def plot_missing_values(accepted_wines: pd.DataFrame) -> go.Figure:
             y=[name.replace("_", " ") for name in missing.index],
             orientation="h",
             marker_color=ACCENT,
-            text=missing.to_numpy(),
+            text=missing.map("{:,}".format),
             textposition="outside",
             cliponaxis=False,
         )
@@ -73,8 +73,8 @@ def plot_correlations(accepted_wines: pd.DataFrame) -> go.Figure:
             zmin=-1,
             zmax=1,
             colorscale="RdBu_r",
-            texttemplate="%{z}",
-            colorbar={"title": "ρ"},
+            texttemplate="%{z:.2f}",
+            colorbar={"title": {"text": "ρ", "side": "right"}},
         )
     )
     figure.update_yaxes(autorange="reversed")

@@ -9,6 +9,8 @@ from wine_quality.traffic.sender import Batches
 from wine_quality.traffic.streams import Stream
 
 BINS = 40
+MARGIN = 1.25
+"""Times the shortest and the longest time that the axis reaches beyond them."""
 
 
 def plot_delivery(receipts: Stream) -> go.Figure:
@@ -26,7 +28,7 @@ def plot_delivery(receipts: Stream) -> go.Figure:
             continue
         latency, rows = batches.latency_ms[chosen], batches.rows[chosen]
         edges = np.geomspace(
-            max(latency.min() * 0.99, 1e-3), max(latency.max() * 1.01, 2e-3), BINS + 1
+            max(latency.min() / MARGIN, 1e-3), max(latency.max() * MARGIN, 2e-3), BINS + 1
         )
         wines, _ = np.histogram(latency, edges, weights=rows)
         figure.add_bar(
@@ -54,7 +56,7 @@ def plot_delivery(receipts: Stream) -> go.Figure:
     figure.update_xaxes(title_text="milliseconds", type="log", row=1, col=1)
     figure.update_xaxes(title_text="seconds since the first batch", row=2, col=1)
     figure.update_yaxes(title_text="wines", row=1, col=1)
-    figure.update_yaxes(title_text="wines a second", rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_layout(bargap=0, barmode="overlay")
     return titled(figure, f"Delivery of {int(batches.rows.sum()):,} wines", height=620)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from wine_quality.figures import ACCENT, MUTED, TYPE_COLOURS, titled
+from wine_quality.figures import ACCENT, MUTED, TYPE_COLOURS, UNDER_WHISKERS, titled
 from wine_quality.pipelines.training.parameters import ComparisonParameters
 from wine_quality.wines import (
     PREDICTION,
@@ -43,12 +43,12 @@ def plot_comparison(comparison: pd.DataFrame, parameters: ComparisonParameters) 
         y=names,
         orientation="h",
         name="all wines",
-        marker_color=colours,
-        error_x={"type": "data", "array": comparison[f"{metric}_std"], "color": "#444"},
+        marker={"color": colours, "opacity": UNDER_WHISKERS},
+        error_x={"type": "data", "array": comparison[f"{metric}_std"], "color": "#222"},
         text=comparison[metric].map("{:.3f}".format),
         textposition="inside",
         insidetextanchor="start",
-        insidetextfont={"color": "white"},
+        insidetextfont={"color": "#222"},
         showlegend=False,
     )
     figure.add_trace(bars, row=1, col=1)
@@ -58,6 +58,9 @@ def plot_comparison(comparison: pd.DataFrame, parameters: ComparisonParameters) 
             y=names,
             mode="markers",
             name=wine_type,
+            # the types on lines of their own, above and below the whisker
+            orientation="h",
+            offsetgroup=wine_type,
             marker={
                 "color": colour,
                 "size": 10,
@@ -84,7 +87,12 @@ def plot_comparison(comparison: pd.DataFrame, parameters: ComparisonParameters) 
     figure = titled(figure, "Candidates, cross-validated (whiskers: spread over folds)", 520)
     figure.update_annotations(font_size=13)
     # below the title, the subplots' own titles stand where the legend would
-    return figure.update_layout(legend={"y": -0.2, "yanchor": "top"}, margin={"t": 90, "b": 90})
+    return figure.update_layout(
+        scattermode="group",
+        barmode="overlay",
+        legend={"y": -0.2, "yanchor": "top"},
+        margin={"t": 90, "b": 90},
+    )
 
 
 def plot_predictions(reference: pd.DataFrame) -> go.Figure:
@@ -149,9 +157,8 @@ def plot_quality_errors(quality_errors: pd.DataFrame) -> go.Figure:
                 y=rows["mae"],
                 name=f"MAE {wine_type}",
                 marker_color=colour,
-                text=rows["wines"].map("{:,}".format),
-                textposition="outside",
-                hovertemplate="quality %{x}: MAE %{y:.2f}, %{text} wines",
+                customdata=rows["wines"],
+                hovertemplate="quality %{x}: MAE %{y:.2f}, %{customdata:,} wines",
             )
         )
     rows = quality_errors[quality_errors[TYPE] == "all"]
@@ -164,9 +171,17 @@ def plot_quality_errors(quality_errors: pd.DataFrame) -> go.Figure:
             line={"color": "#333"},
         )
     )
-    figure.update_xaxes(title=f"{QUALITY} given", dtick=QUALITY_STEP)
+    wines = quality_errors.pivot_table("wines", QUALITY, TYPE, fill_value=0, aggfunc="sum")
+    numbers = wines.reindex(columns=list(TYPE_COLOURS), fill_value=0).itertuples(name=None)
+    figure.update_xaxes(
+        title=f"{QUALITY} given, and held-out wines: {', '.join(TYPE_COLOURS)}",
+        tickvals=wines.index,
+        ticktext=[
+            f"{quality:g}<br>{', '.join(f'{n:,.0f}' for n in of)}" for quality, *of in numbers
+        ],
+    )
     figure.update_yaxes(title=QUALITY_UNIT, zerolinecolor=MUTED)
-    return titled(figure, "Error by quality (numbers: held-out wines)")
+    return titled(figure, "Error by quality")
 
 
 def plot_importance(importance: pd.DataFrame) -> go.Figure:
@@ -176,11 +191,12 @@ def plot_importance(importance: pd.DataFrame) -> go.Figure:
             x=importance["increase"],
             y=importance["input"].map(_label),
             orientation="h",
-            marker_color=ACCENT,
-            error_x={"type": "data", "array": importance["spread"], "color": "#444"},
+            marker={"color": ACCENT, "opacity": UNDER_WHISKERS},
+            error_x={"type": "data", "array": importance["spread"], "color": "#222"},
         )
     )
-    figure.update_yaxes(autorange="reversed")
+    # lines lead from the names to the bars where some inputs lower the error
+    figure.update_yaxes(autorange="reversed", showgrid=True)
     figure.update_xaxes(title=f"rise of the mean absolute error ({QUALITY_UNIT})")
     note = "Inputs that tell the same share their importance."
     figure.add_annotation(

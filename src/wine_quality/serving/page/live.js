@@ -95,6 +95,10 @@ function path(svg, scale, points, name) {
 function overTime(svg, series) {
   const now = samples.length ? samples[samples.length - 1].at : 0;
   const values = series.flatMap(({ name }) => samples.map((s) => s[name])).filter((v) => v !== null);
+  if (!values.length) {  // a rate takes two answers, a percentile takes requests
+    svg.replaceChildren(element("text", { x: "50%", y: "50%", "text-anchor": "middle" }, "waiting"));
+    return;
+  }
   const scale = frame(svg, roundUp(Math.max(...values, 0)), [[0, `${KEPT / 60} min ago`], [1, "now"]]);
   for (const { name, style } of series)
     path(svg, scale, samples.map((s) => [1 - (now - s.at) / KEPT, s[name]]), style);
@@ -115,7 +119,7 @@ function histogram(svg, found) {
 
 function showError(found) {
   $("error-reason").textContent = found.reason.replace(/^all: /, "");
-  $("error-n").textContent = found.n ? `last ${found.n} labels, mean of ${found.width}` : "";
+  $("error-n").textContent = found.n ? `last ${found.n.toLocaleString("en")} labels, mean of ${found.width.toLocaleString("en")}` : "";
   const values = [...(found.mae || []), found.reference_mae || 0];
   const scale = frame($("error"), roundUp(Math.max(...values)), [[0, "older labels"], [1, "newest"]]);
   if (!found.n) return;
