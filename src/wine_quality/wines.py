@@ -18,7 +18,7 @@ WineType = Literal["red", "white"]
 WINE_TYPES: tuple[WineType, ...] = ("red", "white")
 TYPE = "type"
 QUALITY = "quality"
-QUALITY_UNIT = "points"
+QUALITY_UNIT = "points of quality"
 QUALITY_BOUNDS = (0, 10)
 QUALITY_IS_WHOLE = True
 """Whether a quality is a whole number; else any number within the bounds."""

@@ -351,6 +351,26 @@ def test_settings_that_another_process_tries_are_waited_for(tune, url, monkeypat
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_trial_that_another_process_has_ended_is_let_go(tune, url, monkeypatch):
+    judge = tuning._Objective.__call__
+    ended = []
+
+    def judge_too_late(objective, trial):
+        value = judge(objective, trial)
+        if not ended:
+            (name,) = optuna.get_all_study_names(storage=url)
+            elsewhere = optuna.load_study(study_name=name, storage=url)
+            elsewhere.tell(trial.number, 0.123)
+            ended.append(trial.number)
+        return value
+
+    monkeypatch.setattr(tuning._Objective, "__call__", judge_too_late)
+    found = tune(budget=Budget(trials=3, minutes=5))
+    assert (found.finished, found.value) == (3, 0.123)
+    assert [trial.number for trial in tune.seen] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_stale_trial_elsewhere_is_waited_for_and_then_run_again(tune, url, monkeypatch):
     monkeypatch.setattr(tuning, "HEARTBEAT", 1)
     monkeypatch.setattr(tuning, "GRACE", 2)

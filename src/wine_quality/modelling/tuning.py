@@ -195,6 +195,7 @@ class Study:
     def _search(
         self, study: "OptunaStudy", objective: "_Objective", budget: Budget, deadline: float
     ) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
         from tqdm import tqdm
 
         title = f"tuning {self.candidate}"
@@ -202,6 +203,12 @@ class Study:
             while _is_trial_missing(study, budget, deadline, bar):
                 try:
                     study.optimize(objective, n_trials=1, callbacks=[self._tell])
+                except (UpdateFinishedTrialError, ValueError) as error:
+                    # Another process has ended this trial: both had taken it from the queue, as
+                    # SQLite locks no rows, or this one was held up too long to seem alive. Optuna
+                    # says so in either way.
+                    if isinstance(error, ValueError) and "Cannot tell a" not in str(error):
+                        raise
                 except KeyboardInterrupt:
                     _run_again(study, objective.number)
                     raise
