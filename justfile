@@ -72,9 +72,9 @@ mlflow *arguments:
     @echo "Add to the address below: /#/experiments/1 for the runs, /#/models for the registry."
     kedro mlflow ui {{ arguments }}
 
-# all tests; a file's tests stay in one process
+# all tests; a file's tests stay in one process, and files with slow ones begin first
 test *arguments:
-    pytest --numprocesses auto --maxprocesses 4 --dist loadfile {{ arguments }}
+    pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder {{ arguments }}
 
 # all tests with branch coverage, which takes half as long again
 coverage: (test "--cov --cov-report=term-missing:skip-covered")
