@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -311,6 +313,24 @@ def end_process(process: "subprocess.Popen[bytes]") -> None:
 def free_port() -> Callable[[], int]:
     """Finds a port on which nobody listens."""
     return find_free_port
+
+
+@pytest.fixture(scope="session")
+def serve_http() -> Callable[..., AbstractContextManager[str]]:
+    """Has a handler of `http.server` answer while a `with` block lasts; gives the address."""
+
+    @contextmanager
+    def serve(handler: Any) -> Iterator[str]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.shutdown()
+                thread.join()
+
+    return serve
 
 
 @pytest.fixture(scope="session")

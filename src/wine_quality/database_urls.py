@@ -1,6 +1,8 @@
 """Addresses of databases, as people write them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -37,3 +39,13 @@ def without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         return "with an address that is no URL"
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Find the file of a SQLite database; None for any other, and for one in memory."""
+    if not urlsplit(address).scheme.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    database = make_url(address).database
+    return Path(database) if database and database != ":memory:" else None

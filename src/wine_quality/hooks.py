@@ -15,7 +15,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from wine_quality.database_urls import without_password
+from wine_quality.database_urls import sqlite_file, without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.storage import (
     address_of,
@@ -260,11 +260,9 @@ def _check_tracking_file(uri: str) -> None:
     Raises:
         WineQualityError: The file, or the folder that it would be made in, is read only.
     """
-    from sqlalchemy.engine import make_url
-
-    if not uri.startswith("sqlite:"):
+    file = sqlite_file(uri)
+    if file is None:
         return
-    file = Path(make_url(uri).database or "")
     place = next(path for path in (file, *file.absolute().parents) if path.exists())
     if not os.access(place, os.W_OK):
         raise WineQualityError(

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wine_quality.drift.alerts import Alert, is_newest, new_elsewhere
+from wine_quality.drift.alerts import Alert, by_subject, is_newest, new_elsewhere
 
 VERDICT_STYLES = {
     "ok": "green",
@@ -223,16 +223,16 @@ def _verdicts(outputs: Outputs) -> RenderableType:
     model = model[(model["window_start"] == start) & (model["segment"] == "all")]
     windows = len(outputs["verdicts"][["window_start", "model_version"]].drop_duplicates())
     table = _table("subject", "verdict", "reason")
-    for column, rows in (("column", verdicts), (None, model)):
-        for row in rows.to_dict(orient="records"):
-            subject = row[column] if column else "model (all)"
-            # the reason begins with what it is about, which stands in the first column here
-            reason = row["reason"].partition(": ")[2]
-            style = VERDICT_STYLES.get(row["verdict"], "dim")
-            verdict = Text(row["verdict"], style=style)
-            _add_row(table, subject.replace("_", " "), verdict, reason)
+    for row in by_subject(verdicts, model).to_dict(orient="records"):
+        _add_row(table, *_judgement(row))
     title = f"Newest of {windows} windows, from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
     return Group(Text(title), table, *_new_elsewhere(outputs.get("alerts", [])))
+
+
+def _judgement(row: Mapping[Any, Any]) -> tuple[str, Text, str]:
+    """Subject, verdict and reason, which begins with what it is about: that stands before it."""
+    verdict = Text(row["verdict"], style=VERDICT_STYLES.get(row["verdict"], "dim"))
+    return row["subject"].replace("_", " "), verdict, row["reason"].partition(": ")[2]
 
 
 def _new_elsewhere(alerts: Sequence[Alert]) -> list[RenderableType]:
@@ -243,9 +243,7 @@ def _new_elsewhere(alerts: Sequence[Alert]) -> list[RenderableType]:
     table = _table("window", "subject", "verdict", "reason")
     for alert in [*reversed(new)][:MOST_ELSEWHERE]:
         moment = f"{pd.Timestamp(alert['window_start']):%Y-%m-%d %H:%M}"
-        subject, reason = alert["subject"].replace("_", " "), alert["reason"].partition(": ")[2]
-        verdict = Text(alert["verdict"], style=VERDICT_STYLES.get(alert["verdict"], "dim"))
-        _add_row(table, moment, subject, verdict, reason)
+        _add_row(table, moment, *_judgement(alert))
     many = f"{len(new):,} new alerts in earlier windows"
     title = many if len(new) > 1 else "1 new alert in an earlier window"
     shown = f", the latest {MOST_ELSEWHERE}" if len(new) > MOST_ELSEWHERE else ""

@@ -1,9 +1,8 @@
 """A population of wines from which the drift tests draw references and windows."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iter
 
 
 @pytest.fixture(scope="session")
-def serve_webhook():
+def serve_webhook(serve_http):
     """Has a server while a `with` block lasts; gives its address.
 
     Takes what answers a post: a function of its body that gives the status.
@@ -97,12 +96,7 @@ def serve_webhook():
             def log_message(self, *_: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with serve_http(Handler) as address:
+            yield f"{address}/"
 
     return serve

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from wine_quality.database_urls import sqlite_file
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import registry_lock
 from wine_quality.modelling.registry_lock import setup_lock
@@ -72,4 +73,4 @@ def test_nothing_is_locked_where_nothing_may_be_written(tmp_path, monkeypatch):
     ],
 )
 def test_the_file_that_is_locked(address, file):
-    assert registry_lock._database_file(address) == file
+    assert sqlite_file(address) == file

@@ -1,8 +1,7 @@
 import hashlib
 import re
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 
 import pytest
 from pydantic import ValidationError
@@ -21,18 +20,15 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def address(tmp_path, monkeypatch):
+def address(tmp_path, monkeypatch, serve_http):
     """Address of a server on this machine that has the files."""
     monkeypatch.setenv("no_proxy", "*")
     folder = tmp_path / "server"
     folder.mkdir()
     for name, content in CONTENT.items():
         (folder / name).write_bytes(content)
-    handler = partial(_Handler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_http(partial(_Handler, directory=str(folder))) as address:
+        yield address
 
 
 def sha256(content):

@@ -4,9 +4,8 @@ import csv
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,9 @@ class Careless(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def careless() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Careless)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def careless(serve_http) -> Iterator[str]:
+    with serve_http(Careless) as address:
+        yield address
 
 
 @pytest.mark.slow

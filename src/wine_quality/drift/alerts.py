@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from http.client import HTTPException
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "no_traffic", "decayed")
 UNJUDGED = frozenset({"insufficient_data", "no_labels"})
 IDENTITY = ("window_start", "model_version", "subject", "verdict")
 """What makes two alerts the same one."""
+_identity = itemgetter(*IDENTITY)
 Alert = dict[str, Any]
 """Plain values: `IDENTITY`, `window_end`, `value`, `threshold`, `n`, `reason`, and whether it is of
 the `newest` window, `new` (nobody was told of it before this run) and `told`."""
@@ -161,8 +163,12 @@ def tell(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -
         delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
         if delivered:
             told.add(new, datetime.now(UTC))
-    waiting = [] if delivered else new
-    return [alert | {"new": alert in new, "told": alert not in waiting} for alert in alerts]
+    of_new = {_identity(alert) for alert in new}
+    return [
+        alert | {"new": is_new, "told": delivered or not is_new}
+        for alert in alerts
+        for is_new in [_identity(alert) in of_new]
+    ]
 
 
 def new_elsewhere(alerts: Iterable[Alert]) -> list[Alert]:

@@ -142,11 +142,14 @@ def _alert_list(alerts: Sequence[Alert], *, dated: bool = False) -> str:
         return "<p>Nothing that a person has to look at.</p>"
     items = "".join(
         f'<li class="{alert["verdict"]}"><span class="word">{WORDS[alert["verdict"]]}</span> '
-        f"{escape(prefix + describe(alert))}</li>"
+        f"{escape(_since(alert) if dated else '')}{escape(describe(alert))}</li>"
         for alert in alerts
-        for prefix in [f"{in_words(pd.Timestamp(alert['window_start']))} UTC: " if dated else ""]
     )
     return f"<ul>{items}</ul>"
+
+
+def _since(alert: Alert) -> str:
+    return f"{in_words(pd.Timestamp(alert['window_start']))} UTC: "
 
 
 def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:

@@ -289,7 +289,7 @@ def _describe(
         f"score {distance.score:.1f} {'exceeds' if beyond else 'is within'} "
         f"{distance.threshold:.1f} at {int(counts.sum()):,} wines; "
         f"{_describe_move(column, cells, counts)}, "
-        f"PSI {'< 0.001' if distance.psi < LEAST_PSI else f'{distance.psi:.2g}'}"
+        f"PSI {f'< {LEAST_PSI}' if distance.psi < LEAST_PSI else f'{distance.psi:.2g}'}"
     )
     if beyond and not distance.is_drift(settings):
         words += (

@@ -4,10 +4,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from wine_quality.database_urls import sqlite_file
 from wine_quality.errors import WineQualityError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def setup_lock(address: str) -> Iterator[None]:
     Raises:
         WineQualityError: Another process keeps the lock for `SETUP_PATIENCE` seconds.
     """
-    database = _database_file(address)
+    database = sqlite_file(address)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
     if database is None or not os.access(database.parent, os.W_OK):
@@ -68,7 +67,7 @@ def registry_lock(client: "MlflowClient", name: str) -> Iterator[None]:
         WineQualityError: Another process keeps the lock for `PATIENCE` seconds.
     """
     address = str(client._registry_uri)
-    database = _database_file(address)
+    database = sqlite_file(address)
     if database is None:
         with _on_server(client, name):
             yield
@@ -91,16 +90,6 @@ def _file_lock(path: str, patience: float, doing: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _database_file(address: str) -> Path | None:
-    """Find the file of a SQLite registry; None for any other."""
-    if not urlsplit(address).scheme.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    database = make_url(address).database
-    return Path(database) if database and database != ":memory:" else None
 
 
 @contextmanager

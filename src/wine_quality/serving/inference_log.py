@@ -630,9 +630,8 @@ def _copy_postgres(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
     statement = f"COPY {PREDICTIONS.name} ({_COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(_POSTGRES_TYPES)
-        converts = [_POSTGRES_CONVERTS.get(kind, _as_it_is) for kind in _POSTGRES_TYPES]
         for row in rows:
-            values = zip(converts, _COLUMNS_OF(row), strict=True)
+            values = zip(_POSTGRES_CONVERTS, _COLUMNS_OF(row), strict=True)
             copy.write_row([convert(value) for convert, value in values])
 
 
@@ -675,10 +674,11 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-_POSTGRES_CONVERTS: dict[str, Callable[[Any], Any]] = {
+_CONVERTS: dict[str, Callable[[Any], Any]] = {
     "timestamp with time zone": _utc,
     "double precision": null_if_nan,
 }
+_POSTGRES_CONVERTS = [_CONVERTS.get(kind, _as_it_is) for kind in _POSTGRES_TYPES]
 
 
 def _digest(wines: Iterable[tuple[str, Sequence[float | None]]]) -> bytes:
@@ -790,7 +790,8 @@ def read_labels(labels: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
 def _checked_quality(quality: Any, name: Any) -> float:
     low, high = QUALITY_BOUNDS
     number = isinstance(quality, int | float | np.integer | np.floating)
-    if number and low <= quality <= high and float(quality).is_integer() >= QUALITY_IS_WHOLE:
+    whole = number and float(quality).is_integer()
+    if number and low <= quality <= high and (whole or not QUALITY_IS_WHOLE):
         return int(quality) if QUALITY_IS_WHOLE else float(quality)
     kind = "an integer" if QUALITY_IS_WHOLE else "a number"
     raise WineQualityError(

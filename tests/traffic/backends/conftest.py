@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ class Stub:
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
+def stub(serve_http) -> Iterator[Stub]:
     """A server on this machine."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -160,12 +160,7 @@ def stub() -> Iterator[Stub]:
             pass
 
     gone = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Stub(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield found
-    gone.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve_http(Handler) as address:
+        found = Stub(address)
+        yield found
+        gone.set()
