@@ -1,431 +1,459 @@
-"""Counts of the inference log, window by window: all that the verdicts need to know of it.
+"""Counts of the inference log over time: all that the verdicts need to know of it.
 
-A profile is two tables of counts and sums. Profiles of two parts of a log add up to the profile of
-the whole, and `profile_windows` is the only function that reads a log's rows: another engine takes
-its place by filling the same two tables.
+A profile holds a row for each hour (or window) of event time: wines by segment, column and bin, sums
+of errors and of products, and the range of each number. Rows of the same hour add up, so that a log
+can be counted in parts, in any order, and hours make windows of any length. `count` is the only
+function that reads a log's rows.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from enum import IntEnum
 from functools import partial
+from math import gcd
 from numbers import Real
-from typing import Any, Self
+from typing import Self, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
 
+from wine_quality.drift.reference import (
+    ABSOLUTE_ERROR,
+    BUCKETS,
+    COUNTED_SEGMENTS,
+    ERROR,
+    FAULTS,
+    LEAF,
+    LOWEST,
+    OTHER_TYPE,
+    ColumnBins,
+    ErrorTree,
+    Fault,
+    JointSpace,
+    Reference,
+    SumsLayout,
+    joint_columns,
+    parts_name,
+)
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import (
-    INPUTS,
-    MEASUREMENTS,
+    MEASUREMENT_NAMES,
+    PARTS_OF_TOTALS,
     PREDICTION,
     QUALITY,
-    QUALITY_BOUNDS,
     QUALITY_STEP,
     TYPE,
     WINE_TYPES,
-    wine_groups,
 )
 
-BINS = 20
-"""Quantile bins of a number; ties make them fewer."""
-ERROR_STEP = 0.1 * QUALITY_STEP
-"""Quality points: the reference's errors are kept rounded to multiples of it, for resampling."""
+R = TypeVar("R", bound=Reference)
+HOUR_S = 3600
 LARGEST_ERROR = 1e70
-"""Quality points: larger errors count as this one, whose fourth power any number of can be added up
-(PostgreSQL refuses to overflow): one absurd prediction must not take its window down."""
-OTHER_TYPE = "other"
-"""Segment of the labelled wines whose type is none of the known ones."""
-SEGMENTS = tuple(sorted((*WINE_TYPES, OTHER_TYPE)))
+"""Quality points: larger errors count as this one, so that one absurd prediction does not take its
+window down by an infinite sum."""
 BLOCK = 32_768
-"""Numbers held against the bounds at a time: 256 KiB, which a processor's second cache holds."""
-MERGED_TOGETHER = 100_000
-"""Rows of profiles that are merged at a time."""
+"""Numbers compared with the bounds at a time: 256 KiB, which a processor's second cache holds."""
+HOURS_TOGETHER = 256
+"""Hours counted at a time: their dense counts take about 4 MB."""
+PARTS_TOGETHER = 64
+"""Partial profiles merged at a time."""
 
 
-class Fault(IntEnum):
-    """Bins of the values that cannot be judged, or should not be trusted.
-
-    Every wine of a window falls into exactly one bin of each column: a bin of the reference (0, 1,
-    …) or one of these.
-    """
-
-    MISSING = -1
-    INVALID = -2
-    TOO_LOW = -3
-    TOO_HIGH = -4
-    UNKNOWN = -5
-    ABSENT = -6
-
-
-@dataclass(frozen=True)
-class ColumnBins:
-    """How one column's values are told apart.
-
-    Attributes:
-        name: The column.
-        edges: Ascending upper bounds of a number's bins, each belonging to its bin: bin k holds
-            edges[k - 1] < x <= edges[k], the last bin everything above. Empty for a category.
-        categories: The known categories, bin k holding the k-th. Empty for a number.
-        plausible: Closed range of a number; values outside of it are `TOO_LOW` and `TOO_HIGH`.
-            None for a category.
-    """
-
-    name: str
-    edges: tuple[float, ...]
-    categories: tuple[str, ...]
-    plausible: tuple[float, float] | None
-
-    @property
-    def is_category(self) -> bool:
-        """Whether the column holds categories, not numbers."""
-        return bool(self.categories)
-
-    @property
-    def size(self) -> int:
-        """The number of bins."""
-        return len(self.categories) or len(self.edges) + 1
-
-
-@dataclass(frozen=True)
-class ColumnReference:
-    """One column of the reference.
-
-    Attributes:
-        bins: How its values are told apart.
-        counts: Wines in each bin; those of a number that lie outside of its plausible range are
-            in the first or the last bin, too.
-        faults: Wines with each fault, in the order of `Fault`.
-        minimum: Smallest finite number, None for a category or where there is no number.
-        maximum: Largest finite number, likewise.
-    """
-
-    bins: ColumnBins
-    counts: tuple[int, ...]
-    faults: tuple[int, ...]
-    minimum: float | None
-    maximum: float | None
-
-    @property
-    def n(self) -> int:
-        """Wines with a value that can be judged."""
-        return sum(self.counts)
-
-
-@dataclass(frozen=True)
-class ErrorReference:
-    """Errors (prediction - quality) of the reference's wines of one type.
-
-    Attributes:
-        segment: The type, or `other`.
-        steps: Distinct errors, rounded, in units of `ERROR_STEP`.
-        counts: Wines with each of them.
-        sums: The exact sums, in the order of `ERROR_SUMS`.
-    """
-
-    segment: str
-    steps: tuple[int, ...]
-    counts: tuple[int, ...]
-    sums: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the champion's held-out wines looked like: the state against which windows are held.
-
-    Attributes:
-        rows: Number of held-out wines.
-        repetition: How many wines share a wine's inputs, itself included, on average over the
-            wines: 1 where all differ. Wines that are counted several times tell less than as many
-            different ones; the calibration takes that into account.
-        columns: The twelve inputs and the prediction.
-        errors: Errors by type.
-    """
-
-    rows: int
-    repetition: float
-    columns: tuple[ColumnReference, ...]
-    errors: tuple[ErrorReference, ...]
-
-    @classmethod
-    def from_wines(cls, wines: pd.DataFrame) -> Self:
-        """Describe held-out wines.
-
-        Args:
-            wines: Frame with the twelve inputs, `quality` and the champion's `prediction`, n rows.
-
-        Raises:
-            WineQualityError: If a column is missing or there are no wines.
-        """
-        absent = [c for c in (*INPUTS, PREDICTION, QUALITY) if c not in wines.columns]
-        if absent:
-            raise WineQualityError(
-                f"the reference lacks {', '.join(absent)}: give the held-out wines with inputs, "
-                "quality and prediction"
-            )
-        if wines.empty:
-            raise WineQualityError("the reference holds no wines: split the data again")
-        bins = [
-            ColumnBins(TYPE, (), WINE_TYPES, None),
-            *(ColumnBins(m.name, _edges(wines[m.name]), (), m.plausible) for m in MEASUREMENTS),
-            ColumnBins(PREDICTION, _edges(wines[PREDICTION]), (), QUALITY_BOUNDS),
-        ]
-        sharing = wine_groups(wines).value_counts()
-        return cls(
-            rows=len(wines),
-            repetition=float((sharing**2).sum() / sharing.sum()),
-            columns=tuple(_describe_column(wines[b.name], b) for b in bins),
-            errors=tuple(_describe_errors(wines)),
-        )
-
-    def column(self, name: str) -> ColumnReference:
-        """The column of that name.
-
-        Raises:
-            KeyError: If the reference has no such column.
-        """
-        for column in self.columns:
-            if column.bins.name == name:
-                return column
-        raise KeyError(name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The reference as JSON knows it; `from_dict` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Read back what `to_dict` wrote.
-
-        Raises:
-            WineQualityError: If it is something else.
-        """
-        try:
-            return cls(
-                rows=int(plain["rows"]),
-                repetition=float(plain["repetition"]),
-                columns=tuple(_column_from_dict(c) for c in plain["columns"]),
-                errors=tuple(
-                    ErrorReference(
-                        e["segment"], tuple(e["steps"]), tuple(e["counts"]), tuple(e["sums"])
-                    )
-                    for e in plain["errors"]
-                ),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise WineQualityError(
-                f"the stored reference cannot be read ({error!r}): register the champion again"
-            ) from error
-
-
-WINDOW_KEYS = ("window_start", "model_version")
-ERROR_SUMS = (
-    "labelled",
-    "error",
-    "absolute_error",
-    "squared_error",
-    "fourth_power",
-    "within_half",
-    "within_one",
-)
-COUNTS_DTYPES = {
-    "window_start": "datetime64[us, UTC]",
-    "model_version": "str",
-    "column": "str",
-    "bin": "int64",
-    "n": "int64",
-    "minimum": "float64",
-    "maximum": "float64",
-}
-ERRORS_DTYPES = {
-    "window_start": "datetime64[us, UTC]",
-    "model_version": "str",
-    "segment": "str",
-    "labelled": "int64",
-    "error": "float64",
-    "absolute_error": "float64",
-    "squared_error": "float64",
-    "fourth_power": "float64",
-    "within_half": "int64",
-    "within_one": "int64",
-}
+def grain_seconds(window: str) -> int:
+    """Seconds of event time that are counted together: an hour, or what divides hour and window."""
+    return gcd(int(window_length(window).total_seconds()), HOUR_S)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The counts of some windows.
+    """The counts of one model version by hour, or by window.
 
     Attributes:
-        counts: One row per window, model version, column and bin that occurs: `n` wines, with the
-            smallest and the largest number among them (NaN for categories and for faults without a
-            number). Columns and types as in `COUNTS_DTYPES`. Over the bins of a column, `n` adds
-            up to the window's wines.
-        errors: One row per window, model version and segment (a type, or `other`) with labelled
-            wines: their number, sums of the errors' powers (of e, |e|, e², e⁴) and how many lie
-            within 0.5 and 1.0. Columns and types as in `ERRORS_DTYPES`.
+        starts: Start of each row's hour or window, seconds since 1970 UTC, ascending, shape (h,).
+        counts: Wines by segment and cell (see `Reference.cells`), then by hash bucket; sparse,
+            shape (h, segments x width + `BUCKETS`).
+        sums: Sums as `SumsLayout` places them, shape (h, sums).
+        lows: Smallest finite value of each of the reference's columns, NaN where there is none,
+            shape (h, columns).
+        highs: Largest finite value, likewise.
     """
 
-    counts: pd.DataFrame
-    errors: pd.DataFrame
+    starts: NDArray[np.int64]
+    counts: sparse.csr_matrix
+    sums: NDArray[np.float64]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
 
-    def of_version(self, version: str) -> "Profile":
-        """The counts of one model version alone."""
+    @classmethod
+    def empty(cls, reference: Reference) -> Self:
+        """A profile of no hour."""
+        width = len(COUNTED_SEGMENTS) * reference.width + BUCKETS
+        nothing = np.empty((0, len(reference.columns)))
+        return cls(
+            np.empty(0, np.int64),
+            sparse.csr_matrix((0, width), dtype=np.int64),
+            np.empty((0, reference.sums_layout.size)),
+            nothing,
+            nothing,
+        )
+
+    def __len__(self) -> int:
+        """Number of hours or windows."""
+        return len(self.starts)
+
+    @property
+    def wines(self) -> NDArray[np.int64]:
+        """Wines by hour or window, shape (h,)."""
+        return np.asarray(self.counts[:, -BUCKETS:].sum(axis=1)).ravel().astype(np.int64)
+
+    def by_segment(self, row: int, reference: Reference) -> NDArray[np.int64]:
+        """Wines of one hour or window, shape (segments, cells)."""
+        dense = self.counts[row].toarray().ravel()[:-BUCKETS]
+        return dense.reshape(len(COUNTED_SEGMENTS), reference.width).astype(np.int64)
+
+    def buckets(self, row: int) -> NDArray[np.int64]:
+        """Wines of one hour or window by the hash of their inputs, shape (`BUCKETS`,)."""
+        return self.counts[row].toarray().ravel()[-BUCKETS:].astype(np.int64)
+
+    def rows(self, first: int, last: int) -> "Profile":
+        """The hours or windows from `first` up to, without, `last`."""
+        part = slice(first, last)
         return Profile(
-            self.counts[self.counts["model_version"] == version],
-            self.errors[self.errors["model_version"] == version],
+            self.starts[part],
+            self.counts[part],
+            self.sums[part],
+            self.lows[part],
+            self.highs[part],
+        )
+
+    def between(self, since: int, until: int) -> "Profile":
+        """The hours or windows that start from `since` up to, without, `until` (seconds)."""
+        first, last = np.searchsorted(self.starts, [since, until])
+        return self.rows(int(first), int(last))
+
+    def regroup(self, starts: NDArray[np.int64]) -> "Profile":
+        """Add up rows.
+
+        Args:
+            starts: The new start of each row, shape (h,); rows of the same start become one.
+        """
+        new, row_of = np.unique(starts, return_inverse=True)
+        if not len(starts):
+            return self
+        order = np.argsort(row_of, kind="stable")
+        first = np.searchsorted(row_of[order], np.arange(len(new)))
+        adds = sparse.csr_matrix(
+            (np.ones(len(row_of), np.int64), (row_of, np.arange(len(row_of)))),
+            shape=(len(new), len(row_of)),
+        )
+        return Profile(
+            new,
+            (adds @ self.counts).tocsr(),
+            np.add.reduceat(self.sums[order], first),
+            np.fmin.reduceat(self.lows[order], first),
+            np.fmax.reduceat(self.highs[order], first),
         )
 
     def merge(self, *others: "Profile") -> "Profile":
-        """Add the counts of further wines, in the same windows or in others.
+        """Add the counts of further wines, in the same hours or in others.
 
-        All profiles must come from the same reference and window length.
+        All must have been counted with the same reference.
         """
-        if not others:
+        parts = [self, *others]
+        if len(parts) == 1:
             return self
-        profiles = (self, *others)
-        counts = pd.concat([profile.counts for profile in profiles]).groupby(
-            [*WINDOW_KEYS, "column", "bin"], as_index=False
+        stacked = Profile(
+            np.concatenate([part.starts for part in parts]),
+            sparse.vstack([part.counts for part in parts], format="csr"),
+            np.concatenate([part.sums for part in parts]),
+            np.concatenate([part.lows for part in parts]),
+            np.concatenate([part.highs for part in parts]),
         )
-        errors = pd.concat([profile.errors for profile in profiles]).groupby(
-            [*WINDOW_KEYS, "segment"], as_index=False
-        )
-        added = counts.agg({"n": "sum", "minimum": "min", "maximum": "max"})
-        return Profile(
-            _typed(dict(added.items()), COUNTS_DTYPES),
-            _typed(dict(errors.sum().items()), ERRORS_DTYPES),
-        )
+        return stacked.regroup(stacked.starts)
 
 
-def window_starts(event_time: pd.Series, window: str) -> pd.Series:
-    """Find the window of each moment.
+def count(log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> Profile:
+    """Count the wines of one model version's log by hour of event time.
 
     Args:
-        event_time: Moments, shape (n,); those without a time zone are taken for UTC.
-        window: Length of a window, see `DriftSettings`.
-
-    Returns:
-        Start of each moment's window, UTC, a whole number of windows after 1970-01-01.
-    """
-    step = window_length(window) // pd.Timedelta(microseconds=1)
-    moments = pd.to_datetime(event_time, utc=True, cache=False).dt.as_unit("us").astype("int64")
-    return pd.to_datetime(moments // step * step, unit="us", utc=True).dt.as_unit("us")
-
-
-def profile_windows(log: pd.DataFrame, reference: Reference, window: str = "1D") -> Profile:
-    """Count an inference log's wines per window, model version, column and bin.
-
-    Args:
-        log: One row per prediction: `event_time`, `model_version`, the twelve inputs, `prediction`
-            and `quality` (NaN while there is no label). Any of the inputs, `prediction` and
-            `quality` may be absent, or hold whatever it likes: what is no number is counted as
-            such, and the other columns are not affected. Further columns are ignored.
-        reference: Says which bins there are.
-        window: Length of a window, see `DriftSettings`.
+        log: One row per prediction: `event_time` (without a time zone it is UTC), the twelve
+            inputs, `prediction` and `quality` (NaN while there is no label). Any column but the
+            first may be absent, or hold whatever it likes: what is no number is counted as such,
+            and the other columns are not affected. Further columns are ignored.
+        reference: Says which cells there are.
+        grain: Seconds of event time that make a row.
 
     Raises:
-        WineQualityError: If a prediction has no event time or no model version.
+        WineQualityError: A prediction has no event time.
     """
-    for key in ("event_time", "model_version"):
-        if key not in log.columns:
-            raise WineQualityError(f"the inference log has no column {key}: read it from the log")
-        if nulls := int(log[key].isna().sum()):
-            name = key.replace("_", " ")
-            raise WineQualityError(f"{nulls} predictions have no {name}: repair them in the log")
+    if "event_time" not in log.columns:
+        raise WineQualityError("the inference log has no column event_time: read it from the log")
+    if nulls := int(log["event_time"].isna().sum()):
+        raise WineQualityError(f"{nulls} predictions have no event time: repair them in the log")
     if log.empty:
-        return Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))
-    micros = window_starts(log["event_time"], window).astype("int64")
-    starts, start_of = np.unique(micros, return_inverse=True)
-    version_of, versions = pd.factorize(log["model_version"].astype("str"), sort=True)
-    windows = pd.DataFrame(
-        {
-            "window_start": pd.to_datetime(starts, unit="us", utc=True).repeat(len(versions)),
-            "model_version": np.tile(versions, len(starts)),
-        }
-    )
-    group = start_of * len(versions) + version_of
-    return Profile(_count_columns(log, reference, group, windows), _sum_errors(log, group, windows))
+        return Profile.empty(reference)
+    moments = pd.to_datetime(log["event_time"], utc=True, cache=False).dt.as_unit("s")
+    starts = moments.astype("int64").to_numpy() // grain * grain
+    if (np.diff(starts) < 0).any():
+        order = np.argsort(starts, kind="stable")
+        log, starts = log.iloc[order], starts[order]
+    hours, first = np.unique(starts, return_index=True)
+    bounds = np.append(first, len(starts))
+    coded = _code(log, reference.columns, reference.joint, reference.tree)
+    parts = []
+    for begin in range(0, len(hours), HOURS_TOGETHER):
+        rows = bounds[begin : begin + HOURS_TOGETHER + 1]
+        parts.append(_sum_up(coded, rows, hours[begin : begin + HOURS_TOGETHER], reference))
+    return parts[0].merge(*parts[1:])
 
 
-def profile_batches(
-    batches: Iterable[pd.DataFrame], reference: Reference, window: str = "1D"
+def count_batches(
+    batches: Iterable[pd.DataFrame], reference: Reference, grain: int = HOUR_S
 ) -> Profile:
     """Count a log that comes in parts, of which none is kept.
 
     Args:
-        batches: Parts of a log, each as `profile_windows` takes it, in whatever order.
-        reference: Says which bins there are.
-        window: Length of a window, see `DriftSettings`.
+        batches: Parts of a log, each as `count` takes it, in any order.
+        reference: Says which cells there are.
+        grain: Seconds of event time that make a row.
 
     Returns:
-        What `profile_windows` returns for all of them at once, but for the rounding of sums.
+        What `count` returns for all of them at once, but for the rounding of sums.
 
     Raises:
-        WineQualityError: As `profile_windows`, of the first part that has such a fault.
+        WineQualityError: As `count`, of the first part that has such a fault.
     """
-    parts: list[Profile] = []
-    fresh = 0
+    profile, parts = Profile.empty(reference), []
     # no name keeps a batch while the next one is made
-    for part in map(partial(profile_windows, reference=reference, window=window), batches):
+    for part in map(partial(count, reference=reference, grain=grain), batches):
         parts.append(part)
-        fresh += len(part.counts)
-        if fresh > max(MERGED_TOGETHER, len(parts[0].counts)):
-            parts, fresh = [parts[0].merge(*parts[1:])], 0
-    first, *others = parts or [Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))]
-    return first.merge(*others)
+        if len(parts) == PARTS_TOGETHER:
+            profile, parts = profile.merge(*parts), []
+    return profile.merge(*parts)
 
 
-def _count_columns(
-    log: pd.DataFrame, reference: Reference, group: np.ndarray, windows: pd.DataFrame
-) -> pd.DataFrame:
-    columns = sorted((column.bins for column in reference.columns), key=lambda bins: bins.name)
-    parts = [_count(log.get(bins.name), bins, group) for bins in columns]
-    window = np.concatenate([part.pop("window") for part in parts])
-    order = np.argsort(window, kind="stable")
-    names = np.repeat([bins.name for bins in columns], [len(part["bin"]) for part in parts])
-    cells = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
-    keys = {key: windows[key].array[window[order]] for key in WINDOW_KEYS}
-    return _typed({**keys, "column": names[order], **cells}, COUNTS_DTYPES)
+def describe_wines(
+    kind: type[R],
+    wines: pd.DataFrame,
+    rows: int,
+    repetition: float,
+    columns: tuple[ColumnBins, ...],
+    joint: tuple[JointSpace, ...],
+    tree: ErrorTree,
+) -> R:
+    """Count the wines of a reference in its own cells; see `Reference.from_wines`."""
+    blank = kind(rows, repetition, columns, joint, tree, (), (), (), ())
+    profile = count(wines.assign(event_time=pd.Timestamp(0, tz="UTC")), blank)
+    plain_lows, plain_highs = (
+        tuple(None if np.isnan(x) else float(x) for x in bound[0])
+        for bound in (profile.lows, profile.highs)
+    )
+    return kind(
+        rows,
+        repetition,
+        columns,
+        joint,
+        tree,
+        tuple(map(tuple, profile.by_segment(0, blank).tolist())),
+        tuple(profile.sums[0].tolist()),
+        plain_lows,
+        plain_highs,
+    )
 
 
-@np.errstate(invalid="ignore")
-def _count(values: pd.Series | None, bins: ColumnBins, group: np.ndarray) -> dict[str, np.ndarray]:
-    """Count one column by window and bin; `group` is each row's window, from 0 upwards."""
-    numbers = None
-    if values is None:
-        codes = np.full(len(group), Fault.ABSENT.value)
-    elif bins.is_category:
-        codes = _category_codes(values, bins)
-    else:
-        numbers = to_numbers(values)
-        codes = _number_codes(values, numbers, bins)
-    lowest = min(Fault)
-    width = bins.size - lowest
-    cell = group * width + (codes - lowest)
-    n = np.bincount(cell)
-    smallest, largest = np.full(len(n), np.inf), np.full(len(n), -np.inf)
-    if numbers is not None:
-        np.minimum.at(smallest, cell, numbers)
-        np.maximum.at(largest, cell, numbers)
-    filled = np.flatnonzero(n)
-    return {
-        "window": filled // width,
-        "bin": filled % width + lowest,
-        "n": n[filled],
-        "minimum": _nan_unless_finite(smallest[filled]),
-        "maximum": _nan_unless_finite(largest[filled]),
+@dataclass(frozen=True)
+class _Coded:
+    """Rows of a log as numbers: where each falls, and what is summed of it.
+
+    Attributes:
+        segment: Place in `COUNTED_SEGMENTS`, shape (n,).
+        codes: By column, the bin or fault of each row, shape (n,).
+        numbers: By column that holds numbers, the numbers; else None.
+        bucket: Hash bucket of each row, shape (n,).
+        error: Clipped error, NaN without a label, shape (n,).
+        leaf: Leaf of each row, shape (n,).
+        standardised: By type with a joint space, its rows and their standardised measurements
+            (complete and plausible wines alone).
+    """
+
+    segment: NDArray[np.int64]
+    codes: list[NDArray[np.int64]]
+    numbers: list[NDArray[np.float64] | None]
+    bucket: NDArray[np.int64]
+    error: NDArray[np.float64]
+    leaf: NDArray[np.int64]
+    standardised: list[tuple[int, NDArray[np.int64], NDArray[np.float64]]]
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _code(
+    log: pd.DataFrame,
+    columns: Sequence[ColumnBins],
+    joint: tuple[JointSpace, ...],
+    tree: ErrorTree,
+) -> _Coded:
+    n = len(log)
+    raw = {name: to_numbers(log[name]) for name in (*MEASUREMENT_NAMES, PREDICTION, QUALITY)
+           if name in log.columns}  # fmt: skip
+    nothing = np.full(n, np.nan)
+    x = np.column_stack([raw.get(name, nothing) for name in MEASUREMENT_NAMES])
+    segment = np.full(n, COUNTED_SEGMENTS.index(OTHER_TYPE))
+    if TYPE in log.columns:
+        known = _category_codes(log[TYPE], ColumnBins(TYPE, categories=WINE_TYPES))
+        segment = np.where(known < 0, segment, known)
+    error = raw.get(PREDICTION, nothing) - raw.get(QUALITY, nothing)
+    error = np.where(np.isfinite(error), np.clip(error, -LARGEST_ERROR, LARGEST_ERROR), np.nan)
+    leaf = tree.assign(segment == 0, x)
+    of_type = [segment == COUNTED_SEGMENTS.index(space.segment) for space in joint]
+    derived = joint_columns(joint, of_type, x) | {ERROR: error, ABSOLUTE_ERROR: np.abs(error)}
+    codes: list[NDArray[np.int64]] = []
+    numbers: list[NDArray[np.float64] | None] = []
+    impossible = {
+        parts_name(part, whole): (raw.get(part, nothing), raw.get(whole, nothing))
+        for part, whole in PARTS_OF_TOTALS
     }
+    for bins in columns:
+        name, found = bins.name, None
+        if name == LEAF:
+            codes.append(leaf)
+        elif name in impossible:
+            part, whole = impossible[name]
+            unknown = np.isnan(part) | np.isnan(whole)
+            codes.append(np.where(unknown, Fault.MISSING.value, (part > whole).astype(np.int64)))
+        elif name in derived:
+            found = derived[name]
+            codes.append(_number_codes(found, bins, Fault.MISSING))
+        elif name not in log.columns:
+            codes.append(np.full(n, Fault.ABSENT.value))
+        elif bins.is_category:
+            codes.append(_category_codes(log[name], bins))
+        else:
+            found = raw[name]
+            of_column = _number_codes(found, bins, Fault.INVALID)
+            if (unread := np.isnan(found)).any():
+                # NaN is missing, unless it stands for a text or the like
+                of_column[unread & log[name].isna().to_numpy(bool)] = Fault.MISSING
+            codes.append(of_column)
+        numbers.append(found)
+    plausible = np.all(
+        [codes[k] >= 0 for k, bins in enumerate(columns) if bins.name in MEASUREMENT_NAMES], axis=0
+    )
+    standardised = []
+    for space, own in zip(joint, of_type, strict=True):
+        rows = np.flatnonzero(own & plausible)
+        z = (x[rows] - space.mean) / space.spread
+        standardised.append((WINE_TYPES.index(space.segment), rows, z))
+    return _Coded(segment, codes, numbers, _bucket(segment, x), error, leaf, standardised)
 
 
-def _category_codes(values: pd.Series, bins: ColumnBins) -> np.ndarray:
+def _sum_up(
+    coded: _Coded, bounds: NDArray[np.int64], hours: NDArray[np.int64], reference: Reference
+) -> Profile:
+    """Count the rows of some hours.
+
+    Args:
+        coded: All rows, in the order of their hours.
+        bounds: First row of each hour, and the row after the last, shape (hours + 1,).
+        hours: Starts, shape (hours,).
+        reference: Says which cells there are.
+    """
+    rows = slice(int(bounds[0]), int(bounds[-1]))
+    hour = np.repeat(np.arange(len(hours)), np.diff(bounds))
+    group = hour * len(COUNTED_SEGMENTS) + coded.segment[rows]
+    groups = len(hours) * len(COUNTED_SEGMENTS)
+    counted = []
+    for bins, codes in zip(reference.columns, coded.codes, strict=True):
+        width = FAULTS + bins.size
+        cell = group * width + (codes[rows] - LOWEST)
+        counted.append(np.bincount(cell, minlength=groups * width).reshape(groups, width))
+    by_bucket = np.bincount(
+        hour * BUCKETS + coded.bucket[rows], minlength=len(hours) * BUCKETS
+    ).reshape(len(hours), BUCKETS)
+    dense = np.hstack([np.hstack(counted).reshape(len(hours), -1), by_bucket])
+    lows = np.full((len(hours), len(reference.columns)), np.nan)
+    highs = lows.copy()
+    first = bounds[:-1] - bounds[0]
+    for k, numbers in enumerate(coded.numbers):
+        if numbers is not None:
+            finite = np.where(np.isfinite(numbers[rows]), numbers[rows], np.nan)
+            lows[:, k] = np.fmin.reduceat(finite, first)
+            highs[:, k] = np.fmax.reduceat(finite, first)
+    sums = _add_up(coded, rows, hour, group, len(hours), reference.sums_layout)
+    return Profile(hours, sparse.csr_matrix(dense), sums, lows, highs)
+
+
+def _add_up(
+    coded: _Coded,
+    rows: slice,
+    hour: NDArray[np.int64],
+    group: NDArray[np.int64],
+    hours: int,
+    layout: SumsLayout,
+) -> NDArray[np.float64]:
+    sums = np.zeros((hours, layout.size))
+    error = coded.error[rows]
+    labelled = np.flatnonzero(np.isfinite(error))
+    if len(labelled):
+        e = error[labelled]
+        size = np.abs(e)
+        terms = {
+            "labelled": np.ones_like(e),
+            "error": e,
+            "absolute_error": size,
+            "squared_error": e * e,
+            "within_half": size <= 0.5 * QUALITY_STEP,
+            "within_one": size <= QUALITY_STEP,
+        }
+        groups = hours * len(COUNTED_SEGMENTS)
+        sums[:, layout.errors] = np.stack(
+            [np.bincount(group[labelled], terms[name], groups) for name in layout.ERRORS], axis=-1
+        ).reshape(hours, -1)
+        cell = hour[labelled] * layout.leaves + coded.leaf[rows][labelled]
+        cells = hours * layout.leaves
+        sums[:, layout.by_leaf] = np.stack(
+            [np.bincount(cell, terms[name], cells) for name in layout.BY_LEAF], axis=-1
+        ).reshape(hours, -1)
+    moments = sums[:, layout.moments].reshape(hours, len(WINE_TYPES), layout.MOMENTS)
+    upper = np.triu_indices(len(MEASUREMENT_NAMES))
+    for place, at, z in coded.standardised:
+        begin, end = np.searchsorted(at, [rows.start, rows.stop])
+        if begin == end:
+            continue
+        own, own_hour = z[begin:end], hour[at[begin:end] - rows.start]
+        present, first = np.unique(own_hour, return_index=True)
+        for h, part in zip(present, np.split(own, first[1:]), strict=True):
+            products = (part.T @ part)[upper]
+            moments[h, place] = np.concatenate([[len(part)], part.sum(axis=0), products])
+    sums[:, layout.moments] = moments.reshape(hours, -1)
+    return sums
+
+
+def _bucket(segment: NDArray[np.int64], x: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Hash each wine's inputs; equal wines share a bucket on every machine.
+
+    Multiplies and shifts as in S. Vigna's splitmix64.
+    """
+    mixed = segment.astype(np.uint64)
+    for column in x.T:
+        # one zero, one NaN
+        bits = np.where(np.isnan(column), np.nan, column + 0.0).view(np.uint64)
+        mixed = (mixed ^ bits) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+        mixed *= np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return (mixed % np.uint64(BUCKETS)).astype(np.int64)
+
+
+def _category_codes(values: pd.Series, bins: ColumnBins) -> NDArray[np.int64]:
     if isinstance(values.dtype, pd.StringDtype):
         number_of, texts = pd.factorize(values)
         known = {category: k for k, category in enumerate(bins.categories)}
         codes_of = [known.get(text, Fault.UNKNOWN) for text in texts]
         # a missing value is number -1, the last
-        return np.array([*codes_of, Fault.MISSING])[number_of]
+        return np.array([*codes_of, Fault.MISSING], dtype=np.int64)[number_of]
     codes = np.full(len(values), Fault.UNKNOWN.value)
     plain = values.astype(object)
     codes[plain.isna().to_numpy(bool)] = Fault.MISSING
@@ -434,13 +462,20 @@ def _category_codes(values: pd.Series, bins: ColumnBins) -> np.ndarray:
     return codes
 
 
-@np.errstate(over="ignore")
-def _number_codes(values: pd.Series, numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
+@np.errstate(over="ignore", invalid="ignore")
+def _number_codes(
+    numbers: NDArray[np.float64], bins: ColumnBins, no_number: Fault
+) -> NDArray[np.int64]:
     """Each value's bin.
 
-    It follows from how many bounds the value exceeds. Holding every value against each of
+    It follows from how many bounds the value exceeds. Comparing every value with each of
     twenty-odd bounds takes a sixth of the time of a bisection, whose branches no processor can
     foresee.
+
+    Args:
+        numbers: Shape (n,).
+        bins: The column.
+        no_number: What NaN is.
     """
     low, high = bins.plausible or (-np.inf, np.inf)
     largest = np.finfo(float).max
@@ -454,17 +489,16 @@ def _number_codes(values: pd.Series, numbers: np.ndarray, bins: ColumnBins) -> n
 
     exceeded = np.zeros(len(numbers), np.min_scalar_type(len(bounds)))
     for start in range(0, len(numbers), BLOCK):
-        block, count = (whole[start : start + BLOCK] for whole in (numbers, exceeded))
+        block, count_of = (whole[start : start + BLOCK] for whole in (numbers, exceeded))
         for bound in bounds:
-            count += block > bound
+            count_of += block > bound
     codes = np.insert(bin_above, 0, Fault.INVALID)[exceeded]
     if not exceeded.all():
-        # NaN exceeds nothing; it is missing, unless it stands for a text or the like
-        codes[values.isna().to_numpy(bool)] = Fault.MISSING
+        codes[np.isnan(numbers)] = no_number
     return codes
 
 
-def to_numbers(values: pd.Series) -> np.ndarray:
+def to_numbers(values: pd.Series) -> NDArray[np.float64]:
     """Read a column of whatever type as numbers.
 
     Args:
@@ -481,120 +515,35 @@ def to_numbers(values: pd.Series) -> np.ndarray:
     return np.array(plain, dtype=float)
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def _sum_errors(log: pd.DataFrame, group: np.ndarray, windows: pd.DataFrame) -> pd.DataFrame:
-    if PREDICTION not in log.columns or QUALITY not in log.columns:
-        return _typed({}, ERRORS_DTYPES)
-    error = to_numbers(log[PREDICTION]) - to_numbers(log[QUALITY])
-    labelled = np.isfinite(error)
-    error = np.clip(error[labelled], -LARGEST_ERROR, LARGEST_ERROR)
-    group = group[labelled]
-    codes = np.full(len(log), SEGMENTS.index(OTHER_TYPE))
-    if TYPE in log.columns:
-        known = _category_codes(log[TYPE], ColumnBins(TYPE, (), SEGMENTS, None))
-        codes = np.where(known < 0, codes, known)
-    cell = group * len(SEGMENTS) + codes[labelled]
-    cells = len(windows) * len(SEGMENTS)
-    size = np.abs(error)
-    square = error * error
-    terms = {
-        "labelled": np.ones_like(error),
-        "error": error,
-        "absolute_error": size,
-        "squared_error": square,
-        "fourth_power": square * square,
-        "within_half": size <= 0.5 * QUALITY_STEP,
-        "within_one": size <= QUALITY_STEP,
-    }
-    sums = {name: np.bincount(cell, term, cells) for name, term in terms.items()}
-    filled = np.flatnonzero(sums["labelled"])
-    keys = {key: windows[key].array[filled // len(SEGMENTS)] for key in WINDOW_KEYS}
-    segment = np.array(SEGMENTS)[filled % len(SEGMENTS)]
-    found = {name: column[filled] for name, column in sums.items()}
-    return _typed({**keys, "segment": segment, **found}, ERRORS_DTYPES)
-
-
-def _edges(values: pd.Series) -> tuple[float, ...]:
-    """Upper bounds of the quantile bins: values that occur, so that every engine bins alike."""
-    numbers = to_numbers(values)
-    numbers = numbers[np.isfinite(numbers)]
-    if not len(numbers):
-        return ()
-    levels = np.arange(1, BINS) / BINS
-    edges = np.unique(np.quantile(numbers, levels, method="inverted_cdf"))
-    if edges[0] == numbers.min():
-        # the lowest bin would hold its one value and all below it: tell them apart
-        edges = np.insert(edges, 0, edges[0] - 1e-9 * max(1.0, abs(edges[0])))
-    return tuple(edges.tolist())
-
-
-def _describe_column(values: pd.Series, bins: ColumnBins) -> ColumnReference:
-    rows = pd.DataFrame(_count(values, bins, np.zeros(len(values), dtype=np.int64)))
-    n = dict(zip(rows["bin"].tolist(), rows["n"].tolist(), strict=True))
-    return ColumnReference(
-        bins=bins,
-        counts=judged_counts(n, bins),
-        faults=tuple(n.get(fault.value, 0) for fault in Fault),
-        minimum=None if rows["minimum"].isna().all() else float(rows["minimum"].min()),
-        maximum=None if rows["maximum"].isna().all() else float(rows["maximum"].max()),
-    )
-
-
-def judged_counts(n: Mapping[int, int], bins: ColumnBins) -> tuple[int, ...]:
+def judged_counts(block: NDArray[np.int64]) -> NDArray[np.int64]:
     """Wines in each of a column's bins, implausible numbers put into the first and the last.
 
     Args:
-        n: Wines by bin, faults included.
-        bins: The column.
+        block: A column's cells, faults first, shape (…, faults + bins).
+
+    Returns:
+        Shape (…, bins).
     """
-    counts = [n.get(k, 0) for k in range(bins.size)]
-    counts[0] += n.get(Fault.TOO_LOW.value, 0)
-    counts[-1] += n.get(Fault.TOO_HIGH.value, 0)
-    return tuple(counts)
+    bins = block[..., FAULTS:].copy()
+    bins[..., 0] += block[..., Fault.TOO_LOW - LOWEST]
+    bins[..., -1] += block[..., Fault.TOO_HIGH - LOWEST]
+    return bins
 
 
-def _describe_errors(wines: pd.DataFrame) -> list[ErrorReference]:
-    one_window = pd.DataFrame(
-        {"window_start": pd.to_datetime([0], utc=True), "model_version": [""]}
-    )
-    sums = _sum_errors(wines, np.zeros(len(wines), dtype=np.int64), one_window)
-    error = to_numbers(wines[PREDICTION]) - to_numbers(wines[QUALITY])
-    types = wines[TYPE].where(wines[TYPE].isin(WINE_TYPES), OTHER_TYPE).to_numpy()
-    described = []
-    for row in sums.itertuples():
-        own = error[(types == row.segment) & np.isfinite(error)]
-        steps, counts = np.unique(np.rint(own / ERROR_STEP).astype(int), return_counts=True)
-        described.append(
-            ErrorReference(
-                str(row.segment),
-                tuple(steps.tolist()),
-                tuple(counts.tolist()),
-                tuple(float(getattr(row, name)) for name in ERROR_SUMS),
-            )
-        )
-    return described
+def fault_counts(block: NDArray[np.int64]) -> Mapping[Fault, int]:
+    """Wines by fault.
+
+    Args:
+        block: A column's cells, faults first, shape (faults + bins,).
+    """
+    return {fault: int(block[fault - LOWEST]) for fault in Fault}
 
 
-def _column_from_dict(plain: Mapping[str, Any]) -> ColumnReference:
-    bins = plain["bins"]
-    return ColumnReference(
-        bins=ColumnBins(
-            bins["name"],
-            tuple(bins["edges"]),
-            tuple(bins["categories"]),
-            None if bins["plausible"] is None else tuple(bins["plausible"]),
-        ),
-        counts=tuple(plain["counts"]),
-        faults=tuple(plain["faults"]),
-        minimum=plain["minimum"],
-        maximum=plain["maximum"],
-    )
+def window_profile(wines: pd.DataFrame, reference: Reference) -> Profile:
+    """Count wines as one window, whatever their event times.
 
-
-def _nan_unless_finite(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(x), x, np.nan)
-
-
-def _typed(columns: Mapping[Any, Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
-    # four times faster than to convert a frame
-    return pd.DataFrame({k: pd.array(columns.get(k, []), dtype) for k, dtype in dtypes.items()})
+    Args:
+        wines: As `count` takes them, but for `event_time`.
+        reference: Says which cells there are.
+    """
+    return count(wines.assign(event_time=pd.Timestamp(0, tz="UTC")), reference)
