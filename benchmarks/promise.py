@@ -113,9 +113,7 @@ class Monitor:
         sharing = wine_groups(wines).value_counts()
         repetition = float((sharing**2).sum() / sharing.sum())
         self.edges = {
-            name: np.unique(
-                np.nanquantile(x, np.arange(1, BINS) / BINS, method="inverted_cdf")
-            )
+            name: np.unique(np.nanquantile(x, np.arange(1, BINS) / BINS, method="inverted_cdf"))
             for name, x in model.numbers(wines).items()
         }
         self.streams = []
@@ -252,9 +250,7 @@ def measure_quiet(
                      f"{np.median(lengths[rate]):.0f}" if lengths.get(rate) else "–")  # fmt: skip
 
 
-def watch(
-    source: Source, model: Model, m: int, rng: np.random.Generator
-) -> tuple[Monitor, Codes]:
+def watch(source: Source, model: Model, m: int, rng: np.random.Generator) -> tuple[Monitor, Codes]:
     reference, traffic = source.split(m, rng)
     monitor = Monitor(model, reference)
     return monitor, monitor.codes(traffic)
@@ -339,9 +335,7 @@ class Found(NamedTuple):
     covered: bool
 
 
-def measure_changes(
-    sources: Sequence[Source], model: Model, seed: int, references: int
-) -> None:
+def measure_changes(sources: Sequence[Source], model: Model, seed: int, references: int) -> None:
     start = QUIET_DAYS * 24
     print(f"\n## Time to alert, {RATE * 24:,.0f} wines a day\n\nThe change comes after "
           f"{QUIET_DAYS} quiet days; {references} references.\n")  # fmt: skip
@@ -365,9 +359,7 @@ def measure_changes(
                             codes, start, RATE, scenario.labels, rng
                         )
                     altered = monitor.codes(scenario.alter(stock, rng))
-                    changed = monitor.count(
-                        altered, CHANGED_DAYS * 24, RATE, scenario.labels, rng
-                    )
+                    changed = monitor.count(altered, CHANGED_DAYS * 24, RATE, scenario.labels, rng)
                     counts = [
                         np.concatenate(pair)
                         for pair in zip(by_labels[scenario.labels], changed, strict=True)

@@ -1,18 +1,14 @@
 """The model registry as datasets, so that the nodes that train and judge stay pure."""
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wine_quality.drift.profiles import Reference
+from wine_quality.errors import WineQualityError
 from wine_quality.modelling.registry import (
     CHALLENGER,
     CHAMPION,
-    PROFILE_ARTIFACT,
     Champion,
     ChampionChangedError,
     ModelRegistry,
@@ -44,10 +40,8 @@ class ModelVersionDataset(_RegistryDataset, AbstractDataset[TrainedModel, Regist
     """Saving registers a trained model as a new version; loading describes the newest version."""
 
     def save(self, data: TrainedModel) -> None:
-        """Register a trained model in the active MLflow run, with the profile of its reference."""
-        profile = json.dumps(Reference.from_wines(data.reference).to_dict(), indent=1)
-        files = {**data.files, PROFILE_ARTIFACT: profile}
-        self._registry().register(replace(data, files=files))
+        """Register a trained model in the active MLflow run."""
+        self._registry().register(data)
 
     def load(self) -> RegisteredVersion:
         """Describe the newest version."""
@@ -106,12 +100,54 @@ class ChampionDataset(_RegistryDataset, AbstractDataset[dict[str, Any], Champion
         return self._registry().version(CHAMPION) is not None
 
 
-class ReferencesDataset(_RegistryDataset, AbstractDataset[Any, Callable[[str], pd.DataFrame]]):
+class References:
+    """What the versions of a model were registered with.
+
+    Args:
+        registry: Holds them.
+    """
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+
+    def key(self, version: str) -> str:
+        """Identify a version for good: numbers begin again where a model is deleted.
+
+        Raises:
+            WineQualityError: The version is unknown.
+        """
+        found = self._registry.version(version)
+        if found is None:
+            raise WineQualityError(
+                f"Version {version} of {self._registry.name} is not in the registry (deleted, or "
+                "never registered there), so its traffic has nothing to be compared with."
+            )
+        return f"{found.name}/{found.version}/{found.run_id}"
+
+    def profile(self, version: str) -> dict[str, Any] | None:
+        """The registered reference; None where the version is of a time before there were any.
+
+        Raises:
+            WineQualityError: The version is unknown.
+        """
+        profile = self._registry.reference_profile(version)
+        return profile if "format" in profile else None
+
+    def wines(self, version: str) -> pd.DataFrame:
+        """The held-out wines with the version's predictions.
+
+        Raises:
+            WineQualityError: The version is unknown, or has none.
+        """
+        return self._registry.reference(version)
+
+
+class ReferencesDataset(_RegistryDataset, AbstractDataset[Any, References]):
     """The references of all versions, each loaded when it is asked for; load only."""
 
-    def load(self) -> Callable[[str], pd.DataFrame]:
-        """Give a function that loads the reference of a version."""
-        return self._registry().reference
+    def load(self) -> References:
+        """Give what loads the reference of a version."""
+        return References(self._registry())
 
     def save(self, data: Any) -> None:
         """Refuse: a reference is registered with its model."""

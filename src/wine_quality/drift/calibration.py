@@ -40,7 +40,8 @@ class Calibration:
     """What windows without any change score.
 
     Attributes:
-        mean: Mean score by `DRIFT_COLUMNS`; NaN where the reference has no values, shape (columns,).
+        mean: Mean score by `DRIFT_COLUMNS`, NaN where the reference has no values; shape
+            (columns,).
         spread: Standard deviation of the score, likewise.
         threshold: Studentised score that the largest of all columns' exceeds at the segment's share
             of the false-alarm rate.
@@ -101,9 +102,10 @@ def _calibrate(
     spread, largest = mean.copy(), np.full(resamples, -np.inf)
     drawn = _resample_reference(reference, segment, resamples, seed)
     for k, name in enumerate(DRIFT_COLUMNS):
-        if drawn[k] is None or (name == TYPE and segment != ALL):
+        of_column = drawn[k]
+        if of_column is None or (name == TYPE and segment != ALL):
             continue
-        q, base, worth_m = drawn[k]
+        q, base, worth_m = of_column
         window = rng.multinomial(n, q, resamples) / n
         scores = score(reference.bins(name), window, base, n, worth_m)
         mean[k] = scores.mean()

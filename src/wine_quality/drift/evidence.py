@@ -372,7 +372,7 @@ class _Scores:
     def steps(
         self, total: Floats, n: Floats, mean: Floats, variance: Floats
     ) -> tuple[Floats, Floats]:
-        """Log-growth of the bets and the stakes on starts, each shape (hours, units, alternatives)."""
+        """Log-growth and stakes on starts, each shape (hours, units, alternatives)."""
         power = 1 / (1 + n * variance)
         excess, wines = (power * (total - n * mean))[..., None], (power * n)[..., None]
         return excess * self.shifts - wines * self.cumulants, _starts(wines * self.information)
@@ -421,9 +421,7 @@ class _Shares:
             is_fault[:, None], EXTRA_SHARES, shifts / np.sqrt(share * (1 - share))[:, None]
         )
         weaker = PRIOR_SPREAD**-2
-        return cls(
-            cases * weaker + 0.5, (n - cases) * weaker + 0.5, low, high, tilts, is_fault
-        )
+        return cls(cases * weaker + 0.5, (n - cases) * weaker + 0.5, low, high, tilts, is_fault)
 
     def take(self, units: Places) -> "_Shares":
         return _Shares(

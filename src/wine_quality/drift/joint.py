@@ -30,7 +30,7 @@ def correlations(
     layout, size = reference.sums_layout, len(MEASUREMENT_NAMES)
     moments = sums[layout.moments].reshape(len(WINE_TYPES), layout.MOMENTS)
     upper = np.triu_indices(size)
-    found = {}
+    found: dict[str, tuple[int, NDArray[np.float64]]] = {}
     for kind, (n, *values) in zip(WINE_TYPES, moments.tolist(), strict=True):
         products = np.zeros((size, size))
         products[upper] = values[size:]

@@ -163,7 +163,8 @@ def judge_performance(
 
 
 def _of(sums: NDArray[np.float64], segment: str) -> NDArray[np.float64]:
-    return sums.sum(axis=0) if segment == ALL else sums[COUNTED_SEGMENTS.index(segment)]
+    own = sums.sum(axis=0) if segment == ALL else sums[COUNTED_SEGMENTS.index(segment)]
+    return np.asarray(own)
 
 
 @dataclass(frozen=True)
@@ -279,14 +280,14 @@ class _Change:
         if verdict == "insufficient_data":
             scarce = now.n < self.settings.min_rows
             return (
-                f"{now.n if scarce else before.n} {'labelled' if scarce else 'reference'} wines are "
-                f"fewer than the {self.settings.min_rows} that a judgement needs"
+                f"{now.n if scarce else before.n} {'labelled' if scarce else 'reference'} wines "
+                f"are fewer than the {self.settings.min_rows} that a judgement needs"
             )
         value, limit = self.value, self.threshold
         if self._by_bias:
             words = (
-                f"mean error {now.bias:+.3f} at {now.n:,} labelled wines, {before.bias:+.3f} on the "
-                f"reference"
+                f"mean error {now.bias:+.3f} at {now.n:,} labelled wines, {before.bias:+.3f} on "
+                "the reference"
             )
         else:
             words = (
@@ -329,7 +330,8 @@ def _split(profile: Profile, row: int, reference: Reference) -> _Parts:
     rise_by_leaf = absolute / n.sum() - p * usual
     worst = np.argsort(rise_by_leaf)[::-1][:MOST_CELLS]
     cells = "; ".join(
-        f"{reference.tree.describe(int(k))}: error {absolute[k] / n[k]:.2f} instead of {usual[k]:.2f}"
+        f"{reference.tree.describe(int(k))}: error {absolute[k] / n[k]:.2f} instead of "
+        f"{usual[k]:.2f}"
         for k in worst
         if rise_by_leaf[k] > 0 and n[k] >= 5
     )

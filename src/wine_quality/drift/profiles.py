@@ -1,9 +1,9 @@
 """Counts of the inference log over time: all that the verdicts need to know of it.
 
-A profile holds a row for each hour (or window) of event time: wines by segment, column and bin, sums
-of errors and of products, and the range of each number. Rows of the same hour add up, so that a log
-can be counted in parts, in any order, and hours make windows of any length. `count` is the only
-function that reads a log's rows.
+A profile holds a row for each hour (or window) of event time: wines by segment, column and bin,
+sums of errors and of products, and the range of each number. Rows of the same hour add up, so that
+a log can be counted in parts, in any order, and hours make windows of any length. `count` is the
+only function that reads a log's rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,11 +112,11 @@ class Profile:
     def by_segment(self, row: int, reference: Reference) -> NDArray[np.int64]:
         """Wines of one hour or window, shape (segments, cells)."""
         dense = self.counts[row].toarray().ravel()[:-BUCKETS]
-        return dense.reshape(len(COUNTED_SEGMENTS), reference.width).astype(np.int64)
+        return np.asarray(dense.reshape(len(COUNTED_SEGMENTS), reference.width), dtype=np.int64)
 
     def buckets(self, row: int) -> NDArray[np.int64]:
         """Wines of one hour or window by the hash of their inputs, shape (`BUCKETS`,)."""
-        return self.counts[row].toarray().ravel()[-BUCKETS:].astype(np.int64)
+        return np.asarray(self.counts[row].toarray().ravel()[-BUCKETS:], dtype=np.int64)
 
     def rows(self, first: int, last: int) -> "Profile":
         """The hours or windows from `first` up to, without, `last`."""
@@ -201,7 +201,7 @@ def count(log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> Profi
         order = np.argsort(starts, kind="stable")
         log, starts = log.iloc[order], starts[order]
     hours, first = np.unique(starts, return_index=True)
-    bounds = np.append(first, len(starts))
+    bounds = np.append(first, len(starts)).astype(np.int64)
     coded = _code(log, reference.columns, reference.joint, reference.tree)
     parts = []
     for begin in range(0, len(hours), HOURS_TOGETHER):

@@ -1,8 +1,8 @@
 """What a model version was made from, as counts: the state that windows are compared with.
 
-A reference says which cells there are (columns, bins, segments), how many of its own wines fall into
-each, and how to compute the columns that describe several measurements at once. It is registered
-with its version, and holds figures alone, no wine.
+A reference says which cells there are (columns, bins, segments), how many of its own wines fall
+into each, and how to compute the columns that describe several measurements at once. It is
+registered with its version, and holds figures alone, no wine.
 """
 
 import hashlib
@@ -31,6 +31,8 @@ from wine_quality.wines import (
     wine_groups,
 )
 
+FORMAT = 2
+"""Of a reference as JSON; the first had no format, and no segments."""
 BINS = 20
 """Quantile bins of a number; ties make them fewer."""
 ALL = "all"
@@ -54,8 +56,8 @@ JOINT_DECIMALS = 6
 FEWEST_JOINT = 10 * len(MEASUREMENT_NAMES)
 """Complete wines of a type from which its joint columns can be fitted."""
 LEAVES, DEEPEST, FEWEST_IN_LEAF = 16, 4, 25
-"""Cells of the tree that tells where errors are large, conditions that describe one at most, and the
-fewest reference wines in one."""
+"""Cells of the tree that tells where errors are large, the most conditions that describe one, and
+the fewest reference wines in one."""
 BUCKETS = 256
 """Wines are counted by a hash of their inputs in so many buckets, to estimate how often they repeat
 (AMS sketch: N. Alon, Y. Matias, M. Szegedy, "The space complexity of approximating the frequency
@@ -289,7 +291,7 @@ class Reference:
         """The reference as JSON knows it; `from_dict` reads it back."""
         from dataclasses import asdict
 
-        return {"format": 2, **asdict(self)}
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -298,9 +300,12 @@ class Reference:
         Raises:
             WineQualityError: If it is something else.
         """
+        if plain.get("format") != FORMAT:
+            raise WineQualityError(
+                f"the stored reference has the format {plain.get('format')}, this project reads "
+                f"{FORMAT}: register the champion again"
+            )
         try:
-            if plain["format"] != 2:
-                raise ValueError(f"format {plain['format']}")
             return cls(
                 rows=int(plain["rows"]),
                 repetition=float(plain["repetition"]),
@@ -355,9 +360,7 @@ class Reference:
             )
         if wines.empty:
             raise WineQualityError("the reference holds no wines: split the data again")
-        numbers = {
-            name: _finite(wines[name]) for name in (*MEASUREMENT_NAMES, PREDICTION, QUALITY)
-        }
+        numbers = {name: _finite(wines[name]) for name in (*MEASUREMENT_NAMES, PREDICTION, QUALITY)}
         x = np.column_stack([numbers[name] for name in MEASUREMENT_NAMES])
         error = numbers[PREDICTION] - numbers[QUALITY]
         joint = tuple(
@@ -425,7 +428,7 @@ class SumsLayout:
     @property
     def size(self) -> int:
         """Number of sums."""
-        return self.moments.stop
+        return int(self.moments.stop)
 
 
 def parts_name(part: str, whole: str) -> str:
@@ -472,7 +475,10 @@ def _fit_joint(kind: str, x: NDArray[np.float64]) -> JointSpace | None:
     whiten = np.where(told, directions / np.sqrt(np.where(told, variance, 1.0)), 0.0).T
     order = np.argsort(~told, kind="stable")
     return JointSpace(
-        kind, tuple(mean.tolist()), tuple(spread.tolist()), tuple(map(tuple, whiten[order].tolist()))
+        kind,
+        tuple(mean.tolist()),
+        tuple(spread.tolist()),
+        tuple(map(tuple, whiten[order].tolist())),
     )
 
 

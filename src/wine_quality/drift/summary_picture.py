@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.drift.performance import ALL
+from wine_quality.drift.reference import ALL
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.window_names import shortest_form
 from wine_quality.wines import QUALITY_UNIT

@@ -112,7 +112,7 @@ class _Distances:
 
 
 @dataclass(frozen=True)
-class _Repetition:
+class Repetition:
     """How often wines come in each window.
 
     Attributes:
@@ -165,7 +165,7 @@ def decide(
     windows = len(profile)
     dense = profile.counts.toarray().astype(np.int64)
     by_segment = dense[:, :-BUCKETS].reshape(windows, len(COUNTED_SEGMENTS), reference.width)
-    repetition = _estimate_repetition(dense[:, -BUCKETS:], reference)
+    repetition = estimate_repetition(dense[:, -BUCKETS:], reference)
     distances = {
         segment: _measure(select(by_segment, segment), segment, repetition, reference, settings)
         for segment in SEGMENTS
@@ -189,7 +189,7 @@ def decide(
 def _measure(
     counts: NDArray[np.int64],
     segment: str,
-    repetition: _Repetition,
+    repetition: Repetition,
     reference: Reference,
     settings: DriftSettings,
 ) -> _Distances:
@@ -230,7 +230,7 @@ def _measure(
     return _Distances((raw - mean) / spread, moved, psi, threshold)
 
 
-def _estimate_repetition(buckets: NDArray[np.int64], reference: Reference) -> _Repetition:
+def estimate_repetition(buckets: NDArray[np.int64], reference: Reference) -> Repetition:
     """Estimate from the sketch how often the windows' wines come.
 
     The sum of the squared counts of hash buckets estimates that of the squared counts of wines;
@@ -245,7 +245,7 @@ def _estimate_repetition(buckets: NDArray[np.int64], reference: Reference) -> _R
     worth = np.where(mean > expected + noise, mean, expected)
     largest = buckets.max(axis=1)
     heaviest = np.rint(largest - (n - largest) / (BUCKETS - 1)).astype(np.int64)
-    return _Repetition(mean, limit, worth, heaviest)
+    return Repetition(mean, limit, worth, heaviest)
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class _Window:
     reference: Reference
     settings: DriftSettings
     distances: Mapping[str, _Distances]
-    repetition: _Repetition
+    repetition: Repetition
 
     @property
     def wines(self) -> int:
@@ -367,13 +367,15 @@ class _Window:
         )
         if name not in JOINT_COLUMNS:
             words += f"; {self._describe_move(segment, name, now)}"
-        elif is_drift and (pairs := describe_pairs(self.profile.sums[row], segment, self.reference)):
+        elif is_drift and (
+            pairs := describe_pairs(self.profile.sums[row], segment, self.reference)
+        ):
             words += f"; {pairs}"
         words += f", PSI {f'< {LEAST_PSI}' if psi < LEAST_PSI else f'{psi:.2g}'}"
         if beyond and not is_drift:
             words += (
-                f"; too small to matter, {_percent(moved)} of wines moved "
-                f"(floor {_percent(self.settings.min_share_moved)})"
+                f"; too small to matter, {percent(moved)} of wines moved "
+                f"(floor {percent(self.settings.min_share_moved)})"
             )
         return Judgement("drift" if is_drift else "ok", value, limit, n, psi, words, segment)
 
@@ -419,8 +421,8 @@ class _Window:
         return _Faulty(
             faulty / rows,
             limit,
-            f"{_percent(faulty / rows)} of {rows:,} values are {words}, against "
-            f"{_percent(before / reference.rows)} in the reference (limit {_percent(limit)})",
+            f"{percent(faulty / rows)} of {rows:,} values are {words}, against "
+            f"{percent(before / reference.rows)} in the reference (limit {percent(limit)})",
         )
 
     def _stuck_at(self, bins: ColumnBins, block: NDArray[np.int64]) -> _Faulty | None:
@@ -449,13 +451,12 @@ class _Window:
         if bins.is_category:
             k = int(np.abs(after - before).argmax())
             category = bins.categories[k]
-            return f"share of {category} moved from {_percent(before[k])} to {_percent(after[k])}"
+            return f"share of {category} moved from {percent(before[k])} to {percent(after[k])}"
         place = self.reference.columns.index(bins)
         low, high = self.reference.lows[place], self.reference.highs[place]
-        old = _median(bins.edges, before, low, high)
-        new = _median(
-            bins.edges, after, self.profile.lows[self.row, place], self.profile.highs[self.row, place]
-        )
+        old = median_of(self.reference, name, usual, low, high)
+        low, high = self.profile.lows[self.row, place], self.profile.highs[self.row, place]
+        new = median_of(self.reference, name, counts, low, high)
         return f"median moved from {old:.4g} to {new:.4g}"
 
 
@@ -467,15 +468,29 @@ def _chance_limit(usual: int, reference_rows: int, rows: int, rate: float) -> fl
     return float(betabinom.isf(rate, rows, usual + 0.5, reference_rows - usual + 0.5)) / rows
 
 
-def _median(
-    edges: tuple[float, ...], shares: NDArray[np.float64], low: float | None, high: float | None
+def median_of(
+    reference: Reference,
+    column: str,
+    counts: NDArray[np.int64],
+    low: float | None,
+    high: float | None,
 ) -> float:
-    """The median by linear interpolation within its bin."""
-    if low is None or high is None:
+    """The median of a column by linear interpolation within its bin.
+
+    Args:
+        reference: Says how the column is divided.
+        column: Its name.
+        counts: Wines in each of its bins, shape (bins,).
+        low: Smallest value; None or NaN where there is none.
+        high: Largest value.
+    """
+    if low is None or high is None or not counts.sum():
         return float("nan")
-    bounds = np.clip([low, *edges, high], low, high)
-    return float(np.interp(0.5, np.concatenate([[0], np.cumsum(shares)]), bounds))
+    bounds = np.clip([low, *reference.bins(column).edges, high], low, high)
+    shares = np.concatenate([[0], np.cumsum(counts / counts.sum())])
+    return float(np.interp(0.5, shares, bounds))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Write a share as people read it."""
     return f"{100 * share:.3g} %"

@@ -1,5 +1,6 @@
 """Nodes of the training pipeline: candidates in, a registered version and a champion out."""
 
+import json
 import logging
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline as Model
 
+from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import evaluation, promotion
 from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
 from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
 from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
-from wine_quality.modelling.registry import RegisteredVersion, TrainedModel
+from wine_quality.modelling.registry import PROFILE_ARTIFACT, RegisteredVersion, TrainedModel
 from wine_quality.pipelines.training.parameters import AnalysisParameters, ComparisonParameters
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint
 
@@ -42,7 +44,8 @@ def cross_validate_candidate(
     Returns:
         `settings` of the candidate as it was built, where they are from (`tuned`, in words), mean
         `metrics` over the folds, each of the `folds`; with early stopping the `rounds` of each and
-        the `curve` of the first: the error on held-back wines by round.
+        the `curve` of the first: the error on held-back wines by round; and `out_of_fold`, of each
+        training wine what the model that was not fitted on it predicts.
 
     Raises:
         WineQualityError: The candidate cannot be built, or not be fitted with its settings.
@@ -64,6 +67,7 @@ def cross_validate_candidate(
         "folds": scores.to_dict(orient="records"),
         "rounds": [fold.fitted.rounds for fold in found if fold.fitted.rounds],
         "curve": list(found[0].fitted.curve),
+        "out_of_fold": evaluation.out_of_fold(found, len(training_wines)).round(6).tolist(),
     }
 
 
@@ -143,6 +147,22 @@ def predict_held_out(model: Model, held_out_wines: pd.DataFrame) -> pd.DataFrame
     return held_out_wines[[*INPUTS, QUALITY]].assign(**{PREDICTION: prediction})
 
 
+def describe_reference(
+    training_wines: pd.DataFrame, reference: pd.DataFrame, comparison: pd.DataFrame, **scores: Json
+) -> Json:
+    """Describe all wines that the version is made from, for monitoring to compare traffic with.
+
+    The held-out wines come with the model's predictions, the training wines with those of models
+    that were not fitted on them.
+
+    Returns:
+        What `drift.reference.Reference.to_dict` gives.
+    """
+    out_of_fold = scores[comparison["candidate"].iloc[0]]["out_of_fold"]
+    known = training_wines[[*INPUTS, QUALITY]].assign(**{PREDICTION: out_of_fold})
+    return Reference.from_wines(pd.concat([known, reference], ignore_index=True)).to_dict()
+
+
 def evaluate_model(reference: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Score the model on the held-out wines, all and by type."""
     return score_slices(reference)
@@ -215,6 +235,7 @@ def describe_version(
     held_out_metrics: dict[str, dict[str, float]],
     comparison: pd.DataFrame,
     training_wines: pd.DataFrame,
+    reference_profile: Json,
     model_card_md: str,
     model_card_html: str,
 ) -> TrainedModel:
@@ -226,7 +247,11 @@ def describe_version(
         "held_out_wines": fingerprint(reference),
     }
     metrics = {f"held_out_{key}": f"{value:.4f}" for key, value in held_out_metrics["all"].items()}
-    files = {"model_card.md": model_card_md, "model_card.html": model_card_html}
+    files = {
+        "model_card.md": model_card_md,
+        "model_card.html": model_card_html,
+        PROFILE_ARTIFACT: json.dumps(reference_profile, indent=1),
+    }
     return TrainedModel(model, reference, tags | metrics, files=files)
 
 

@@ -77,6 +77,11 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
             "model",
         ),
         step(nodes.predict_held_out, ["model", "held_out_wines"], "reference"),
+        step(
+            nodes.describe_reference,
+            _same("training_wines", "reference", "comparison") | scores,
+            "reference_profile",
+        ),
         step(nodes.evaluate_model, "reference", "held_out_metrics"),
         step(nodes.estimate_intervals, ["reference", ANALYSIS], "held_out_intervals"),
         step(model_card.errors_by_quality, "reference", "quality_errors"),
@@ -100,7 +105,7 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
             nodes.describe_version,
             _same(
                 *("model", "reference", "held_out_metrics", "comparison", "training_wines"),
-                *("model_card_md", "model_card_html"),
+                *("reference_profile", "model_card_md", "model_card_html"),
             ),
             "registered_version",
         ),
