@@ -118,7 +118,7 @@ function histogram(svg, found) {
 }
 
 function showError(found) {
-  $("error-reason").textContent = found.reason.replace(/^all: /, "");
+  $("error-reason").textContent = found.reason;
   $("error-n").textContent = found.n ? `last ${found.n.toLocaleString("en")} labels, mean of ${found.width.toLocaleString("en")}` : "";
   const values = [...(found.mae || []), found.reference_mae || 0];
   const scale = frame($("error"), roundUp(Math.max(...values)), [[0, "older labels"], [1, "newest"]]);
@@ -147,7 +147,7 @@ function showDrift(found, rate) {
     track.append(bar);
     row.append(track, element("span", { class: "verdict" }, c.verdict.replaceAll("_", " ")));
     if (c.verdict === "drift" || c.verdict === "data_quality")
-      row.append(element("p", { class: "reason" }, c.reason.slice(c.column.length + 2)));
+      row.append(element("p", { class: "reason" }, c.reason));
     return row;
   }));
 }
