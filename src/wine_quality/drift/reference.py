@@ -52,7 +52,7 @@ JOINT_COLUMNS: tuple[str, ...] = (
     *(f"joint_{k + 1}" for k in range(SMALLEST_COMPONENTS)),
 )
 """Mahalanobis distance within the wine type, and the smallest principal components."""
-JOINT_DECIMALS = 6
+JOINT_STEPS = 1e6
 FEWEST_JOINT = 10 * len(MEASUREMENT_NAMES)
 """Complete wines of a type from which its joint columns can be fitted."""
 LEAVES, DEEPEST, FEWEST_IN_LEAF = 16, 4, 25
@@ -166,18 +166,21 @@ class ErrorTree:
         Returns:
             Leaves, shape (n,).
         """
-        feature, threshold, left, right = map(
-            np.array, (self.feature, self.threshold, self.left, self.right)
-        )
-        inputs = np.column_stack([is_first_type, x])
-        inputs = np.where(np.isfinite(inputs), inputs, self.filled)
-        node = np.zeros(len(inputs), dtype=np.int64)
-        rows = np.arange(len(inputs))
-        while (inner := feature[node] >= 0).any():
-            rows_in, at = rows[inner], node[inner]
-            goes_left = inputs[rows_in, feature[at]] <= threshold[at]
-            node[rows_in] = np.where(goes_left, left[at], right[at])
-        return np.array(self.leaf)[node]
+        columns = [is_first_type, *x.T]
+        inputs = {
+            k: np.where(np.isfinite(columns[k]), columns[k], self.filled[k])
+            for k in {feature for feature in self.feature if feature >= 0}
+        }
+
+        def descend(node: int) -> NDArray[np.int64] | np.uint8:
+            feature = self.feature[node]
+            if feature < 0:
+                return np.uint8(self.leaf[node])
+            goes_left = inputs[feature] <= self.threshold[node]
+            left, right = descend(self.left[node]), descend(self.right[node])
+            return np.where(goes_left, left, right)
+
+        return np.broadcast_to(descend(0), len(x)).astype(np.int64)
 
     def describe(self, leaf: int) -> str:
         """Say which wines a leaf holds: "white wines, alcohol above 12, pH up to 3.2"."""
@@ -450,16 +453,20 @@ def joint_columns(
         Values by `JOINT_COLUMNS`, shape (n,); NaN where a measurement is missing, or the type has
         no space.
     """
-    values = np.full((len(x), len(JOINT_COLUMNS)), np.nan)
+    values = np.full((len(JOINT_COLUMNS), len(x)), np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
         for space, own in zip(joint, of_type, strict=True):
             z = (x[own] - space.mean) / space.spread
-            components = z @ np.array(space.whiten).T
-            distance = np.sqrt((components**2).sum(axis=1))
-            values[own] = np.column_stack([distance, components[:, :SMALLEST_COMPONENTS]])
+            components = np.array(space.whiten) @ z.T
+            distance = np.sqrt(np.einsum("ij,ij->j", components, components))
+            values[0, own] = distance
+            values[1:, own] = components[:SMALLEST_COMPONENTS]
     values[~np.isfinite(values)] = np.nan
     # the last bits depend on which wines are multiplied together; a bin must not
-    return dict(zip(JOINT_COLUMNS, np.round(values.T, JOINT_DECIMALS), strict=True))
+    values *= JOINT_STEPS
+    np.rint(values, out=values)
+    values /= JOINT_STEPS
+    return dict(zip(JOINT_COLUMNS, values, strict=True))
 
 
 def _fit_joint(kind: str, x: NDArray[np.float64]) -> JointSpace | None:
