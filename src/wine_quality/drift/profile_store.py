@@ -10,19 +10,22 @@ import json
 import logging
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from scipy import sparse
 
-from wine_quality.drift.profiles import Profile, count_batches
+from wine_quality.drift.profiles import Profile
 from wine_quality.drift.reference import BUCKETS, COUNTED_SEGMENTS, Reference
 from wine_quality.drift.store_database import StoreDatabase
 from wine_quality.errors import WineQualityError
+
+if TYPE_CHECKING:
+    from wine_quality.drift.log_reader import LogReader
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +53,6 @@ _REFERENCES = sa.Table(
     sa.Column("version_key", sa.Text, primary_key=True),
     sa.Column("reference", sa.Text, nullable=False),
 )
-
-ReadRows = Callable[[str, datetime, datetime], Iterable[pd.DataFrame]]
-"""Reads a version's rows from a moment up to, without, another, in parts as `count` takes them."""
 
 
 class ProfileStore(StoreDatabase):
@@ -153,7 +153,7 @@ class ProfileStore(StoreDatabase):
 
 def update_profiles(
     store: ProfileStore,
-    read: ReadRows,
+    log: "LogReader",
     references: Mapping[str, Reference],
     states: pd.DataFrame,
     grain: int,
@@ -164,7 +164,7 @@ def update_profiles(
 
     Args:
         store: Where the profiles are.
-        read: Reads the log.
+        log: What is counted.
         references: The reference of each model version.
         states: One row per hour (`window_start`) and `model_version`, and a text `state` that
             changes with what the hour holds.
@@ -190,7 +190,7 @@ def update_profiles(
             since, until = (
                 datetime.fromtimestamp(moment, UTC) for moment in (span[0], span[-1] + grain)
             )
-            profile = count_batches(read(str(version), since, until), reference, grain)
+            profile = log.profile(reference, grain, since, until, str(version))
             of_span = {start: current[start] for start in span}
             store.replace(str(version), reference, grain, of_span, profile)
         counted += len(stale)

@@ -40,6 +40,7 @@ from wine_quality.drift.reference import (
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import (
+    INPUTS,
     MEASUREMENT_NAMES,
     PARTS_OF_TOTALS,
     PREDICTION,
@@ -51,6 +52,8 @@ from wine_quality.wines import (
 
 R = TypeVar("R", bound=Reference)
 HOUR_S = 3600
+COUNTED_COLUMNS = ("event_time", *INPUTS, PREDICTION, QUALITY)
+"""All that a profile needs to know of a row of the log."""
 LARGEST_ERROR = 1e70
 """Quality points: larger errors count as this one, so that one absurd prediction does not take its
 window down by an infinite sum."""
@@ -235,9 +238,15 @@ def count_batches(
     Raises:
         WineQualityError: As `count`, of the first part that has such a fault.
     """
-    profile, parts = Profile.empty(reference), []
     # no name keeps a batch while the next one is made
-    for part in map(partial(count, reference=reference, grain=grain), batches):
+    counted = map(partial(count, reference=reference, grain=grain), batches)
+    return merge_profiles(counted, reference)
+
+
+def merge_profiles(profiles: Iterable[Profile], reference: Reference) -> Profile:
+    """Add up any number of profiles, of which few are kept at a time, see `Profile.merge`."""
+    profile, parts = Profile.empty(reference), []
+    for part in profiles:
         parts.append(part)
         if len(parts) == PARTS_TOGETHER:
             profile, parts = profile.merge(*parts), []

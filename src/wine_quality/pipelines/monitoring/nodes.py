@@ -121,7 +121,7 @@ def count_windows(
     grain = grain_seconds(settings.window)
     states = inference_log.states(f"{grain}s", tuple(reference_profiles))
     known = states[states["model_version"].isin(list(references))]
-    counted = update_profiles(profile_store, inference_log.batches, references, known, grain)
+    counted = update_profiles(profile_store, inference_log, references, known, grain)
     return {"counted": counted, "hours": len(known)}
 
 
