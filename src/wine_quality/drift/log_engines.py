@@ -264,7 +264,7 @@ class SqliteEngine(_DatabaseEngine):
         return sa.cast(sa.func.strftime("%s", whole), sa.BigInteger)
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
-        kinds = {str(column.key): column.type.python_type for column in select.selected_columns}
+        kinds = {str(column.key): _kind_of(column.type) for column in select.selected_columns}
         with closing(self._connection.execute(self.sql(select))) as cursor:
             while rows := cursor.fetchmany(FETCHED):
                 columns = zip(kinds.items(), zip(*rows, strict=True), strict=True)
@@ -274,6 +274,11 @@ class SqliteEngine(_DatabaseEngine):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _kind_of(type_: Any) -> type:
+    # a decorated type knows no Python type of its own
+    return getattr(type_, "impl_instance", type_).python_type
 
 
 def _column(kind: type, values: tuple[Any, ...]) -> pd.Series:

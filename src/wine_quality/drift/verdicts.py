@@ -348,7 +348,7 @@ class _Window:
             beyond = of.score[self.row, columns] / of.threshold[self.row]
             # a change too small to matter hides none that matters
             matters = of.moved[self.row, columns] >= self.settings.min_share_moved
-            ranked = np.where(matters | (beyond <= 1), beyond, 1.0)
+            ranked = np.where(matters, beyond, np.minimum(beyond, 1.0))
             if not np.isnan(ranked).all() and np.nanmax(ranked) > best:
                 best, found = float(np.nanmax(ranked)), segment
         return found
