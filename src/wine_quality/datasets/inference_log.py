@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wine_quality.drift.engine import between
+from wine_quality.drift.log_engines import PREDICTION_ID
 from wine_quality.drift.log_reader import (
     NOTHING_LOGGED,
     DatabaseReader,
@@ -138,10 +138,9 @@ class LakeLogDataset(AbstractDataset[Receipts, LogReader]):
                     continue
                 moments = acknowledged["event_time"]
                 until = moments.max() + pd.Timedelta("1us")
-                logged = between(lake.table, moments.min(), until).select("prediction_id")
-                absent = set(acknowledged["prediction_id"]) - set(
-                    logged.to_pandas()["prediction_id"]
-                )
+                absent = set(acknowledged[PREDICTION_ID])
+                for logged in lake.batches([PREDICTION_ID], moments.min(), until):
+                    absent.difference_update(logged[PREDICTION_ID])
                 _refuse(absent, len(acknowledged), self._folder)
         finally:
             lake.close()

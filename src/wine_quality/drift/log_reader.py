@@ -1,29 +1,27 @@
-"""The inference log as the monitoring reads it: counted where it lies, sampled for reports."""
+"""The inference log as the monitoring reads it: counted in parts, sampled for reports."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from wine_quality.drift.engine import (
-    LABELLED_AT,
+from wine_quality.drift.log_engines import (
+    EVENT_TIME,
+    MODEL_VERSION,
+    MOMENTS,
     PREDICTION_ID,
-    between,
-    database_log,
-    lake_log,
-    spark_log,
-    window_states,
+    DuckdbEngine,
+    LogEngine,
+    SparkEngine,
+    open_database,
 )
-from wine_quality.drift.profile_store import lake_states
+from wine_quality.drift.profiles import COUNTED_COLUMNS, Profile, Reference
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
-
-if TYPE_CHECKING:
-    import ibis.expr.types as ir
 
 NOTHING_LOGGED = (
     "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, or send traffic "
@@ -31,36 +29,26 @@ NOTHING_LOGGED = (
 )
 LOT_DIGITS = 8
 """Random digits at the end of an identifier, hexadecimal and in lower case."""
-_VERSION = "model_version"
-_MOMENTS = ("event_time", "received_at", LABELLED_AT)
+_ORDER = (EVENT_TIME, *INPUTS, PREDICTION, QUALITY)
+"""Rows that are alike in all of these are interchangeable."""
 
 
 class LogReader(ABC):
-    """A log of predictions, each with its newest label. Nothing is opened before it is asked for.
-
-    Attributes:
-        table: The log as Ibis knows it, in whatever engine holds it.
-    """
+    """Predictions, each with its newest label. Nothing is opened before it is asked for."""
 
     def __init__(self) -> None:
-        self._table: ir.Table | None = None
-
-    @property
-    def table(self) -> "ir.Table":
-        """The log's rows.
-
-        Raises:
-            WineQualityError: If there is no log.
-        """
-        if self._table is None:
-            self._table = self._open()
-        return self._table
+        self._opened: LogEngine | None = None
 
     @abstractmethod
-    def _open(self) -> "ir.Table":
+    def _open(self) -> LogEngine:
         """Connect to what holds the log."""
 
-    @abstractmethod
+    @property
+    def _engine(self) -> LogEngine:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
     def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
         """Say in short what each window holds, so that a change of it can be told.
 
@@ -70,29 +58,79 @@ class LogReader(ABC):
 
         Returns:
             One row per `window_start` and `model_version`, and a text `state`.
+
+        Raises:
+            WineQualityError: If there is no log.
         """
+        return self._engine.states(window, versions)
 
     def versions(self) -> tuple[str, ...]:
         """The model versions that made the predictions, in order.
 
         Raises:
-            WineQualityError: If there are no predictions, or one has no event time or no model
-                version, and so would be counted in no window.
+            WineQualityError: If there is no log or there are no predictions, or one has no event
+                time or no model version, and so would be counted in no window.
         """
-        keyed = self.table.select(
-            **{_VERSION: self.table[_VERSION].cast("string")},
-            undated=self.table["event_time"].isnull().ifelse(1, 0),  # noqa: PD003  Ibis
-        )
-        found = keyed.group_by(_VERSION).aggregate(undated=keyed["undated"].sum()).to_pandas()
-        if undated := int(found["undated"].sum()):
-            raise WineQualityError(
-                f"{undated:,} predictions have no event_time: repair them in the log"
-            )
-        if found[_VERSION].isna().any():
-            raise WineQualityError("Some predictions have no model_version: repair them in the log")
+        log = self._engine.log
+        version = _version(log)
+        undated = sa.func.sum(sa.case((log.c[EVENT_TIME].is_(None), 1), else_=0))
+        select = sa.select(version, undated.label("undated")).group_by(version)
+        found = pd.concat([pd.DataFrame(), *self._engine.stream(select)])
         if found.empty:
             raise WineQualityError(NOTHING_LOGGED)
-        return tuple(sorted(found[_VERSION]))
+        if undated_rows := int(found["undated"].sum()):
+            raise WineQualityError(
+                f"{undated_rows:,} predictions have no event_time: repair them in the log"
+            )
+        if found[MODEL_VERSION].isna().any():
+            raise WineQualityError("Some predictions have no model_version: repair them in the log")
+        return tuple(sorted(found[MODEL_VERSION]))
+
+    def batches(
+        self,
+        columns: Sequence[str],
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: str | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Read rows of the log in bounded parts, in no order.
+
+        Args:
+            columns: Columns wanted; those that the log has not are left out.
+            since: First event time wanted, with a time zone.
+            until: First event time no longer wanted.
+            version: Only what this model version predicted.
+        """
+        return self._engine.stream(self._select(columns, since, until, version))
+
+    def profile(
+        self,
+        reference: Reference,
+        window: str = "1D",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: str | None = None,
+    ) -> Profile:
+        """Count the log's wines per window, model version, column and bin.
+
+        Args:
+            reference: Says which bins there are.
+            window: Length of a window, see `DriftSettings`.
+            since: First event time counted, with a time zone; a window's start, or that window is
+                counted in part.
+            until: First event time no longer counted, likewise.
+            version: Only what this model version predicted.
+
+        Returns:
+            What `profile_windows` returns for the same rows: the same integers, sums that differ in
+            rounding alone.
+
+        Raises:
+            WineQualityError: If there is no log, or a prediction has no event time or no model
+                version.
+        """
+        select = self._select(COUNTED_COLUMNS, since, until, version)
+        return self._engine.count(select, reference, window)
 
     def read(
         self,
@@ -116,23 +154,38 @@ class LogReader(ABC):
         Returns:
             The columns, in the order of event time.
         """
-        rows = between(self.table, since, until)
-        if version is not None:
-            rows = rows.filter(rows[_VERSION].cast("string") == version)
+        log = self._engine.log
+        wanted = list(log.c.keys() if columns is None else columns)
+        select = self._select((*wanted, *_ORDER), since, until, version)
         if limit is not None:
-            rows = _draw(rows, limit, seed)
-        # rows that are alike in all of these are interchangeable
-        order = [
-            name for name in ("event_time", *INPUTS, PREDICTION, QUALITY) if name in rows.columns
-        ]
-        rows = rows.order_by(order)
-        return _with_moments((rows if columns is None else rows.select(*columns)).to_pandas())
+            select = _draw(select, log, limit, seed)
+        parts = list(self._engine.stream(select))
+        rows = pd.concat(parts) if parts else pd.DataFrame(columns=select.selected_columns.keys())
+        order = [name for name in _ORDER if name in rows]
+        rows = rows.sort_values(order, ignore_index=True, kind="stable")[wanted]
+        # some engines keep moments without their zone, which is UTC
+        found = [name for name in MOMENTS if name in rows]
+        return rows.assign(**{name: pd.to_datetime(rows[name], utc=True) for name in found})
+
+    def _select(
+        self,
+        columns: Sequence[str],
+        since: datetime | None,
+        until: datetime | None,
+        version: str | None,
+    ) -> sa.Select[Any]:
+        log = self._engine.log
+        names = [name for name in dict.fromkeys(columns) if name in log.c]
+        select = sa.select(*(log.c[name] for name in names)).where(
+            *self._engine.between(since, until)
+        )
+        return select if version is None else select.where(_version(log) == version)
 
     def close(self) -> None:
         """Disconnect; the next use connects anew."""
-        if self._table is not None:
-            self._table.get_backend().disconnect()
-            self._table = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
 
 class DatabaseReader(LogReader):
@@ -147,62 +200,59 @@ class DatabaseReader(LogReader):
         """
         super().__init__()
         self._url = url
-        self._select = labelled_predictions
+        self._labelled_predictions = labelled_predictions
 
-    def _open(self) -> "ir.Table":
-        return database_log(self._url, self._select)
-
-    def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
-        """Tell the windows' states by their rows."""
-        return window_states(self.table, window)
+    def _open(self) -> LogEngine:
+        return open_database(self._url, self._labelled_predictions)
 
 
 class LakeReader(LogReader):
     """A log of Parquet files in folders `day=YYYY-MM-DD`, read with DuckDB or Spark."""
 
-    def __init__(self, folder: str, engine: Literal["duckdb", "spark"]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        engine: Literal["duckdb", "spark"],
+        memory_limit: str = "300MB",
+        threads: int = 2,
+    ) -> None:
         """Name the folder.
 
         Args:
-            folder: The folder of the days' folders.
-            engine: What counts.
+            folder: The folder of the days' folders. A prediction's event time lies in its day, UTC.
+            engine: What reads it.
+            memory_limit: DuckDB's own buffers may take this much.
+            threads: DuckDB's.
         """
         super().__init__()
         self._folder = folder
-        self._engine = engine
+        self._kind = engine
+        self._memory_limit = memory_limit
+        self._threads = threads
 
-    def _open(self) -> "ir.Table":
-        if self._engine == "duckdb":
-            return lake_log(self._folder)
-        table = spark_log(self._folder)
-        # what is read into pandas comes without a zone, in that of the session
-        table.get_backend().raw_sql("SET spark.sql.session.timeZone = UTC")
-        return table
-
-    def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
-        """Tell the windows' states by the files of their days, without reading a row."""
-        return lake_states(self._folder, versions, window)
+    def _open(self) -> LogEngine:
+        if self._kind == "duckdb":
+            return DuckdbEngine(self._folder, self._memory_limit, self._threads)
+        return SparkEngine(self._folder)
 
 
-def _draw(rows: "ir.Table", limit: int, seed: int) -> "ir.Table":
+def _version(log: sa.FromClause) -> sa.Label[str]:
+    """The model version as text, whatever a lake keeps it as."""
+    return sa.cast(log.c[MODEL_VERSION], sa.Text).label(MODEL_VERSION)
+
+
+def _draw(select: sa.Select[Any], log: sa.FromClause, limit: int, seed: int) -> sa.Select[Any]:
     """Draw rows by lot: those whose lots follow on a random one, without ordering all the others.
 
     A row's lot is the end of its identifier, which is random in a UUID of version 4 or 7.
     """
-    if PREDICTION_ID not in rows.columns:
+    if PREDICTION_ID not in log.c:
         raise WineQualityError(
             f"The inference log has no column {PREDICTION_ID}: write each prediction's identifier."
         )
     first = f"{np.random.default_rng(seed).integers(16**LOT_DIGITS):0{LOT_DIGITS}x}"
-    identifier = rows[PREDICTION_ID].cast("string")
-    lot = identifier.right(LOT_DIGITS)
+    identifier = sa.cast(log.c[PREDICTION_ID], sa.Text)
+    lot = sa.func.substr(identifier, sa.func.length(identifier) - (LOT_DIGITS - 1))
     # beyond the last lot the first ones follow
-    return rows.order_by([lot < first, lot, identifier]).limit(limit)
-
-
-def _with_moments(rows: pd.DataFrame) -> pd.DataFrame:
-    """Give moments that an engine keeps as text, or without a zone, their zone."""
-    found = [name for name in _MOMENTS if name in rows]
-    return rows.assign(
-        **{name: pd.to_datetime(rows[name], utc=True, format="ISO8601") for name in found}
-    )
+    before = sa.case((lot < first, 1), else_=0)
+    return select.order_by(before, lot, identifier).limit(limit)

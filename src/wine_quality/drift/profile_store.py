@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import sqlalchemy as sa
 
-from wine_quality.drift.engine import profile_table
 from wine_quality.drift.profiles import COUNTS_DTYPES, ERRORS_DTYPES, Profile, Reference
 from wine_quality.drift.settings import window_length
 from wine_quality.drift.store_database import StoreDatabase
@@ -25,7 +24,7 @@ from wine_quality.errors import WineQualityError
 from wine_quality.wines import PREDICTION
 
 if TYPE_CHECKING:
-    import ibis.expr.types as ir
+    from wine_quality.drift.log_reader import LogReader
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +174,7 @@ class ProfileStore(StoreDatabase):
 
 def update_profiles(
     store: ProfileStore,
-    table: "ir.Table",
+    log: "LogReader",
     references: Mapping[str, Reference],
     states: pd.DataFrame,
     window: str = "1D",
@@ -186,9 +185,9 @@ def update_profiles(
 
     Args:
         store: Where the profiles are.
-        table: The log, as `profile_table` takes it.
+        log: What is counted.
         references: The reference of each model version; other versions are left alone.
-        states: The log's present states, from `window_states` or `lake_states`.
+        states: The log's present states, from `log.states`.
         window: Length of a window, the one of `states`.
 
     Returns:
@@ -201,9 +200,8 @@ def update_profiles(
         present = dict(zip(of_version["window_start"], of_version["state"], strict=True))
         stored = store.states(version, reference, window)
         changed = sorted(start for start in present if stored.get(start) != present[start])
-        own = table.filter(table["model_version"].cast("string") == version)
         for span in _spans(changed, length):
-            profile = profile_table(own, reference, window, span[0], span[-1] + length)
+            profile = log.profile(reference, window, span[0], span[-1] + length, version)
             store.replace(version, reference, window, {s: present[s] for s in span}, profile)
             counted += [{"window_start": start, "model_version": version} for start in span]
     logger.info("Counted %d of the log's %d windows", len(counted), len(states))
@@ -245,8 +243,8 @@ def lake_states(folder: str, versions: Iterable[str], window: str = "1D") -> pd.
         window: Length of a window, see `DriftSettings`.
 
     Returns:
-        As `window_states`: a file that is new, gone or rewritten changes the state of every window
-        that its day touches.
+        One row per `window_start` and `model_version`, and a text `state`: a file that is new, gone
+        or rewritten changes the state of every window that its day touches.
     """
     import fsspec
 

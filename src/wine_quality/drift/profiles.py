@@ -1,8 +1,8 @@
 """Counts of the inference log, window by window: all that the verdicts need to know of it.
 
 A profile is two tables of counts and sums. Profiles of two parts of a log add up to the profile of
-the whole, and `profile_windows` is the only function that reads a log's rows: another engine takes
-its place by filling the same two tables.
+the whole, and `profile_windows` is the only function that counts a log's rows, whichever engine
+hands them over.
 """
 
 from collections.abc import Iterable, Mapping
@@ -222,6 +222,8 @@ class Reference:
 
 
 WINDOW_KEYS = ("window_start", "model_version")
+COUNTED_COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY)
+"""All that a profile needs to know of a row of the log."""
 ERROR_SUMS = (
     "labelled",
     "error",
@@ -365,10 +367,17 @@ def profile_batches(
     Raises:
         WineQualityError: As `profile_windows`, of the first part that has such a fault.
     """
+    # no name keeps a batch while the next one is made
+    return merge_profiles(
+        map(partial(profile_windows, reference=reference, window=window), batches)
+    )
+
+
+def merge_profiles(profiles: Iterable[Profile]) -> Profile:
+    """Add up any number of profiles, of which few are kept at a time, see `Profile.merge`."""
     parts: list[Profile] = []
     fresh = 0
-    # no name keeps a batch while the next one is made
-    for part in map(partial(profile_windows, reference=reference, window=window), batches):
+    for part in profiles:
         parts.append(part)
         fresh += len(part.counts)
         if fresh > max(MERGED_TOGETHER, len(parts[0].counts)):

@@ -65,7 +65,7 @@ def count_windows(
     """
     references = _references(reference_profiles)
     states = inference_log.states(settings.window, tuple(references))
-    update_profiles(profile_store, inference_log.table, references, states, settings.window)
+    update_profiles(profile_store, inference_log, references, states, settings.window)
     needed = windows_needed(settings)
     profile = load_newest(profile_store, references, settings.window, needed)
     return profile.counts, profile.errors
