@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def apart(*arguments: str) -> dict[str, Any]:
 
 
 def one_update(place: Path) -> dict[str, Any]:
-    from wine_quality.drift.engine import lake_log
+    from wine_quality.drift.log_reader import LakeReader
     from wine_quality.drift.profile_store import ProfileStore, lake_states, update_profiles
 
     def update() -> int:
@@ -136,7 +137,7 @@ def one_update(place: Path) -> dict[str, Any]:
         folder = str(place / "log")
         with ProfileStore(f"sqlite:///{place}/profiles.db") as profiles:
             states = lake_states(folder, [VERSION], "1D")
-            log = lake_log(folder, memory_limit=MEMORY, threads=2)
+            log = LakeReader(folder, "duckdb", memory_limit=MEMORY, threads=2)
             return len(update_profiles(profiles, log, references, states, "1D"))
 
     return {"update": measured(update)}
@@ -144,16 +145,13 @@ def one_update(place: Path) -> dict[str, Any]:
 
 def one_window(place: Path) -> dict[str, Any]:
     """Profile and judge one window where it lies."""
-    from wine_quality.drift.engine import lake_log, profile_table
+    from wine_quality.drift.log_reader import LakeReader
 
     known = read_reference(place)
 
     def profile(folder: Path) -> Profile:
-        log = lake_log(str(folder), memory_limit=MEMORY, threads=1)
-        try:
-            return profile_table(log, known)
-        finally:
-            log.get_backend().disconnect()
+        with closing(LakeReader(str(folder), "duckdb", MEMORY, threads=1)) as log:
+            return log.profile(known)
 
     profile(place / "few")
     found = {"profile": measured(lambda: profile(place / "log"))}

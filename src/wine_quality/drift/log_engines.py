@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.compiler import GenericTypeCompiler, IdentifierPreparer
@@ -239,7 +240,7 @@ class SqliteEngine(_DatabaseEngine):
     """
 
     # without marks for values, so that a % stays one
-    dialect = sqlite.dialect(paramstyle="named")
+    dialect = SQLiteDialect(paramstyle="named")
     moment = "'{}'"
 
     def __init__(self, where: sa.URL, labelled_predictions: sa.Select[Any]) -> None:
@@ -254,44 +255,44 @@ class SqliteEngine(_DatabaseEngine):
 
     @staticmethod
     def identifier(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """See `_DatabaseEngine`."""
         # sixteen bytes
         return sa.func.lower(sa.func.hex(column), type_=sa.Text)
 
     @staticmethod
     def seconds(moment: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+        """See `_DatabaseEngine`."""
         # to round a fraction is SQLite's way
         whole = sa.func.substr(sa.type_coerce(moment, sa.Text), 1, 19)
         return sa.cast(sa.func.strftime("%s", whole), sa.BigInteger)
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
-        kinds = {str(column.key): _kind_of(column.type) for column in select.selected_columns}
+        """See `LogEngine`."""
+        names = select.selected_columns.keys()
         with closing(self._connection.execute(self.sql(select))) as cursor:
             while rows := cursor.fetchmany(FETCHED):
-                columns = zip(kinds.items(), zip(*rows, strict=True), strict=True)
-                yield pd.DataFrame(
-                    {name: _column(kind, values) for (name, kind), values in columns}
-                )
+                columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+                yield pd.DataFrame({name: _column(name, columns[name]) for name in names})
 
     def close(self) -> None:
+        """Disconnect."""
         self._connection.close()
 
 
-def _kind_of(type_: Any) -> type:
-    # a decorated type knows no Python type of its own
-    return getattr(type_, "impl_instance", type_).python_type
-
-
-def _column(kind: type, values: tuple[Any, ...]) -> pd.Series:
+def _column(name: str, values: tuple[Any, ...]) -> pd.Series:
     """A column of SQLite, which keeps whatever it is given."""
     import pyarrow as pa
 
-    if kind is datetime:
+    if name in MOMENTS:
         return pd.Series(np.array(values, "datetime64[us]"))
-    types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
     try:
-        return pa.array(values, types[kind]).to_pandas()
+        column = pa.array(values)
     except pa.ArrowException:
         return pd.Series(values, dtype=object)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.float64())
+    series: pd.Series = column.to_pandas()
+    return series
 
 
 class PostgresEngine(_DatabaseEngine):
@@ -307,7 +308,7 @@ class PostgresEngine(_DatabaseEngine):
     """
 
     # without marks for values, so that a % stays one
-    dialect = postgresql.dialect(paramstyle="named")
+    dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
     def __init__(self, where: sa.URL, labelled_predictions: sa.Select[Any]) -> None:
         super().__init__(labelled_predictions)
@@ -329,13 +330,16 @@ class PostgresEngine(_DatabaseEngine):
 
     @staticmethod
     def identifier(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """See `_DatabaseEngine`."""
         return sa.cast(column, sa.Text)
 
     @staticmethod
     def seconds(moment: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+        """See `_DatabaseEngine`."""
         return sa.cast(sa.func.floor(sa.extract("epoch", moment)), sa.BigInteger)
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
+        """See `LogEngine`."""
         size = {"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)}
         with self._explained(), self._connection.cursor(adbc_stmt_kwargs=size) as cursor:
             cursor.execute(self.sql(select))
@@ -349,6 +353,7 @@ class PostgresEngine(_DatabaseEngine):
             raise ConnectionError(f"PostgreSQL does not hand over the log: {error}") from error
 
     def close(self) -> None:
+        """Disconnect."""
         self._connection.close()
 
 
@@ -409,7 +414,7 @@ class DuckdbEngine(_LakeEngine):
     """
 
     # DuckDB writes SQL as PostgreSQL does
-    dialect = postgresql.dialect(paramstyle="named")
+    dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
     def __init__(self, folder: str, memory_limit: str, threads: int) -> None:
         import duckdb
@@ -438,14 +443,17 @@ class DuckdbEngine(_LakeEngine):
             raise _nothing_in(folder) from error
         kinds = {name: kind for name, kind, *_ in described}
         moment = f"{EVENT_TIME}::TIMESTAMPTZ" if _is_text(kinds) else EVENT_TIME
-        columns = f"* REPLACE ({moment} AS {EVENT_TIME})"
-        self._connection.execute(f"CREATE VIEW {_LOG} AS SELECT {columns} FROM {rows}")
+        self._connection.execute(
+            f"CREATE VIEW {_LOG} AS SELECT * REPLACE ({moment} AS {EVENT_TIME}) FROM {rows}"  # noqa: S608
+        )
         self.log = _log_of(kinds)
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
+        """See `LogEngine`."""
         yield from map(_frame, self._connection.execute(self.sql(select)).to_arrow_reader(BATCH))
 
     def close(self) -> None:
+        """Disconnect."""
         self._connection.close()
 
 
@@ -513,9 +521,12 @@ class SparkEngine(_LakeEngine):
         self.log = _log_of(kinds)
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
+        """See `LogEngine`."""
         yield from map(_frame, self._session.sql(self.sql(select)).toArrow().to_batches())
 
     def count(self, select: sa.Select[Any], reference: Reference, grain: int) -> Profile:
+        """See `LogEngine`."""
+
         def profile(batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
             import pyarrow as pa
 
@@ -528,6 +539,7 @@ class SparkEngine(_LakeEngine):
         return merge_profiles(profiles, reference)
 
     def close(self) -> None:
+        """Stop Spark, if it was started here."""
         if self._is_ours:
             self._session.stop()
 
@@ -552,7 +564,8 @@ def _spark_session() -> Any:
 
 
 def _frame(batch: "pa.RecordBatch") -> pd.DataFrame:
-    return batch.to_pandas(split_blocks=True)
+    frame: pd.DataFrame = batch.to_pandas(split_blocks=True)
+    return frame
 
 
 def _is_text(kinds: Mapping[str, str]) -> bool:

@@ -35,7 +35,7 @@ _ORDER = (EVENT_TIME, *INPUTS, PREDICTION, QUALITY)
 
 
 class LogReader(ABC):
-    """A log of predictions, each with its newest label. Nothing is opened before it is asked for."""
+    """Predictions, each with its newest label. Nothing is opened before it is asked for."""
 
     def __init__(self) -> None:
         self._opened: LogEngine | None = None

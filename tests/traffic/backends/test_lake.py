@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wine_quality.drift.engine import lake_log
+from wine_quality.drift.log_reader import LakeReader
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import RequestConflictError
 from wine_quality.serving.log_schema import LOG_DTYPES
@@ -75,7 +75,7 @@ def test_the_engine_reads_what_was_written(backend: Backend, folder: Path) -> No
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*")) == [
         "_lake.lock", "day=2026-01-31/r.parquet", "day=2026-02-01/r.parquet",
     ]  # fmt: skip
-    rows = lake_log(str(folder)).order_by("event_time").execute()
+    rows = LakeReader(str(folder), "duckdb").read()
     assert rows["prediction_id"].tolist() == answer["prediction_id"].tolist()
     assert rows["event_time"].tolist() == [pd.Timestamp(moment) for moment in two_days(10)]
     assert rows["day"].astype("str").tolist() == ["2026-01-31"] * 5 + ["2026-02-01"] * 5
@@ -148,7 +148,7 @@ def test_a_file_that_is_being_written_is_not_read(
     with pytest.raises(WineQualityError, match=r"cannot be written to \(No space left") as caught:
         send(backend, contract_wines(4, 1), "second")
     assert "\n" not in str(caught.value)
-    assert lake_log(str(folder)).count().execute() == 4
+    assert len(LakeReader(str(folder), "duckdb").read()) == 4
 
 
 def test_its_mistakes_are_told(context: BackendContext, tmp_path: Path) -> None:

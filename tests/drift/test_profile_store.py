@@ -2,24 +2,23 @@ import multiprocessing
 import os
 import signal
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from wine_quality.drift.profiles import Reference, profile_windows
-from wine_quality.errors import WineQualityError
-
-pytest.importorskip("ibis", reason="the engines come with wine-quality[spark]")
 from wine_quality.drift import profile_store
-from wine_quality.drift.engine import lake_log, window_states
+from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import (
     ProfileStore,
     lake_states,
     reference_fingerprint,
     update_profiles,
 )
+from wine_quality.drift.profiles import Reference, profile_windows
+from wine_quality.errors import WineQualityError
 
 DAY = timedelta(days=1)
 VERSION = "3"
@@ -52,9 +51,8 @@ def run(url: str, lake: Path, reference: Reference, window: str = "1D") -> list[
     """One run of the monitoring: the days it counted."""
     with ProfileStore(url) as store:
         states = lake_states(str(lake), [VERSION], window)
-        log = lake_log(str(lake))
-        counted = update_profiles(store, log, {VERSION: reference}, states, window)
-        log.get_backend().disconnect()
+        with closing(LakeReader(str(lake), "duckdb")) as log:
+            counted = update_profiles(store, log, {VERSION: reference}, states, window)
     return [f"{start:%Y-%m-%d}" for start in counted["window_start"]]
 
 
@@ -114,39 +112,16 @@ def test_another_reference_counts_anew_and_keeps_the_old(url, lake, log, referen
 
 
 def test_rows_tell_the_states_of_a_database(lake, log, reference, url):
-    table = lake_log(str(lake))
-    states = window_states(table)
-    with ProfileStore(url) as store:
-        assert len(update_profiles(store, table, {VERSION: reference}, states)) == 20
-        assert update_profiles(store, table, {VERSION: reference}, states).empty
+    with (
+        ProfileStore(url) as store,
+        closing(LakeReader(str(lake), "duckdb")) as reader,
+    ):
+        states = reader.states("1D", [VERSION])
+        assert len(update_profiles(store, reader, {VERSION: reference}, states)) == 20
+        assert update_profiles(store, reader, {VERSION: reference}, states).empty
         # the log was shortened: what was counted stays
-        assert update_profiles(store, table, {VERSION: reference}, states.head(3)).empty
+        assert update_profiles(store, reader, {VERSION: reference}, states.head(3)).empty
     assert_stored(url, log, reference)
-
-
-RELABELLED = {
-    "a first label": ([None, 5], [None, 1]),
-    "a newer label": ([5, 6], [1, 2]),
-    "another label of the same moment": ([5, 6], [1, 1]),
-    "the same label again, later": ([5, 5], [1, 2]),
-}
-
-
-@pytest.mark.parametrize("case", RELABELLED)
-def test_labels_change_the_state_of_their_window_alone(case, log, tmp_path):
-    labels, hours = RELABELLED[case]
-    states = []
-    for label, hour in zip(labels, hours, strict=True):
-        changed = log.copy()
-        changed.loc[35, "quality"] = label
-        changed.loc[35, "labelled_at"] = (
-            None if hour is None else log.loc[35, "event_time"] + pd.Timedelta(hours=hour)
-        )
-        write_day(tmp_path / str(len(states)), "2026-03-01", changed)
-        states.append(window_states(lake_log(str(tmp_path / str(len(states))))))
-    different = states[0]["state"] != states[1]["state"]
-    assert different.sum() == 1
-    assert different[1]
 
 
 def killed_run(url: str, lake: Path, reference: Reference, spans: int) -> None:
