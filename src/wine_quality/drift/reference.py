@@ -81,6 +81,8 @@ class Fault(IntEnum):
 
 FAULTS = len(Fault)
 LOWEST = min(Fault).value
+_PLAUSIBLE = np.array([m.plausible for m in MEASUREMENTS]).T
+"""Lower and upper ends of the measurements, shape (2, 11)."""
 
 
 @dataclass(frozen=True)
@@ -457,13 +459,16 @@ def joint_columns(
             components = z @ np.array(space.whiten).T
             distance = np.sqrt((components**2).sum(axis=1))
             values[own] = np.column_stack([distance, components[:, :SMALLEST_COMPONENTS]])
+        # the last bits depend on which wines are multiplied together; a bin must not
+        values = np.round(values, JOINT_DECIMALS)
     values[~np.isfinite(values)] = np.nan
-    # the last bits depend on which wines are multiplied together; a bin must not
-    return dict(zip(JOINT_COLUMNS, np.round(values.T, JOINT_DECIMALS), strict=True))
+    return dict(zip(JOINT_COLUMNS, values.T, strict=True))
 
 
 def _fit_joint(kind: str, x: NDArray[np.float64]) -> JointSpace | None:
-    complete = x[np.isfinite(x).all(axis=1)]
+    low, high = _PLAUSIBLE
+    # one absurd number would stretch the space until nothing else shows in it
+    complete = x[((x >= low) & (x <= high)).all(axis=1)]
     if len(complete) < FEWEST_JOINT:
         return None
     mean, spread = complete.mean(axis=0), complete.std(axis=0)
@@ -487,9 +492,10 @@ def _fit_tree(
 ) -> ErrorTree:
     from sklearn.tree import DecisionTreeRegressor
 
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(x)
-        middle = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    # absurd numbers are on the same side of every threshold as the nearest plausible ones
+    x, size = np.clip(x, *_PLAUSIBLE), np.minimum(size, QUALITY_BOUNDS[1] - QUALITY_BOUNDS[0])
+    known = np.isfinite(x)
+    middle = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     filled = (0.0, *middle.tolist())
     inputs = np.column_stack([is_first_type, np.where(known, x, middle)])
     labelled = np.isfinite(size)
