@@ -53,6 +53,8 @@ JOINT_COLUMNS: tuple[str, ...] = (
 )
 """Mahalanobis distance within the wine type, and the smallest principal components."""
 JOINT_DECIMALS = 6
+FARTHEST = 1e6
+"""Standard deviations: measurements farther from the mean count as this far in joint columns."""
 FEWEST_JOINT = 10 * len(MEASUREMENT_NAMES)
 """Complete wines of a type from which its joint columns can be fitted."""
 LEAVES, DEEPEST, FEWEST_IN_LEAF = 16, 4, 25
@@ -453,16 +455,15 @@ def joint_columns(
         no space.
     """
     values = np.full((len(x), len(JOINT_COLUMNS)), np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for space, own in zip(joint, of_type, strict=True):
-            z = (x[own] - space.mean) / space.spread
-            components = z @ np.array(space.whiten).T
-            distance = np.sqrt((components**2).sum(axis=1))
-            values[own] = np.column_stack([distance, components[:, :SMALLEST_COMPONENTS]])
-        # the last bits depend on which wines are multiplied together; a bin must not
-        values = np.round(values, JOINT_DECIMALS)
-    values[~np.isfinite(values)] = np.nan
-    return dict(zip(JOINT_COLUMNS, values.T, strict=True))
+    x = np.where(np.isfinite(x), x, np.nan)
+    for space, own in zip(joint, of_type, strict=True):
+        with np.errstate(over="ignore"):
+            z = np.clip((x[own] - space.mean) / space.spread, -FARTHEST, FARTHEST)
+        components = z @ np.array(space.whiten).T
+        distance = np.sqrt((components**2).sum(axis=1))
+        values[own] = np.column_stack([distance, components[:, :SMALLEST_COMPONENTS]])
+    # the last bits depend on which wines are multiplied together; a bin must not
+    return dict(zip(JOINT_COLUMNS, np.round(values.T, JOINT_DECIMALS), strict=True))
 
 
 def _fit_joint(kind: str, x: NDArray[np.float64]) -> JointSpace | None:
