@@ -111,7 +111,8 @@ def _calibrate(
         mean[k] = scores.mean()
         spread[k] = max(float(scores.std()), SMALLEST_SPREAD)
         largest = np.maximum(largest, (scores - mean[k]) / spread[k])
-    return Calibration(mean, spread, float(np.quantile(largest, 1 - rate)))
+    # no interpolation: without a column to score all are -inf
+    return Calibration(mean, spread, float(np.quantile(largest, 1 - rate, method="higher")))
 
 
 @lru_cache(maxsize=64)

@@ -66,6 +66,7 @@ COVERAGE = 0.9
 """Posterior probability of the interval of the onset."""
 CHUNK_HOURS = 480
 _LARGEST_STEP = 300.0
+_LARGEST_CAPITAL = 1e150
 _ALTERNATIVES = 2 * len(SHIFTS)
 
 
@@ -679,7 +680,7 @@ class _Watch:
         if not units.size:
             return units
         capital = (self.return_capital[units] + starts[units]) * np.exp(-growth[units])
-        self.return_capital[units] = np.minimum(capital, 1e300)
+        self.return_capital[units] = np.minimum(capital, _LARGEST_CAPITAL)
         least = np.where(self.lasting[units], capital, np.inf).min(axis=1)
         over = units[least >= self.threshold]
         for unit in over.tolist():

@@ -51,6 +51,8 @@ LEAST_SPREAD = 0.1 * QUALITY_STEP
 """Quality points: errors that are all alike are taken to vary by so much."""
 TESTS = 2 * len(SEGMENTS)
 """Each segment is judged by the mean absolute error and by the bias."""
+LEAST_LIMIT = 1.0
+"""Standard errors: a smaller change is none, however alike the reference's errors are."""
 MOST_CELLS = 2
 """Cells named in a reason."""
 
@@ -388,8 +390,12 @@ def _calibrate_errors(
             score = (now @ x / k - mean) / np.sqrt(variance * (1 / k + 1 / b))
             score = np.abs(score) if name == "bias" else score
             largest[name] = np.where(judged, np.maximum(largest[name], score), largest[name])
-    level = 1 - false_alarm_rate / 2
-    return _Limits(*(float(np.quantile(largest[name], level)) for name in ("mae", "bias")))
+    # no interpolation: a resample in which no segment is judged has the score -inf
+    mae, bias = (
+        float(np.quantile(largest[name], 1 - false_alarm_rate / 2, method="higher"))
+        for name in ("mae", "bias")
+    )
+    return _Limits(max(mae, LEAST_LIMIT), max(bias, LEAST_LIMIT))
 
 
 def _middles(reference: Reference) -> NDArray[np.float64]:

@@ -541,8 +541,17 @@ def to_numbers(values: pd.Series) -> NDArray[np.float64]:
         return values.to_numpy()
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_complex_dtype(values):
         return values.to_numpy(float, na_value=np.nan)
-    plain = [float(x) if isinstance(x, Real | Decimal) else np.nan for x in values.astype(object)]
-    return np.array(plain, dtype=float)
+    return np.array([_to_number(x) for x in values.astype(object)], dtype=float)
+
+
+def _to_number(value: object) -> float:
+    if not isinstance(value, Real | Decimal):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        # a whole number of more than 308 digits
+        return np.inf if value > 0 else -np.inf
 
 
 def judged_counts(block: NDArray[np.int64]) -> NDArray[np.int64]:

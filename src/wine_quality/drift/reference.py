@@ -53,6 +53,9 @@ JOINT_COLUMNS: tuple[str, ...] = (
 )
 """Mahalanobis distance within the wine type, and the smallest principal components."""
 JOINT_STEPS = 1e6
+"""Joint columns are rounded to one part in so many."""
+FARTHEST = 1e6
+"""Standard deviations: measurements farther from the mean count as this far in joint columns."""
 FEWEST_JOINT = 10 * len(MEASUREMENT_NAMES)
 """Complete wines of a type from which its joint columns can be fitted."""
 LEAVES, DEEPEST, FEWEST_IN_LEAF = 16, 4, 25
@@ -81,6 +84,8 @@ class Fault(IntEnum):
 
 FAULTS = len(Fault)
 LOWEST = min(Fault).value
+_PLAUSIBLE = np.array([m.plausible for m in MEASUREMENTS]).T
+"""Lower and upper ends of the measurements, shape (2, 11)."""
 
 
 @dataclass(frozen=True)
@@ -454,14 +459,14 @@ def joint_columns(
         no space.
     """
     values = np.full((len(JOINT_COLUMNS), len(x)), np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for space, own in zip(joint, of_type, strict=True):
-            z = (x[own] - space.mean) / space.spread
-            components = np.array(space.whiten) @ z.T
-            distance = np.sqrt(np.einsum("ij,ij->j", components, components))
-            values[0, own] = distance
-            values[1:, own] = components[:SMALLEST_COMPONENTS]
-    values[~np.isfinite(values)] = np.nan
+    for space, own in zip(joint, of_type, strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = np.clip((x[own] - space.mean) / space.spread, -FARTHEST, FARTHEST)
+        # an infinite measurement is none
+        z[~np.isfinite(x[own])] = np.nan
+        components = np.array(space.whiten) @ z.T
+        values[0, own] = np.sqrt(np.einsum("ij,ij->j", components, components))
+        values[1:, own] = components[:SMALLEST_COMPONENTS]
     # the last bits depend on which wines are multiplied together; a bin must not
     values *= JOINT_STEPS
     np.rint(values, out=values)
@@ -470,7 +475,9 @@ def joint_columns(
 
 
 def _fit_joint(kind: str, x: NDArray[np.float64]) -> JointSpace | None:
-    complete = x[np.isfinite(x).all(axis=1)]
+    low, high = _PLAUSIBLE
+    # one absurd number would stretch the space until nothing else shows in it
+    complete = x[((x >= low) & (x <= high)).all(axis=1)]
     if len(complete) < FEWEST_JOINT:
         return None
     mean, spread = complete.mean(axis=0), complete.std(axis=0)
@@ -494,9 +501,10 @@ def _fit_tree(
 ) -> ErrorTree:
     from sklearn.tree import DecisionTreeRegressor
 
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(x)
-        middle = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    # absurd numbers are on the same side of every threshold as the nearest plausible ones
+    x, size = np.clip(x, *_PLAUSIBLE), np.minimum(size, QUALITY_BOUNDS[1] - QUALITY_BOUNDS[0])
+    known = np.isfinite(x)
+    middle = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     filled = (0.0, *middle.tolist())
     inputs = np.column_stack([is_first_type, np.where(known, x, middle)])
     labelled = np.isfinite(size)

@@ -346,9 +346,9 @@ class _Window:
         for segment in SEGMENTS:
             of = self.distances[segment]
             beyond = of.score[self.row, columns] / of.threshold[self.row]
-            # a change too small to matter hides none that matters
-            matters = of.moved[self.row, columns] >= self.settings.min_share_moved
-            ranked = np.where(matters, beyond, np.minimum(beyond, 1.0))
+            # a change too small to matter hides none that matters; what is not judged stays NaN
+            is_small = of.moved[self.row, columns] < self.settings.min_share_moved
+            ranked = np.where(is_small & (beyond > 1), 1.0, beyond)
             if not np.isnan(ranked).all() and np.nanmax(ranked) > best:
                 best, found = float(np.nanmax(ranked)), segment
         return found
