@@ -152,7 +152,7 @@ def test_no_part_is_kept_while_the_next_is_made(reference, held_out, as_log):
 
 def test_more_numbers_than_are_compared_with_the_bounds_at_a_time(reference, held_out, as_log):
     log = as_log(held_out)
-    times = 2 * profiles.BLOCK // len(log) + 2
+    times = 2 * profiles.ROWS_TOGETHER // len(log) + 2
     many = pd.concat([log] * times, ignore_index=True)
     once, often = (count(part, reference).counts.toarray() for part in (log, many))
     assert (often == once * times).all()

@@ -693,4 +693,4 @@ class _Watch:
         self.base_n[over] -= self.past_n[hour + 1, over]
         self.is_open[over] = False
         self.since[over] = hour + 1
-        return over
+        return np.asarray(over)

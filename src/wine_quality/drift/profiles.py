@@ -199,11 +199,11 @@ def count(log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> Profi
     if log.empty:
         return Profile.empty(reference)
     moments = pd.to_datetime(log["event_time"], utc=True, cache=False).dt.as_unit("s")
-    starts = moments.astype("int64").to_numpy() // grain * grain
+    starts: NDArray[np.int64] = moments.astype("int64").to_numpy() // grain * grain
     if (np.diff(starts) < 0).any():
         order = np.argsort(starts, kind="stable")
         log, starts = log.iloc[order], starts[order]
-    parts = []
+    parts: list[Profile] = []
     for begin in range(0, len(log), ROWS_TOGETHER):
         rows = slice(begin, begin + ROWS_TOGETHER)
         parts += _count_block(log.iloc[rows], starts[rows], reference)
@@ -469,7 +469,7 @@ def _bucket(segment: NDArray[np.int64], x: NDArray[np.float64]) -> NDArray[np.in
         mixed += bits
     mixed ^= mixed >> np.uint64(32)
     mixed *= _HASH_FACTORS[0]
-    return (mixed >> _HASH_SHIFT).astype(np.int64)
+    return np.asarray(mixed >> _HASH_SHIFT, dtype=np.int64)
 
 
 _HASH_FACTORS = np.random.default_rng(2009).integers(
