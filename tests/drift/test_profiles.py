@@ -330,7 +330,7 @@ def test_equal_wines_share_a_hash_bucket_and_others_hardly_ever(held_out, refere
     # 1,500 balls in 256 urns: chi-square of 255 degrees of freedom, at most 5 sd
     chi = ((spread - 1500 / BUCKETS) ** 2 / (1500 / BUCKETS)).sum()
     assert abs(chi - 255) < 5 * np.sqrt(2 * 255)
-    zeros = held_out.head(2).assign(**{name: 0.0 for name in MEASUREMENT_NAMES}, type="red")
+    zeros = held_out.head(2).assign(**dict.fromkeys(MEASUREMENT_NAMES, 0.0), type="red")
     zeros.loc[1, "pH"] = -0.0
     assert window_profile(zeros, reference).buckets(0).max() == 2
 
