@@ -101,7 +101,7 @@ def test_other_types_missing_values_and_impossible_wines_are_found(find):
 
     findings = find(spoil)
     (shares,) = [f for f in of(findings, "type") if f.verdict == "drift"]
-    assert shares.reason.startswith("share of red went from ")
+    assert shares.reason.startswith("share of white went from 7")
     (gaps,) = [f for f in of(findings, "chlorides") if f.verdict == "data_quality"]
     assert "values are missing, invalid, implausible or unknown, against" in gaps.reason
     (impossible,) = [f for f in of(findings, part) if f.verdict == "data_quality"]
@@ -123,15 +123,24 @@ def test_stricter_tasters_are_decay_and_a_better_model_is_none(find):
     assert not [f for f in find(better) if f.verdict == "decayed"]
 
 
-def test_a_broken_relation_is_found_as_joint(find):
-    def spoil(wines, late):
-        mixed = wines["alcohol"].to_numpy().copy()
-        mixed[late] = np.random.default_rng(1).permutation(mixed[late])
-        return wines.assign(alcohol=mixed)
+def test_a_broken_relation_is_found_as_joint(draw_wines):
+    """Alcohol follows from density; on the fourth day it is mixed up among the wines."""
 
-    findings = find(spoil)
+    def related(n, seed):
+        wines = draw_wines(n, seed)
+        noise = np.random.default_rng(seed).normal(size=n)
+        z = (wines["density"] - 0.9947) / 0.003
+        return wines.assign(alcohol=10.5 - z + 0.4 * noise)
+
+    own, wines = Reference.from_wines(related(4000, 1)), related(HOURS * PER_HOUR, 12)
+    hour = np.arange(len(wines)) // PER_HOUR
+    mixed, late = wines["alcohol"].to_numpy().copy(), hour >= ONSET
+    mixed[late] = np.random.default_rng(1).permutation(mixed[late])
+    log = wines.assign(alcohol=mixed, event_time=START + pd.to_timedelta(hour, unit="h"))
+    findings = find_changes({"3": count(log, own)}, {"3": own}, 1.0)
     assert [f.subject for f in findings] == ["joint"]
-    assert "alcohol" in findings[0].reason
+    assert "no longer go together: density and alcohol" in findings[0].reason
+    assert abs(findings[0].since - BEGIN - ONSET * HOUR_S) <= 6 * HOUR_S
 
 
 def test_copies_are_worth_less(find):
