@@ -1,10 +1,13 @@
+from dataclasses import replace
+from datetime import UTC, datetime
 from io import StringIO
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from wine_quality.summary import MOST_ELSEWHERE, SECTIONS, SUMMARISED, print_summary
+from wine_quality.drift.alerts import Alert
+from wine_quality.summary import MOST_ALERTS, SECTIONS, SUMMARISED, print_summary
 
 WINE_AUDIT = {
     "read": 6500,
@@ -316,28 +319,27 @@ def test_the_newest_windows_verdicts():
     assert "decayed" not in text
 
 
-def test_new_alerts_of_earlier_windows_are_told():
+def test_open_and_new_alerts_are_told():
     judged = {
         "verdicts": verdicts("2026-01-02", "column", pH="ok"),
         "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),
     }
-    alert = {
-        "window_start": "2026-01-01T00:00:00+00:00",
-        "subject": "residual_sugar",
-        "verdict": "drift",
-        "reason": "residual_sugar: it rose",
-        "newest": False,
-        "new": True,
-    }
-    text = printed(judged | {"alerts": [alert]})
-    assert "1 new alert in an earlier window" in text
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    alert = Alert(
+        "drift", "7", "residual_sugar", "all", since, since, since, since, None, 200, "it rose"
+    )
+    text = printed(judged | {"alerts": [replace(alert, new=True).to_dict()]})
+    assert "1 open alert, 1 new in all" in text
     assert ["2026-01-01", "00:00", "residual", "sugar", "drift", "it", "rose"] in [
         line.split() for line in text.splitlines()
     ]
-    assert "earlier" not in printed(judged | {"alerts": [alert | {"new": False}]})
-    many = printed(judged | {"alerts": [alert] * (MOST_ELSEWHERE + 2)})
-    assert f"{MOST_ELSEWHERE + 2} new alerts in earlier windows, the latest 10" in many
-    assert many.count("it rose") == MOST_ELSEWHERE
+    over = replace(alert, resolved=datetime(2026, 1, 1, 6, tzinfo=UTC))
+    assert "it rose" not in printed(judged | {"alerts": [over.to_dict()]})
+    news = printed(judged | {"alerts": [replace(over, new=True).to_dict()]})
+    assert "it rose; resolved 2026-01-01 06:00" in news
+    many = printed(judged | {"alerts": [alert.to_dict()] * (MOST_ALERTS + 2)})
+    assert f"{MOST_ALERTS + 2} open alerts, 0 new in all, the latest 10" in many
+    assert many.count("it rose") == MOST_ALERTS
 
 
 def test_an_alarming_verdict_is_coloured():

@@ -11,10 +11,13 @@ import pytest
 
 from wine_quality.drift import evidently_reports
 from wine_quality.drift.evidently_reports import report_window
-from wine_quality.drift.profiles import profile_windows
+from wine_quality.drift.profiles import window_profile
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import decide
 from wine_quality.errors import WineQualityError
+from wine_quality.wines import INPUTS, PREDICTION
+
+REPORTED_COLUMNS = (*INPUTS, PREDICTION)
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +31,9 @@ def draw_up(held_out, reference, as_log):
 
     def draw_up(wines, per_day=None):
         log = as_log(wines, per_day)
-        verdicts = decide(profile_windows(log, reference), reference, DriftSettings())
+        profile = window_profile(log, reference)
+        decided = decide(profile, profile.starts + 86_400, reference, "3", DriftSettings())
+        verdicts = decided[decided["column"].isin(REPORTED_COLUMNS)]
         return verdicts.set_index("column"), report_window(log, held_out, verdicts)
 
     return draw_up

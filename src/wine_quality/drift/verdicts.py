@@ -197,7 +197,8 @@ def _measure(
     windows = len(counts)
     shape = (windows, len(DRIFT_COLUMNS))
     raw, moved, psi = (np.full(shape, np.nan) for _ in range(3))
-    wines = judged_counts(counts[:, reference.cells[PREDICTION]]).sum(axis=1)
+    # every wine has a cell of every column, if only a fault's
+    wines = counts[:, reference.cells[TYPE]].sum(axis=1)
     worth_wines = wines / repetition.worth
     calibrations = [
         calibrate(reference, segment, worth, settings)
