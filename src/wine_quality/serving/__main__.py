@@ -1,4 +1,4 @@
-"""The service's commands: serve, new-key, migrate."""
+"""The service's commands: serve, new-key, migrate, check."""
 
 import argparse
 import errno
@@ -37,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             settings = ServiceSettings.from_environment(log_url=given.log_url)
             print(migrate(settings.log_url))  # noqa: T201
+        elif given.command == "check":
+            from wine_quality.serving.served_model import ModelLoader
+
+            settings = ServiceSettings.from_environment(tracking_uri=given.tracking_uri)
+            print(ModelLoader.of(settings).checked_address())  # noqa: T201
         else:
             flags = {name: getattr(given, name) for name in _FLAGS}
             serve(ServiceSettings.from_environment(**flags))
@@ -125,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("--scope", action="append", choices=SCOPES, help="both, if not given")
     upgrade = commands.add_parser("migrate", help="bring an inference log to this schema")
     upgrade.add_argument("--log-url", help="the log's database")
+    check = commands.add_parser("check", help="load the champion's model; print its address")
+    check.add_argument("--tracking-uri", help="MLflow tracking server")
     return parser
 
 
