@@ -12,6 +12,7 @@ from omegaconf.resolvers import oc
 from wine_quality.hooks import (
     ConfigurationHook,
     MissingInputsHook,
+    PreflightHook,
     RunSummaryHook,
     StorageHook,
     TrackingHook,
@@ -53,6 +54,7 @@ CONFIG_LOADER_ARGS = {
 }
 # of those that want to be first, the last one named is
 HOOKS = (
+    PreflightHook(),
     MissingInputsHook(),
     TrackingHook(),
     RunSummaryHook(),

@@ -18,8 +18,9 @@ from wine_quality.modelling.loading import (
     load_model,
     load_skops,
     read_reference,
+    trusted_in,
 )
-from wine_quality.modelling.registry import CHAMPION, trusted_in
+from wine_quality.modelling.registry import CHAMPION
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 

@@ -23,7 +23,7 @@ def test_nothing_of_a_crafted_version_runs(registered, settings, saved, marker, 
     crafted.swap_skops(saved, crafted.skops_with(crafted.CRAFTED[kind](marker)))
     crafted.register(registered.registry.name, saved)
     loader = ModelLoader.of(settings)
-    with pytest.raises(BrokenVersionError, match="Version 1 of .* is refused: it"):
+    with pytest.raises(BrokenVersionError, match=r"Version 1 of .* is refused: it"):
         loader.load(loader.wanted())
     assert not marker.exists()
 

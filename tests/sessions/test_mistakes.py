@@ -253,9 +253,9 @@ def test_a_parameter_of_a_pipeline_that_does_not_run_is_checked_too(kedro_here, 
     [
         (
             "estimator=sklearn.tree.NoTree",
-            "cannot be built: module 'sklearn.tree' has no 'NoTree'.",
+            "cannot be imported: module 'sklearn.tree' has no 'NoTree'. Correct its estimator",
         ),
-        ("estimator=no_such_package.Tree", "No module named 'no_such_package'"),
+        ("estimator=no_such_package.Tree", "Install what has no_such_package ('pip install "),
         ("settings.max_dept=3", "got an unexpected keyword argument 'max_dept'"),
         ("settings.max_depth=-3", "cannot be fitted: The 'max_depth' parameter of"),
     ],

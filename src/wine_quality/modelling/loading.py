@@ -138,6 +138,35 @@ def find_untrusted_types(content: bytes, trusted_types: Collection[str]) -> list
     return sorted(set(found) - CANDIDATE_TYPES.union(trusted_types))
 
 
+def trusted_in(model: Any, trusted_types: Collection[str]) -> list[str]:
+    """List the types in a model that skops does not trust by itself.
+
+    Args:
+        model: The model.
+        trusted_types: A team's own types.
+
+    Raises:
+        WineQualityError: The model could not be loaded again: it holds a type that nobody named.
+    """
+    import skops.io
+    from skops.io.exceptions import UnsupportedTypeException
+
+    try:
+        content = skops.io.dumps(model)
+    except UnsupportedTypeException as error:
+        raise WineQualityError(
+            f"{type(model[-1]).__name__} cannot be registered: skops does not save it ({error})."
+        ) from error
+    untrusted = find_untrusted_types(content, trusted_types)
+    if untrusted:
+        raise WineQualityError(
+            f"{type(model[-1]).__name__} holds types that nobody has allowed "
+            f"({', '.join(untrusted)}), so that no version of it would be loaded: {HOW_TO_TRUST}."
+        )
+    named: list[str] = skops.io.get_untrusted_types(data=content)
+    return named
+
+
 def check_digest(content: bytes, expected: str | None, file: str) -> bool:
     """Compare a file with the registry's digest of it.
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from wine_quality.modelling.candidate_check import draw_wines_evenly
 from wine_quality.wines import (
     INPUTS,
     MEASUREMENT_NAMES,
-    MEASUREMENTS,
     PREDICTION,
     QUALITY_STEP,
     TYPE,
@@ -117,13 +117,7 @@ def trying_wines(held_out_wines: pd.DataFrame) -> pd.DataFrame:
     empty = pd.DataFrame({TYPE: list(WINE_TYPES)}).assign(
         **dict.fromkeys(MEASUREMENT_NAMES, np.nan)
     )
-    rng = np.random.default_rng(UNSEEN_SEED)
-    unseen = pd.DataFrame({TYPE: rng.choice(WINE_TYPES, UNSEEN_WINES)}).assign(
-        **{
-            m.name: rng.uniform(0.5 * m.plausible[0], 2 * m.plausible[1], UNSEEN_WINES).round(4)
-            for m in MEASUREMENTS
-        }
-    )
+    unseen = draw_wines_evenly(UNSEEN_WINES, UNSEEN_SEED, reach=2)
     return pd.concat([known, *without, empty[list(INPUTS)], unseen], ignore_index=True)
 
 

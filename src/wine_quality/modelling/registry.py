@@ -13,14 +13,13 @@ import pandas as pd
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import (
-    HOW_TO_TRUST,
     SKOPS_FILE,
     BrokenVersionError,
     check_digest,
     check_onnx,
-    find_untrusted_types,
     load_model,
     read_reference,
+    trusted_in,
 )
 from wine_quality.modelling.onnx_export import OnnxExport, export
 from wine_quality.modelling.registry_lock import registry_lock
@@ -425,32 +424,3 @@ def _requirements(model: Any) -> list[str]:
     if any(type(member).__module__.startswith("xgboost") for member in [model[-1], *members]):
         packages.append("xgboost")
     return [f"{package}=={version(package)}" for package in packages]
-
-
-def trusted_in(model: Any, trusted_types: Collection[str]) -> list[str]:
-    """List the types in a model that skops does not trust by itself.
-
-    Args:
-        model: The model.
-        trusted_types: A team's own types.
-
-    Raises:
-        WineQualityError: The model could not be loaded again: it holds a type that nobody named.
-    """
-    import skops.io
-    from skops.io.exceptions import UnsupportedTypeException
-
-    try:
-        content = skops.io.dumps(model)
-    except UnsupportedTypeException as error:
-        raise WineQualityError(
-            f"{type(model[-1]).__name__} cannot be registered: skops does not save it ({error})."
-        ) from error
-    untrusted = find_untrusted_types(content, trusted_types)
-    if untrusted:
-        raise WineQualityError(
-            f"{type(model[-1]).__name__} holds types that nobody has allowed "
-            f"({', '.join(untrusted)}), so that no version of it would be loaded: {HOW_TO_TRUST}."
-        )
-    named: list[str] = skops.io.get_untrusted_types(data=content)
-    return named
