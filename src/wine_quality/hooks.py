@@ -1,5 +1,6 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
+import logging
 import os
 import time
 from collections.abc import Generator, Mapping
@@ -153,6 +154,7 @@ class TrackingHook:
 
         from wine_quality.modelling.registry_lock import setup_lock
 
+        quieten_mlflow()
         self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
@@ -316,6 +318,16 @@ def describe_tracking_trouble(uri: str, error: Exception) -> str:
         f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name another in "
         "mlflow.yml."
     )
+
+
+def quieten_mlflow() -> None:
+    """Keep MLflow's bars and news from who runs a pipeline, unless the environment wants them."""
+    from mlflow import environment_variables as mlflow_variables
+
+    if not mlflow_variables.MLFLOW_LOGGING_LEVEL.is_set():
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if not mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
+        mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
 
 def flatten(values: dict[str, Any], prefix: str) -> dict[str, Any]:
