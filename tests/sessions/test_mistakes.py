@@ -451,7 +451,7 @@ def test_a_layer_that_may_not_be_written(kedro_here, fresh_root):
     layer = fresh_root / "02_intermediate"
     layer.mkdir(mode=0o500)
     error = kedro_here(*TEST, *PROCESSING, root=fresh_root).error
-    assert error.startswith(f"{layer}/read_wines.parquet: Permission denied. See that every folder")
+    assert error.startswith(f"{layer}/rejected_wines.csv: Permission denied. See that every folder")
     assert error.endswith("you may read and write there.")
 
 
