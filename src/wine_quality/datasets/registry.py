@@ -79,7 +79,26 @@ class PreviousChampionDataset(
 
 
 class ChampionDataset(_RegistryDataset, AbstractDataset[dict[str, Any], Champion]):
-    """Saving a promotion decision sets the aliases; loading gives the champion's model."""
+    """Saving a promotion decision sets the aliases; loading gives the champion's model.
+
+    Args:
+        model_name: Name of the registered model.
+        credentials: `url` of the database that locks promotions where the registry is a server.
+        metadata: For Kedro's plugins.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        credentials: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_name=model_name, metadata=metadata)
+        self._lock_database = credentials["url"] if credentials else None
+
+    def _registry(self) -> ModelRegistry:
+        return ModelRegistry(self._model_name, self._lock_database)
 
     def save(self, data: dict[str, Any]) -> None:
         """Make the decision's version champion, or else challenger.

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
-from wine_quality.database_urls import parse_database_url
+from wine_quality.database.addresses import parse_database_url
 from wine_quality.errors import WineQualityError
 
 BUSY_TIMEOUT_S = 30.0

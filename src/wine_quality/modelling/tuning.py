@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wine_quality.database_urls import parse_database_url, without_password
+from wine_quality.database.addresses import parse_database_url, without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, Choices, IntegerRange, build_model
 from wine_quality.modelling.evaluation import score_folds

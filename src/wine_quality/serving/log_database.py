@@ -17,7 +17,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from wine_quality.database_urls import parse_database_url
+from wine_quality.database.addresses import parse_database_url, refuse_database_in_store
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.log_schema import (
     GROUND_TRUTH,
@@ -26,7 +26,6 @@ from wine_quality.serving.log_schema import (
     SCHEMA,
     SCHEMA_VERSION,
 )
-from wine_quality.storage import refuse_database_in_store
 
 logger = logging.getLogger(__name__)
 
