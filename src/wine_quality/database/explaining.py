@@ -161,6 +161,11 @@ def explained(what: str, engine: Engine) -> Iterator[None]:
         ) from error
 
 
+def may_pass(error: BaseException) -> bool:
+    """Tell whether what a driver raised, as SQLAlchemy passes it on or not, may pass by itself."""
+    return _trouble(getattr(error, "orig", None) or error).may_pass
+
+
 def explain(what: str, url: URL, error: BaseException) -> DatabaseError:
     """Make the error that says what a driver's error means.
 
