@@ -14,7 +14,7 @@ from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
 
 from wine_quality.database.addresses import name_of, store_url
 from wine_quality.database.engines import (
@@ -426,11 +426,12 @@ class Database:
             WineQualityError: The file is there, or cannot be written.
         """
         if not self._is_sqlite:
-            address = self._url.set(drivername="postgresql", query={})
+            url = self._url
+            address = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
             raise DatabaseError(
                 f"The {self._what} {self.where} is in PostgreSQL, whose own tool makes backups: "
                 f"pg_dump --format=custom --file={target} "
-                f"'{address.set(password=None).render_as_string()}'."
+                f"{address.render_as_string()}"
             )
         if not self.open(create=False):
             raise DatabaseError(

@@ -12,7 +12,7 @@ from wine_quality.drift.profiles import ERRORS_DTYPES
 
 METADATA = sa.MetaData()
 MONITORING = Schema(
-    what="monitoring's database",
+    what="monitoring database",
     tables=METADATA,
     version_table="monitoring_version",
     migrations="wine_quality.drift.migrations",
