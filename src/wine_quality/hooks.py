@@ -16,14 +16,17 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from wine_quality.database_urls import sqlite_file, without_password
+from wine_quality.database.addresses import (
+    refuse_database_in_store,
+    sqlite_file,
+    without_password,
+)
 from wine_quality.errors import WineQualityError
 from wine_quality.storage import (
     address_of,
     check_place,
     find_store,
     is_address,
-    refuse_database_in_store,
 )
 
 

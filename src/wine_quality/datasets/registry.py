@@ -87,7 +87,19 @@ class PreviousChampionDataset(
 
 
 class ChampionDataset(_RegistryDataset, AbstractDataset[dict[str, Any], Champion]):
-    """Saving a promotion decision sets the aliases; loading gives the champion's model."""
+    """Saving a promotion decision sets the aliases; loading gives the champion's model.
+
+    Args:
+        credentials: `url` of the database that locks promotions where the registry is a server.
+        settings: The arguments of every dataset of a registered model.
+    """
+
+    def __init__(self, *, credentials: dict[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._lock_database = credentials["url"] if credentials else None
+
+    def _registry(self) -> ModelRegistry:
+        return ModelRegistry(self._model_name, self._trusted_types, self._lock_database)
 
     def save(self, data: dict[str, Any]) -> None:
         """Make the decision's version champion, or else challenger.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from wine_quality.database.locks import Confirm
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import (
     SKOPS_FILE,
@@ -22,7 +23,7 @@ from wine_quality.modelling.loading import (
     trusted_in,
 )
 from wine_quality.modelling.onnx_export import OnnxExport, export
-from wine_quality.modelling.registry_lock import registry_lock
+from wine_quality.modelling.registry_lock import promotion_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
 
 if TYPE_CHECKING:
@@ -90,13 +91,21 @@ class ModelRegistry:
         name: Name of the registered model.
         trusted_types: A team's own types that its models may hold, beside those of the candidates
             that ship.
+        lock_database: Address of the project's own database, where promotions are locked if the
+            registry is a server; see `promotion_lock`.
     """
 
-    def __init__(self, name: str, trusted_types: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        trusted_types: Collection[str] = (),
+        lock_database: str | None = None,
+    ) -> None:
         from mlflow import MlflowClient
 
         self.name = name
         self._trusted_types = frozenset(trusted_types)
+        self._lock_database = lock_database
         self._client = MlflowClient()
 
     def register(self, trained: TrainedModel) -> RegisteredVersion:
@@ -302,7 +311,7 @@ class ModelRegistry:
                 f"Version {version} of {self.name} cannot become champion: {found.tags[ONNX_TAG]}. "
                 "Train another."
             )
-        with self._lock():
+        with self._lock() as confirm_lock:
             present = self._champion_number()
             if present != instead_of:
                 raise ChampionChangedError(
@@ -314,6 +323,7 @@ class ModelRegistry:
             if present == version:
                 return
             former = [*self.former_champions(), *([present] if present else [])]
+            confirm_lock()
             self._appoint(version, former)
 
     def roll_back(self) -> RegisteredVersion:
@@ -325,7 +335,7 @@ class ModelRegistry:
         Raises:
             WineQualityError: There is no champion before this one.
         """
-        with self._lock():
+        with self._lock() as confirm_lock:
             former = list(self.former_champions())
             if not former:
                 raise WineQualityError(
@@ -333,6 +343,7 @@ class ModelRegistry:
                     "'kedro champion promote VERSION'."
                 )
             found = self._known(former.pop())
+            confirm_lock()
             self._appoint(found.version, former)
         return found
 
@@ -369,8 +380,8 @@ class ModelRegistry:
             )
         return found
 
-    def _lock(self) -> AbstractContextManager[None]:
-        return registry_lock(self._client, self.name)
+    def _lock(self) -> AbstractContextManager[Confirm]:
+        return promotion_lock(str(self._client._registry_uri), self.name, self._lock_database)
 
 
 def _in_words(version: str | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wine_quality.database_urls import without_password
+from wine_quality.database.addresses import without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.registry import (
