@@ -8,12 +8,14 @@ engine's business.
 import hashlib
 import os
 import pickle
+import shutil
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,7 +29,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.compiler import GenericTypeCompiler, IdentifierPreparer
 
-from wine_quality.database_urls import parse_database_url
+from wine_quality.database.addresses import parse_database_url
 from wine_quality.drift.profiles import Profile, count_batches, merge_profiles
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import window_length
@@ -487,14 +489,10 @@ class SparkEngine(_LakeEngine):
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        try:
-            from pyspark.errors import AnalysisException, PySparkException
-            from pyspark.sql import SparkSession
-        except ImportError as error:
-            raise WineQualityError(
-                "Spark is not installed: add it with './just extras' (pip install "
-                "wine-quality[spark] elsewhere), and Java 17."
-            ) from error
+        require_spark()
+        from pyspark.errors import AnalysisException, PySparkException
+        from pyspark.sql import SparkSession
+
         self._is_ours = SparkSession.getActiveSession() is None
         try:
             # the settings below are those of this one alone
@@ -542,6 +540,21 @@ class SparkEngine(_LakeEngine):
         """Stop Spark, if it was started here."""
         if self._is_ours:
             self._session.stop()
+
+
+def require_spark() -> None:
+    """See that Spark is installed, and what it runs on; nothing is started.
+
+    Raises:
+        WineQualityError: It is not.
+    """
+    if find_spec("pyspark") is None:
+        raise WineQualityError(
+            "Spark is not installed: add it with './just extras' (pip install "
+            "wine-quality[spark] elsewhere), and Java 17."
+        )
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        raise WineQualityError("Spark needs Java: install Java 17, or set JAVA_HOME to it.")
 
 
 def _spark_session() -> Any:

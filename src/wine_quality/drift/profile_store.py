@@ -22,6 +22,7 @@ from scipy import sparse
 from wine_quality.drift.profiles import Profile
 from wine_quality.drift.reference import BUCKETS, COUNTED_SEGMENTS, Reference
 from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_schema import PROFILE_HOURS, PROFILE_REFERENCES
 from wine_quality.errors import WineQualityError
 
 if TYPE_CHECKING:
@@ -34,31 +35,10 @@ LONGEST_SPAN_S = 7 * 86_400
 PACKING = 1
 """Version of the form in which an hour is stored."""
 _HEADER = struct.Struct("<BII")
-_METADATA = sa.MetaData()
-_HOURS = sa.Table(
-    "profile_hours",
-    _METADATA,
-    sa.Column("model_version", sa.Text, primary_key=True),
-    sa.Column("reference", sa.Text, primary_key=True),
-    sa.Column("grain_seconds", sa.BigInteger, primary_key=True),
-    # seconds since 1970, UTC
-    sa.Column("start_second", sa.BigInteger, primary_key=True),
-    sa.Column("state", sa.Text, nullable=False),
-    # null: no wine of the version in this hour
-    sa.Column("profile", sa.LargeBinary),
-)
-_REFERENCES = sa.Table(
-    "profile_references",
-    _METADATA,
-    sa.Column("version_key", sa.Text, primary_key=True),
-    sa.Column("reference", sa.Text, nullable=False),
-)
 
 
 class ProfileStore(StoreDatabase):
     """Profiles in a SQLite file or a PostgreSQL database, the inference log's own or another."""
-
-    tables = _METADATA
 
     def reference(self, version_key: str) -> Reference | None:
         """Read the reference that was kept of a version; None where there is none.
@@ -66,14 +46,16 @@ class ProfileStore(StoreDatabase):
         Args:
             version_key: What identifies the version, for good.
         """
-        query = sa.select(_REFERENCES.c.reference).where(_REFERENCES.c.version_key == version_key)
+        query = sa.select(PROFILE_REFERENCES.c.reference).where(
+            PROFILE_REFERENCES.c.version_key == version_key
+        )
         with self.transaction() as connection:
             found = connection.scalar(query)
         return Reference.from_dict(json.loads(found)) if found else None
 
     def keep_reference(self, version_key: str, reference: Reference) -> None:
         """Keep a version's reference, so that it is computed once."""
-        insert = self.insert(_REFERENCES).values(
+        insert = self.insert(PROFILE_REFERENCES).values(
             version_key=version_key, reference=json.dumps(reference.to_dict())
         )
         with self.transaction() as connection:
@@ -81,7 +63,7 @@ class ProfileStore(StoreDatabase):
 
     def states(self, version: str, reference: Reference, grain: int) -> dict[int, str]:
         """The state of the log that each stored hour was counted from, by the hour's start."""
-        query = sa.select(_HOURS.c.start_second, _HOURS.c.state).where(
+        query = sa.select(PROFILE_HOURS.c.start_second, PROFILE_HOURS.c.state).where(
             *_of(version, reference, grain)
         )
         with self.transaction() as connection:
@@ -120,9 +102,9 @@ class ProfileStore(StoreDatabase):
         ]
         if not rows:
             return
-        insert = self.insert(_HOURS)
+        insert = self.insert(PROFILE_HOURS)
         upsert = insert.on_conflict_do_update(
-            index_elements=list(_HOURS.primary_key),
+            index_elements=list(PROFILE_HOURS.primary_key),
             set_={"state": insert.excluded.state, "profile": insert.excluded.profile},
         )
         with self.transaction() as connection:
@@ -140,12 +122,12 @@ class ProfileStore(StoreDatabase):
             since: Start of the first hour wanted, seconds since 1970.
         """
         query = (
-            sa.select(_HOURS.c.start_second, _HOURS.c.profile)
-            .where(*_of(version, reference, grain), _HOURS.c.profile.is_not(None))
-            .order_by(_HOURS.c.start_second)
+            sa.select(PROFILE_HOURS.c.start_second, PROFILE_HOURS.c.profile)
+            .where(*_of(version, reference, grain), PROFILE_HOURS.c.profile.is_not(None))
+            .order_by(PROFILE_HOURS.c.start_second)
         )
         if since is not None:
-            query = query.where(_HOURS.c.start_second >= since)
+            query = query.where(PROFILE_HOURS.c.start_second >= since)
         with self.transaction() as connection:
             rows = connection.execute(query).tuples().all()
         return _unpack(rows, reference)
@@ -212,9 +194,9 @@ def _spans(starts: Sequence[int], grain: int) -> Iterator[list[int]]:
 
 def _of(version: str, reference: Reference, grain: int) -> list[sa.ColumnElement[bool]]:
     return [
-        _HOURS.c.model_version == version,
-        _HOURS.c.reference == reference.fingerprint,
-        _HOURS.c.grain_seconds == grain,
+        PROFILE_HOURS.c.model_version == version,
+        PROFILE_HOURS.c.reference == reference.fingerprint,
+        PROFILE_HOURS.c.grain_seconds == grain,
     ]
 
 

@@ -199,7 +199,7 @@ def count(log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> Profi
     if log.empty:
         return Profile.empty(reference)
     moments = pd.to_datetime(log["event_time"], utc=True, cache=False).dt.as_unit("s")
-    starts: NDArray[np.int64] = moments.astype("int64").to_numpy() // grain * grain
+    starts = np.asarray(moments.astype("int64").to_numpy() // grain * grain, dtype=np.int64)
     if (np.diff(starts) < 0).any():
         order = np.argsort(starts, kind="stable")
         log, starts = log.iloc[order], starts[order]
@@ -551,7 +551,7 @@ def _to_number(value: object) -> float:
         return float(value)
     except OverflowError:
         # a whole number of more than 308 digits
-        return np.inf if value > 0 else -np.inf
+        return np.inf if value > 0 else -np.inf  # type: ignore[operator]
 
 
 def judged_counts(block: NDArray[np.int64]) -> NDArray[np.int64]:

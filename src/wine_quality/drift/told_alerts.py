@@ -13,24 +13,11 @@ import sqlalchemy as sa
 
 from wine_quality.drift.alerts import Alert
 from wine_quality.drift.store_database import StoreDatabase
-
-_METADATA = sa.MetaData()
-_TOLD = sa.Table(
-    "told_alerts",
-    _METADATA,
-    # moments are UTC
-    sa.Column("window_start", sa.DateTime, primary_key=True),
-    sa.Column("model_version", sa.Text, primary_key=True),
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("verdict", sa.Text, primary_key=True),
-    sa.Column("told_at", sa.DateTime, nullable=False),
-)
+from wine_quality.drift.store_schema import TOLD_ALERTS
 
 
 class ToldAlerts(StoreDatabase):
     """The alerts that were sent, in a SQLite file or a PostgreSQL database."""
-
-    tables = _METADATA
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -39,7 +26,7 @@ class ToldAlerts(StoreDatabase):
         Raises:
             WineQualityError: Another run takes too long, or the database cannot be used.
         """
-        with self.alone("alerts"):
+        with self.exclusive("alerts", "sending alerts"):
             yield
 
     def untold(self, alerts: Iterable[Alert]) -> list[Alert]:
@@ -51,7 +38,7 @@ class ToldAlerts(StoreDatabase):
         listed = list(alerts)
         if not listed:
             return []
-        query = sa.select(*(_TOLD.c[name] for name in (*_SUBJECT, "window_start")))
+        query = sa.select(*(TOLD_ALERTS.c[name] for name in (*_SUBJECT, "window_start")))
         with self.transaction() as connection:
             sent = [
                 ((version, subject, verdict), found.replace(tzinfo=UTC))
@@ -87,7 +74,7 @@ class ToldAlerts(StoreDatabase):
         ]
         if rows:
             with self.transaction() as connection:
-                connection.execute(self.insert(_TOLD).on_conflict_do_nothing(), rows)
+                connection.execute(self.insert(TOLD_ALERTS).on_conflict_do_nothing(), rows)
 
 
 _SUBJECT = ("model_version", "subject", "verdict")

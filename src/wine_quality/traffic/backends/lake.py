@@ -1,6 +1,6 @@
 """A partitioned log for large loads, written by the champion itself: no server, no database.
 
-The files are those that ``wine_quality.drift.engine`` reads with DuckDB and Spark.
+The files are those that `wine_quality.drift.log_engines` reads with DuckDB and Spark.
 """
 
 import hashlib
@@ -72,6 +72,8 @@ class LakeBackend(Backend):
 
     Several threads and processes may write; memory holds one batch.
     """
+
+    settings_type = LakeConfig
 
     def __init__(self, predictor: Predictor, settings: LakeConfig) -> None:
         """Take a champion.
