@@ -44,8 +44,10 @@ Places = NDArray[np.intp]
 
 HOURS_PER_MONTH = 720
 """A month of the promise: 30 days."""
-ALLOWANCE = 3.0
+ALLOWANCE = 4.0
 """Standard errors of the reference within which the normal state is learnt from the traffic."""
+VARIANCE_ALLOWANCE = 1.5
+"""Standard errors by which a score's variance may exceed the reference's."""
 PRIOR_SPREAD = 1.5
 """The same range's standard deviation before any traffic, in standard errors of the reference.
 Larger than 1, so that traffic from a limited stock of wines, whose own error adds to the
@@ -335,12 +337,15 @@ class _Scores:
 
     Attributes:
         error: Standard error of the score's mean in the reference, shape (units,).
+        looseness: How much larger than in the reference the score's variance may be, relative to
+            it, likewise.
         shifts: Shape (units, alternatives).
         cumulants: log E exp(shift · score) under the reference, likewise.
         information: Nats that a wine tells where the shift is the truth, likewise.
     """
 
     error: Floats
+    looseness: Floats
     shifts: Floats
     cumulants: Floats
     information: Floats
@@ -349,18 +354,24 @@ class _Scores:
     def of(cls, statistics: Sequence[_Statistic], streams: Sequence[Stream]) -> "_Scores":
         shifts = np.tile(np.concatenate([-np.array(SHIFTS), SHIFTS]), (len(statistics), 1))
         cumulants, information = np.zeros_like(shifts), np.zeros_like(shifts)
+        error = np.array([streams[s.stream].worth ** -0.5 for s in statistics])
+        looseness = np.zeros_like(error)
         for k, statistic in enumerate(statistics):
             q = _smoothed(streams[statistic.stream].reference)
             tilted = q * np.exp(np.outer(shifts[k], statistic.values))
             cumulants[k] = np.log(tilted.sum(axis=1))
             means = tilted @ statistic.values / tilted.sum(axis=1)
             information[k] = shifts[k] * means - cumulants[k]
-        error = np.array([streams[s.stream].worth ** -0.5 for s in statistics])
-        return cls(error, shifts, cumulants, information)
+            looseness[k] = VARIANCE_ALLOWANCE * np.sqrt(q @ statistic.values**4 - 1) * error[k]
+        return cls(error, looseness, shifts, cumulants, information)
 
     def take(self, units: Places) -> "_Scores":
         return _Scores(
-            self.error[units], self.shifts[units], self.cumulants[units], self.information[units]
+            self.error[units],
+            self.looseness[units],
+            self.shifts[units],
+            self.cumulants[units],
+            self.information[units],
         )
 
     def normal(self, total: Floats, n: Floats) -> tuple[Floats, Floats]:
@@ -372,8 +383,8 @@ class _Scores:
     def steps(
         self, total: Floats, n: Floats, mean: Floats, variance: Floats
     ) -> tuple[Floats, Floats]:
-        """Log-growth of the bets and the stakes on starts, each shape (hours, units, alternatives)."""
-        power = 1 / (1 + n * variance)
+        """Log-growth and stakes on starts, each shape (hours, units, alternatives)."""
+        power = 1 / (1 + self.looseness + n * variance)
         excess, wines = (power * (total - n * mean))[..., None], (power * n)[..., None]
         return excess * self.shifts - wines * self.cumulants, _starts(wines * self.information)
 
@@ -421,9 +432,7 @@ class _Shares:
             is_fault[:, None], EXTRA_SHARES, shifts / np.sqrt(share * (1 - share))[:, None]
         )
         weaker = PRIOR_SPREAD**-2
-        return cls(
-            cases * weaker + 0.5, (n - cases) * weaker + 0.5, low, high, tilts, is_fault
-        )
+        return cls(cases * weaker + 0.5, (n - cases) * weaker + 0.5, low, high, tilts, is_fault)
 
     def take(self, units: Places) -> "_Shares":
         return _Shares(
@@ -680,8 +689,10 @@ class _Watch:
         units = np.flatnonzero(self.is_open)
         if not units.size:
             return units
-        capital = (self.return_capital[units] + starts[units]) * np.exp(-growth[units])
-        self.return_capital[units] = np.minimum(capital, 1e300)
+        # far beyond any threshold, and times the largest step still a number
+        capital = np.minimum(self.return_capital[units], 1e150) + starts[units]
+        capital *= np.exp(-growth[units])
+        self.return_capital[units] = capital
         least = np.where(self.lasting[units], capital, np.inf).min(axis=1)
         over = units[least >= self.threshold]
         for unit in over.tolist():
