@@ -29,7 +29,7 @@ add up to at most 1), it is never negative, and each alert takes at least the th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -483,6 +483,39 @@ class _Onset(NamedTuple):
     latest: int
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What some hours do to the capital, each shape (hours, units, alternatives).
+
+    Attributes:
+        growth: Log-growth of the bets.
+        starts: How much a start in that hour counts.
+        share: Each bet's share of the stakes, shape (units, alternatives).
+        factor: Growth of the bets.
+        stakes: What is staked on a start in that hour; 0 for units that are open.
+    """
+
+    growth: Floats
+    starts: Floats
+    share: Floats
+    factor: Floats = field(init=False)
+    stakes: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", np.exp(self.growth))
+        object.__setattr__(self, "stakes", self.starts * self.share)
+
+    def change(self, row: int, units: Places, growth: Floats, starts: Floats) -> None:
+        """Replace the units' steps from a row on."""
+        self.growth[row:, units], self.starts[row:, units] = growth, starts
+        self.factor[row:, units] = np.exp(growth)
+        self.stakes[row:, units] = starts * self.share[units]
+
+    def stop(self, row: int, units: Places) -> None:
+        """Let the units' bets rest from a row on: their capital, 0, stays so."""
+        self.stakes[row:, units] = 0
+
+
 class _Watch:
     """The run through all hours.
 
@@ -577,35 +610,40 @@ class _Watch:
         owner = np.array([s.stream for s in self.statistics])
         own = np.zeros((self.units, len(self.streams)))
         own[np.arange(self.units), owner] = 1
-        every = np.arange(self.units)
         within = own / (own.T @ self.stake)
-        parts = [np.empty((0, len(self.streams)))]
+        log_evidence = np.empty((self.hours, len(self.streams)))
         for first in range(0, self.hours, CHUNK_HOURS):
             last = min(first + CHUNK_HOURS, self.hours)
-            growth, starts = self._steps(every, first, last)
-            factor = np.exp(growth)
-            evidence = np.empty((last - first, self.units))
-            for hour in range(first, last):
-                row = hour - first
-                # the bets of open units rest
-                self.capital += starts[row]
-                self.capital *= factor[row]
-                self.capital[self.is_open] = 0
-                evidence[row] = (self.stakes * self.capital).sum(axis=1)
-                turned = self._resolve(hour, growth[row], starts[row])
-                if evidence[row].sum() >= self.threshold:
-                    turned = np.concatenate([turned, self._open(hour, evidence[row])])
-                if turned.size and hour + 1 < last:
-                    growth[row + 1 :, turned], starts[row + 1 :, turned] = self._steps(
-                        turned, hour + 1, last
-                    )
-                    factor[row + 1 :, turned] = np.exp(growth[row + 1 :, turned])
+            evidence = self._run_chunk(first, last)
             with np.errstate(divide="ignore"):
-                parts.append(np.log(evidence @ within))
-        return np.concatenate(parts)
+                log_evidence[first:last] = np.log(evidence @ within)
+        return log_evidence
 
-    def _open(self, hour: int, evidence: Floats) -> Places:
+    def _run_chunk(self, first: int, last: int) -> Floats:
+        """Go through some hours; returns the units' capital, shape (hours, units)."""
+        steps = _Steps(*self._steps(np.arange(self.units), first, last), self.stakes)
+        steps.stop(0, np.flatnonzero(self.is_open))
+        history = np.empty_like(steps.growth)
+        for hour in range(first, last):
+            row = hour - first
+            capital = history[row]
+            np.add(self.capital, steps.stakes[row], out=capital)
+            capital *= steps.factor[row]
+            self.capital = capital
+            turned = self._resolve(hour, steps.growth[row], steps.starts[row])
+            if capital.sum() >= self.threshold:
+                # the history keeps what the alert was opened with
+                self.capital = capital.copy()
+                turned = np.sort(np.concatenate([turned, self._open(hour)]))
+            if turned.size and hour + 1 < last:
+                growth, starts = self._steps(turned, hour + 1, last)
+                steps.change(row + 1, turned, growth, starts)
+                steps.stop(row + 1, turned[self.is_open[turned]])
+        return np.asarray(history.sum(axis=2))
+
+    def _open(self, hour: int) -> Places:
         """Open what carries the alert, and take its price out of the capital."""
+        evidence = self.capital.sum(axis=1)
         carries = evidence / self.stake >= self.threshold
         units = np.flatnonzero(carries)
         units = units[np.argsort(-evidence[units] / self.stake[units], kind="stable")]
@@ -626,7 +664,7 @@ class _Watch:
         if opened:
             self.change_of |= {u: (len(self.alerts), k) for k, (u, _) in enumerate(opened)}
             self.alerts.append(Alert(hour, tuple(change for _, change in opened)))
-        return np.sort(units)
+        return units
 
     def _may_join(self, change: Change) -> int | None:
         """The open alert whose onset may be the change's."""
@@ -694,7 +732,7 @@ class _Watch:
         capital *= np.exp(-growth[units])
         self.return_capital[units] = capital
         least = np.where(self.lasting[units], capital, np.inf).min(axis=1)
-        over = units[least >= self.threshold]
+        over: Places = units[least >= self.threshold]
         for unit in over.tolist():
             place, k = self.change_of.pop(unit)
             changes = list(self.alerts[place].changes)
