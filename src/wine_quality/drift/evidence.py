@@ -178,8 +178,9 @@ class Evidence:
 
     Attributes:
         log_evidence: Natural logarithm of each stream's own evidence after each hour, shape
-            (hours, streams): an alert's changes are those of streams that reach `log_threshold`
-            themselves. -inf while the stream is open, NaN where its reference is too small.
+            (hours, streams), the mean of its aspects' by their stakes. An alert is carried by the
+            aspects whose own evidence has reached `log_threshold`. An aspect that is open has
+            none, so that a stream may be at -inf; NaN where the reference is too small.
         log_threshold: Natural logarithm of the threshold.
         alerts: In the order in which they were opened.
     """
