@@ -29,7 +29,7 @@ add up to at most 1), it is never negative, and each alert takes at least the th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -44,8 +44,10 @@ Places = NDArray[np.intp]
 
 HOURS_PER_MONTH = 720
 """A month of the promise: 30 days."""
-ALLOWANCE = 3.0
+ALLOWANCE = 4.0
 """Standard errors of the reference within which the normal state is learnt from the traffic."""
+VARIANCE_ALLOWANCE = 1.5
+"""Standard errors by which a score's variance may exceed the reference's."""
 PRIOR_SPREAD = 1.5
 """The same range's standard deviation before any traffic, in standard errors of the reference.
 Larger than 1, so that traffic from a limited stock of wines, whose own error adds to the
@@ -66,7 +68,6 @@ COVERAGE = 0.9
 """Posterior probability of the interval of the onset."""
 CHUNK_HOURS = 480
 _LARGEST_STEP = 300.0
-_LARGEST_CAPITAL = 1e150
 _ALTERNATIVES = 2 * len(SHIFTS)
 
 
@@ -177,8 +178,9 @@ class Evidence:
 
     Attributes:
         log_evidence: Natural logarithm of each stream's own evidence after each hour, shape
-            (hours, streams): an alert's changes are those of streams that reach `log_threshold`
-            themselves. -inf while the stream is open, NaN where its reference is too small.
+            (hours, streams), the mean of its aspects' by their stakes. An alert is carried by the
+            aspects whose own evidence has reached `log_threshold`. An aspect that is open has
+            none, so that a stream may be at -inf; NaN where the reference is too small.
         log_threshold: Natural logarithm of the threshold.
         alerts: In the order in which they were opened.
     """
@@ -336,12 +338,15 @@ class _Scores:
 
     Attributes:
         error: Standard error of the score's mean in the reference, shape (units,).
+        looseness: How much larger than in the reference the score's variance may be, relative to
+            it, likewise.
         shifts: Shape (units, alternatives).
         cumulants: log E exp(shift · score) under the reference, likewise.
         information: Nats that a wine tells where the shift is the truth, likewise.
     """
 
     error: Floats
+    looseness: Floats
     shifts: Floats
     cumulants: Floats
     information: Floats
@@ -350,18 +355,24 @@ class _Scores:
     def of(cls, statistics: Sequence[_Statistic], streams: Sequence[Stream]) -> "_Scores":
         shifts = np.tile(np.concatenate([-np.array(SHIFTS), SHIFTS]), (len(statistics), 1))
         cumulants, information = np.zeros_like(shifts), np.zeros_like(shifts)
+        error = np.array([streams[s.stream].worth ** -0.5 for s in statistics])
+        looseness = np.zeros_like(error)
         for k, statistic in enumerate(statistics):
             q = _smoothed(streams[statistic.stream].reference)
             tilted = q * np.exp(np.outer(shifts[k], statistic.values))
             cumulants[k] = np.log(tilted.sum(axis=1))
             means = tilted @ statistic.values / tilted.sum(axis=1)
             information[k] = shifts[k] * means - cumulants[k]
-        error = np.array([streams[s.stream].worth ** -0.5 for s in statistics])
-        return cls(error, shifts, cumulants, information)
+            looseness[k] = VARIANCE_ALLOWANCE * np.sqrt(q @ statistic.values**4 - 1) * error[k]
+        return cls(error, looseness, shifts, cumulants, information)
 
     def take(self, units: Places) -> "_Scores":
         return _Scores(
-            self.error[units], self.shifts[units], self.cumulants[units], self.information[units]
+            self.error[units],
+            self.looseness[units],
+            self.shifts[units],
+            self.cumulants[units],
+            self.information[units],
         )
 
     def normal(self, total: Floats, n: Floats) -> tuple[Floats, Floats]:
@@ -374,7 +385,7 @@ class _Scores:
         self, total: Floats, n: Floats, mean: Floats, variance: Floats
     ) -> tuple[Floats, Floats]:
         """Log-growth and stakes on starts, each shape (hours, units, alternatives)."""
-        power = 1 / (1 + n * variance)
+        power = 1 / (1 + self.looseness + n * variance)
         excess, wines = (power * (total - n * mean))[..., None], (power * n)[..., None]
         return excess * self.shifts - wines * self.cumulants, _starts(wines * self.information)
 
@@ -473,6 +484,39 @@ class _Onset(NamedTuple):
     latest: int
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What some hours do to the capital, each shape (hours, units, alternatives).
+
+    Attributes:
+        growth: Log-growth of the bets.
+        starts: How much a start in that hour counts.
+        share: Each bet's share of the stakes, shape (units, alternatives).
+        factor: Growth of the bets.
+        stakes: What is staked on a start in that hour; 0 for units that are open.
+    """
+
+    growth: Floats
+    starts: Floats
+    share: Floats
+    factor: Floats = field(init=False)
+    stakes: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", np.exp(self.growth))
+        object.__setattr__(self, "stakes", self.starts * self.share)
+
+    def change(self, row: int, units: Places, growth: Floats, starts: Floats) -> None:
+        """Replace the units' steps from a row on."""
+        self.growth[row:, units], self.starts[row:, units] = growth, starts
+        self.factor[row:, units] = np.exp(growth)
+        self.stakes[row:, units] = starts * self.share[units]
+
+    def stop(self, row: int, units: Places) -> None:
+        """Let the units' bets rest from a row on: their capital, 0, stays so."""
+        self.stakes[row:, units] = 0
+
+
 class _Watch:
     """The run through all hours.
 
@@ -567,35 +611,40 @@ class _Watch:
         owner = np.array([s.stream for s in self.statistics])
         own = np.zeros((self.units, len(self.streams)))
         own[np.arange(self.units), owner] = 1
-        every = np.arange(self.units)
         within = own / (own.T @ self.stake)
-        parts = [np.empty((0, len(self.streams)))]
+        log_evidence = np.empty((self.hours, len(self.streams)))
         for first in range(0, self.hours, CHUNK_HOURS):
             last = min(first + CHUNK_HOURS, self.hours)
-            growth, starts = self._steps(every, first, last)
-            factor = np.exp(growth)
-            evidence = np.empty((last - first, self.units))
-            for hour in range(first, last):
-                row = hour - first
-                # the bets of open units rest
-                self.capital += starts[row]
-                self.capital *= factor[row]
-                self.capital[self.is_open] = 0
-                evidence[row] = (self.stakes * self.capital).sum(axis=1)
-                turned = self._resolve(hour, growth[row], starts[row])
-                if evidence[row].sum() >= self.threshold:
-                    turned = np.concatenate([turned, self._open(hour, evidence[row])])
-                if turned.size and hour + 1 < last:
-                    growth[row + 1 :, turned], starts[row + 1 :, turned] = self._steps(
-                        turned, hour + 1, last
-                    )
-                    factor[row + 1 :, turned] = np.exp(growth[row + 1 :, turned])
+            evidence = self._run_chunk(first, last)
             with np.errstate(divide="ignore"):
-                parts.append(np.log(evidence @ within))
-        return np.concatenate(parts)
+                log_evidence[first:last] = np.log(evidence @ within)
+        return log_evidence
 
-    def _open(self, hour: int, evidence: Floats) -> Places:
+    def _run_chunk(self, first: int, last: int) -> Floats:
+        """Go through some hours; returns the units' capital, shape (hours, units)."""
+        steps = _Steps(*self._steps(np.arange(self.units), first, last), self.stakes)
+        steps.stop(0, np.flatnonzero(self.is_open))
+        history = np.empty_like(steps.growth)
+        for hour in range(first, last):
+            row = hour - first
+            capital = history[row]
+            np.add(self.capital, steps.stakes[row], out=capital)
+            capital *= steps.factor[row]
+            self.capital = capital
+            turned = self._resolve(hour, steps.growth[row], steps.starts[row])
+            if capital.sum() >= self.threshold:
+                # the history keeps what the alert was opened with
+                self.capital = capital.copy()
+                turned = np.sort(np.concatenate([turned, self._open(hour)]))
+            if turned.size and hour + 1 < last:
+                growth, starts = self._steps(turned, hour + 1, last)
+                steps.change(row + 1, turned, growth, starts)
+                steps.stop(row + 1, turned[self.is_open[turned]])
+        return np.asarray(history.sum(axis=2))
+
+    def _open(self, hour: int) -> Places:
         """Open what carries the alert, and take its price out of the capital."""
+        evidence = self.capital.sum(axis=1)
         carries = evidence / self.stake >= self.threshold
         units = np.flatnonzero(carries)
         units = units[np.argsort(-evidence[units] / self.stake[units], kind="stable")]
@@ -616,7 +665,7 @@ class _Watch:
         if opened:
             self.change_of |= {u: (len(self.alerts), k) for k, (u, _) in enumerate(opened)}
             self.alerts.append(Alert(hour, tuple(change for _, change in opened)))
-        return np.sort(units)
+        return units
 
     def _may_join(self, change: Change) -> int | None:
         """The open alert whose onset may be the change's."""
@@ -679,10 +728,12 @@ class _Watch:
         units = np.flatnonzero(self.is_open)
         if not units.size:
             return units
-        capital = (self.return_capital[units] + starts[units]) * np.exp(-growth[units])
-        self.return_capital[units] = np.minimum(capital, _LARGEST_CAPITAL)
+        # far beyond any threshold, and times the largest step still a number
+        capital = np.minimum(self.return_capital[units], 1e150) + starts[units]
+        capital *= np.exp(-growth[units])
+        self.return_capital[units] = capital
         least = np.where(self.lasting[units], capital, np.inf).min(axis=1)
-        over = units[least >= self.threshold]
+        over: Places = units[least >= self.threshold]
         for unit in over.tolist():
             place, k = self.change_of.pop(unit)
             changes = list(self.alerts[place].changes)
@@ -693,4 +744,4 @@ class _Watch:
         self.base_n[over] -= self.past_n[hour + 1, over]
         self.is_open[over] = False
         self.since[over] = hour + 1
-        return np.asarray(over)
+        return over
