@@ -119,7 +119,7 @@ def verdicts(start: str, subject: str, **verdict_by_subject: str) -> pd.DataFram
             "model_version": "7",
             subject: list(verdict_by_subject),
             "verdict": list(verdict_by_subject.values()),
-            "reason": [f"{name}: because of {name}: so" for name in verdict_by_subject],
+            "reason": [f"because of {name}: so" for name in verdict_by_subject],
         }
     )
 
@@ -375,7 +375,7 @@ def test_a_section_needs_all_of_its_outputs():
 
 
 def test_brackets_are_no_markup():
-    reason = {"reason": "reason: all [red] wines"}
+    reason = {"reason": "all [red] wines"}
     one = {
         "verdicts": verdicts("2026-01-02", "column", chlorides="drift").assign(**reason),
         "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),

@@ -96,7 +96,7 @@ def test_the_error_stands_in_the_range_that_is_no_decay_or_is_marked(week):
     np.testing.assert_allclose(lines["decayed"].get_ydata(), whole["mae"][5:6])
     tops = [bar.get_y() + bar.get_height() for bar in error.patches]
     for top, row in zip(tops[:6], whole.itertuples(), strict=False):
-        assert (row.mae > top) == (row.verdict == "decayed")
+        assert (row.mae > top) == (row.mae_score > row.mae_threshold)
         assert top > row.reference_mae
 
 

@@ -144,7 +144,7 @@ def test_windows_that_go_on_are_not_judged_yet():
 
 def test_wines_of_the_future_are_in_no_window():
     profile = profiled({0: 10, 1: 10, 9: 7})
-    now = (START + DAY + pd.Timedelta("5h")).to_pydatetime()
+    now = (START + DAY + pd.Timedelta("5.5h")).to_pydatetime()
     past, future = split_future(profile, now)
     assert past.wines.sum() == 20
     assert future.wines.sum() == 7
