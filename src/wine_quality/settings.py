@@ -12,6 +12,8 @@ from omegaconf.resolvers import oc
 from wine_quality.hooks import (
     ConfigurationHook,
     MissingInputsHook,
+    PreflightHook,
+    RunLockHook,
     RunSummaryHook,
     StorageHook,
     TrackingHook,
@@ -53,9 +55,11 @@ CONFIG_LOADER_ARGS = {
 }
 # of those that want to be first, the last one named is
 HOOKS = (
+    PreflightHook(),
     MissingInputsHook(),
     TrackingHook(),
     RunSummaryHook(),
+    RunLockHook(),
     OrchestrationHook(),
     StorageHook(),
     ConfigurationHook(),

@@ -11,12 +11,11 @@ from sklearn.pipeline import Pipeline
 from yaml import safe_load
 
 from wine_quality.contracts import LABELLED_WINES
-from wine_quality.datasets import ChampionDataset, ModelVersionDataset, PreviousChampionDataset
+from wine_quality.datasets import ChampionDataset, ModelRegistryDataset, ModelVersionDataset
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, PublishedFigures
 from wine_quality.modelling.metrics import METRICS, score_slices
 from wine_quality.modelling.model_card import CardTexts, errors_by_quality
-from wine_quality.modelling.registry import RegisteredVersion
 from wine_quality.pipelines.training import create_pipeline, nodes
 from wine_quality.pipelines.training.figures import (
     collect_figures,
@@ -314,18 +313,6 @@ def test_a_version_says_what_it_is(labelled_wines, reference):
     }
 
 
-@pytest.mark.parametrize("shift", [None, 0.25, 2.0])
-def test_a_promotion_is_decided_once_for_report_and_registry(reference, shift):
-    version = RegisteredVersion("wine-quality", "2", "run", {})
-    previous = shift and (
-        RegisteredVersion("wine-quality", "1", "run", {}),
-        reference.assign(prediction=reference[QUALITY] + shift),
-    )
-    report, registry = nodes.decide_promotion(version, reference, previous, comparison_parameters())
-    assert report == registry
-    assert (report["version"], report["promoted"]) == ("2", shift != 0.25)
-
-
 # Figures
 
 
@@ -455,7 +442,7 @@ def train(run_pipeline, registry, experiment_id, labelled_wines):
             "params:training.analysis": ANALYSIS,
             "params:training.model_card": TEXTS,
             "registered_version": ModelVersionDataset(model_name=registry.name),
-            "previous_champion": PreviousChampionDataset(model_name=registry.name),
+            "model_registry": ModelRegistryDataset(model_name=registry.name),
             "champion": ChampionDataset(model_name=registry.name),
         }
         given |= {f"params:training.candidates.{name}": c for name, c in candidates.items()}
@@ -487,6 +474,7 @@ def test_the_pipeline_ends_in_a_champion(train, registry, labelled_wines):
     assert made["promotion"] == {
         "model": registry.name,
         "version": "1",
+        "run_id": champion.version.run_id,
         "promoted": True,
         "champion": "1",
         "judged_against": None,
@@ -574,7 +562,7 @@ def test_each_candidate_is_a_namespace_of_its_own():
     assert pipeline.inputs() == {
         "training_wines",
         "held_out_wines",
-        "previous_champion",
+        "model_registry",
         "wine_audit",
         "split_audit",
         "tree_best_settings",

@@ -79,6 +79,14 @@ class ServedModel:
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     reference: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
+    def is_version(self, found: RegisteredVersion) -> bool:
+        """Tell whether this is the version: a model registered anew starts at number 1 again."""
+        return (self.name, self.version, self.registered_at) == (
+            found.name,
+            found.version,
+            found.created_at,
+        )
+
     def predict(
         self, types: Sequence[str], measurements: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -209,7 +217,7 @@ class ModelLoader:
                 runtime_reason=reason,
                 verified=verified,
                 metrics=_metrics(found.tags),
-                registered_at=self._registered_at(found.version),
+                registered_at=found.created_at,
                 reference=reference,
             )
             _check_answers(served)
@@ -258,13 +266,6 @@ class ModelLoader:
         verified = _check_digest(file.read_bytes(), found.tags.get(MODEL_DIGEST_TAG), file.name)
         engine = SklearnEngine(mlflow.sklearn.load_model(str(model)))
         return engine, "scikit-learn", f"no ONNX: {has_onnx}", verified
-
-    def _registered_at(self, version: str) -> datetime:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(self._tracking_uri, self._tracking_uri)
-        made = client.get_model_version(self.name, version).creation_timestamp
-        return datetime.fromtimestamp(made / 1000, UTC)
 
 
 def _check_digest(content: bytes, expected: str | None, file: str) -> bool:

@@ -8,11 +8,12 @@ import pandas as pd
 from sklearn.pipeline import Pipeline as Model
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling import evaluation, promotion
+from wine_quality.modelling import evaluation
 from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
 from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
 from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
-from wine_quality.modelling.registry import RegisteredVersion, TrainedModel
+from wine_quality.modelling.promotion import Settlement, settle
+from wine_quality.modelling.registry import ModelRegistry, RegisteredVersion, TrainedModel
 from wine_quality.pipelines.training.parameters import AnalysisParameters, ComparisonParameters
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint
 
@@ -231,23 +232,17 @@ def describe_version(
 
 
 def decide_promotion(
+    model_registry: ModelRegistry,
     registered_version: RegisteredVersion,
     reference: pd.DataFrame,
-    previous_champion: tuple[RegisteredVersion, pd.DataFrame] | None,
     parameters: ComparisonParameters,
-) -> tuple[Json, Json]:
-    """Decide whether the new version becomes champion.
+) -> tuple[Settlement, Json]:
+    """Decide whether the new version becomes champion, and have the registry accept it.
 
     Returns:
-        The decision, once for the registry and once for the report.
+        The decision with the champion after it, and the decision for the report.
     """
-    champion, champion_reference = previous_champion or (None, None)
-    decision = promotion.decide(
-        registered_version,
-        reference,
-        champion,
-        champion_reference,
-        parameters.seed,
-        parameters.metric,
-    ).to_dict()
-    return decision, decision
+    settled = settle(
+        model_registry, registered_version, reference, parameters.seed, parameters.metric
+    )
+    return settled, settled.promotion.to_dict()
