@@ -114,9 +114,14 @@ def found_for(candidate, wines, **changes):
     return {
         "candidate": "forest",
         "estimator": candidate.estimator,
+        "scale": candidate.scale,
+        "early_stopping": None,
         "configured": candidate.settings,
         "training_wines": fingerprint(wines),
+        "metric": "rmse",
         "finished": 12,
+        "configured_value": 0.7,
+        "value": 0.69,
         "settings": {"n_estimators": 7},
     } | changes
 
@@ -200,9 +205,19 @@ def test_a_candidate_runs_with_the_settings_that_tuning_found(labelled_wines, fo
         ({"training_wines": "0123456789abcdef"}, "tuned on other wines"),
         ({"estimator": "sklearn.tree.DecisionTreeRegressor"}, "tuned with another estimator"),
         ({"configured": {"n_estimators": 1}}, "configured anew since tuning"),
+        ({"scale": True}, "configured anew since tuning"),
+        (
+            {"early_stopping": {"rounds": 3, "held_back_share": 0.1}},
+            "configured anew since tuning",
+        ),
+        ({"metric": "mae"}, "tuned by mae"),
+        ({"value": 0.7}, "the best of 12 trials"),
+        ({"value": 0.71}, "the best of 12 trials"),
+        # of the first edition, where settings outside of the search space were not tried
+        ({"configured_value": None}, "tuned without a comparison with these: tune again"),
     ],
 )
-def test_settings_found_for_something_else_are_not_used(
+def test_settings_that_were_not_found_better_for_this_are_not_used(
     labelled_wines, folds, caplog, changes, why
 ):
     forest = CANDIDATES["forest"]
@@ -217,6 +232,16 @@ def test_settings_found_for_something_else_are_not_used(
     assert found["tuned"] == f"as configured ({why})"
     if caplog.records:
         assert why in caplog.text
+
+
+def test_settings_that_the_first_edition_found_are_used(labelled_wines, folds):
+    forest = CANDIDATES["forest"]
+    old = found_for(forest, labelled_wines)
+    del old["scale"], old["early_stopping"]
+    found = nodes.cross_validate_candidate(
+        labelled_wines, folds, forest, old, comparison_parameters()
+    )
+    assert found["tuned"] == "tuned, best of 12 trials"
 
 
 def test_boosting_keeps_its_rounds_and_its_curve(labelled_wines, folds):
