@@ -1,5 +1,6 @@
 import hashlib
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 from uuid import uuid4
@@ -392,9 +393,12 @@ def registry_server(tmp_path_factory, free_port, run_server):
     folder = tmp_path_factory.mktemp("server")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "2", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    with run_server(command, f"http://127.0.0.1:{port}/health", folder / "log"):
+    # of no use here, and slow to begin
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    health = f"http://127.0.0.1:{port}/health"
+    with run_server(command, health, folder / "log", env=environment):
         yield f"http://127.0.0.1:{port}"
 
 

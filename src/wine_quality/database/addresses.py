@@ -50,12 +50,12 @@ def store_url(address: str, what: str) -> "URL":
         parsed = parse_database_url(address)
     except (ArgumentError, ValueError) as error:
         raise DatabaseError(
-            f"The address of the {what} cannot be understood: write it like "
+            f"The URL of the {what} cannot be understood: write it like "
             "sqlite:///data/inference_log.db or postgresql://user:password@host/database."
         ) from error
     if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
         raise DatabaseError(
-            f"The {what} cannot be kept in {parsed.drivername}: use an address that begins with "
+            f"The {what} cannot be kept in {parsed.drivername}: use a URL that begins with "
             "sqlite:/// or postgresql://."
         )
     database = parsed.database or ""
@@ -63,7 +63,7 @@ def store_url(address: str, what: str) -> "URL":
         database in {"", ":memory:"} or database.startswith("file:")
     ):
         raise DatabaseError(
-            f"The address of the {what} names no file of this machine: write it like "
+            f"The URL of the {what} names no file of this machine: write it like "
             "sqlite:///data/inference_log.db."
         )
     return parsed

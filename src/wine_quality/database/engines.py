@@ -41,6 +41,18 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
+def connect_arguments(url: URL, busy_timeout_s: float = 30.0) -> dict[str, Any]:
+    """What the driver is told at every connection, so that nobody waits for ever.
+
+    Args:
+        url: Address of the database.
+        busy_timeout_s: SQLite only: seconds to wait for another process that is writing.
+    """
+    if is_sqlite(url):
+        return {"timeout": busy_timeout_s}
+    return {name: v for name, v in _POSTGRES_CONNECTION.items() if name not in url.query}
+
+
 def sqlite_engine(url: URL, synchronous: Synchronous, busy_timeout_s: float) -> Engine:
     """Connect to a SQLite file when it is first used.
 
@@ -49,7 +61,9 @@ def sqlite_engine(url: URL, synchronous: Synchronous, busy_timeout_s: float) -> 
         synchronous: How far a commit reaches.
         busy_timeout_s: Seconds to wait for another process that is writing.
     """
-    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
+    engine = sa.create_engine(
+        url, hide_parameters=True, connect_args=connect_arguments(url, busy_timeout_s)
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
@@ -79,10 +93,9 @@ def postgres_engine(what: str, url: URL, poolclass: type[Pool] | None = None) ->
     Raises:
         DatabaseError: If the driver is missing.
     """
-    limits = {name: v for name, v in _POSTGRES_CONNECTION.items() if name not in url.query}
     try:
         engine = sa.create_engine(
-            url, hide_parameters=True, connect_args=limits, poolclass=poolclass
+            url, hide_parameters=True, connect_args=connect_arguments(url), poolclass=poolclass
         )
     except ImportError as error:
         raise DatabaseError(

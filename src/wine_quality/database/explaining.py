@@ -161,6 +161,13 @@ def explained(what: str, engine: Engine) -> Iterator[None]:
         ) from error
 
 
+def may_pass(error: BaseException) -> bool:
+    """Tell whether an error of a database, in words or as SQLAlchemy passes it on, may pass."""
+    if isinstance(error, exc.DBAPIError):
+        return error.orig is None or _trouble(error.orig).may_pass
+    return isinstance(error, DatabaseUnavailableError | exc.TimeoutError)
+
+
 def explain(what: str, url: URL, error: BaseException) -> DatabaseError:
     """Make the error that says what a driver's error means.
 
@@ -188,8 +195,9 @@ def _trouble(error: BaseException) -> _Trouble:
         if words.search(str(error)):
             return trouble
     names = {kind.__name__ for kind in type(error).__mro__}
-    # a connection that ends has no code: what the driver cannot do may pass, a wrong statement not
-    return _UNKNOWN if names & {"ProgrammingError", "NotSupportedError"} else _GONE
+    wrong = number == sqlite3.SQLITE_ERROR or names & {"ProgrammingError", "NotSupportedError"}
+    # a connection that ends has no code
+    return _UNKNOWN if wrong else _GONE
 
 
 def _first_line(error: BaseException) -> str:

@@ -126,7 +126,7 @@ def exclusive_file(path: Path, doing: str, patience_s: float) -> Iterator[Confir
 
 @contextmanager
 def _session_lock(url: URL, purpose: str, doing: str, patience_s: float) -> Iterator[Confirm]:
-    key = zlib.crc32(purpose.encode()) >> 1  # an int4 has a sign
+    key = _key(purpose)
     what, where = "database of locks", name_of(url)
     engine = postgres_engine(what, url, NullPool)
     ours = sa.select(sa.func.pg_advisory_lock(_POSTGRES_LOCKS, key))
@@ -155,6 +155,23 @@ def _session_lock(url: URL, purpose: str, doing: str, patience_s: float) -> Iter
         with suppress(DBAPIError):
             connection.close()
         engine.dispose()
+
+
+def lock_transaction(connection: Connection, purpose: str) -> None:
+    """Wait until no other transaction in this PostgreSQL has a purpose, and keep others from it.
+
+    Args:
+        connection: To PostgreSQL, in a transaction.
+        purpose: Names the lock.
+    """
+    patience = f"{PATIENCE_S * 1000:.0f}"
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", patience, True)))
+    lock = sa.func.pg_advisory_xact_lock(_POSTGRES_LOCKS, _key(purpose))
+    connection.execute(sa.select(lock))
+
+
+def _key(purpose: str) -> int:
+    return zlib.crc32(purpose.encode()) >> 1  # an int4 has a sign
 
 
 def _prepare(connection: Connection, patience_s: float) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,6 +14,9 @@ import pandas as pd
 from pydantic import Field
 
 from wine_quality.database.addresses import parse_database_url, without_password
+from wine_quality.database.engines import connect_arguments
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
+from wine_quality.database.explaining import may_pass
 from wine_quality.database.locks import exclusive
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import (
@@ -137,7 +139,7 @@ class Study:
 
     Attributes:
         candidate: Name of the candidate.
-        url: The database, as SQLAlchemy has it: SQLite for one machine, PostgreSQL for several.
+        url: The database: SQLite for one machine, PostgreSQL for several.
         watch: Called with every trial that this process finished.
     """
 
@@ -200,12 +202,9 @@ class Study:
             if search.prune
             else optuna.pruners.NopPruner()
         )
-        known = (WineQualityError, SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError)
         try:
-            # fails on an address that is none, before anything is locked
-            parse_database_url(self.url)
-            # Optuna makes its tables without a lock
-            with exclusive(self.url, "studies", "setting up a study"):
+            # workers that make the same tables at one moment would fail
+            with exclusive(self.url, "studies", "opening the database of studies"):
                 return optuna.create_study(
                     study_name=name,
                     storage=_open_database(self.url),
@@ -213,8 +212,16 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
-        except known as error:
-            raise WineQualityError(
+        except (
+            SQLAlchemyError,
+            DatabaseError,
+            OSError,
+            RuntimeError,
+            ImportError,
+            ValueError,
+        ) as error:
+            kind = DatabaseUnavailableError if may_pass(error) else DatabaseError
+            raise kind(
                 f"The database of studies {without_password(self.url)} cannot be used "
                 f"({getattr(error, 'orig', None) or error}): fix it or move it away, or name "
                 "another under studies in credentials.yml."
@@ -579,10 +586,8 @@ def _open_database(url: str) -> "RDBStorage":
     from optuna.storages import RDBStorage
 
     place = parse_database_url(url)
-    arguments: dict[str, Any] = {"pool_pre_ping": True}
-    if place.get_backend_name() == "sqlite":
-        # several processes may write: wait for each other rather than fail
-        arguments = {"connect_args": {"timeout": 60}}
-        if place.database and place.database != ":memory:":
-            Path(place.database).parent.mkdir(parents=True, exist_ok=True)
-    return RDBStorage(place.render_as_string(hide_password=False), engine_kwargs=arguments)
+    return RDBStorage(
+        place.render_as_string(hide_password=False),
+        # several processes may write: they wait for each other rather than fail
+        engine_kwargs={"connect_args": connect_arguments(place, 60), "pool_pre_ping": True},
+    )
