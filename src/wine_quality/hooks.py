@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from threading import Lock
@@ -138,6 +139,56 @@ class MissingInputsHook:
             )
 
 
+class RunLockHook:
+    """Has a run wait for another that writes the same files.
+
+    Tuning is left out: several runs may search a study at once.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep what the lock needs to know."""
+        root = context.config_loader["globals"]["root"]
+        self._root = root if is_address(root) else str(context.project_path / root)
+        self._database = context.config_loader["credentials"]["monitoring"]["url"]
+
+    # outermost: whatever looks at the files does so when the other run has ended
+    @hook_impl(wrapper=True, tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> Generator[None, object, object]:
+        """Take the lock."""
+        from wine_quality.pipeline_registry import register_pipelines
+        from wine_quality.run_lock import run_lock
+
+        written = pipeline.all_outputs()
+        pipelines = {
+            name
+            for name, made in register_pipelines().items()
+            if name not in ("__default__", "tuning") and made.all_outputs() & written
+        }
+        # a run that was interrupted in a notebook's process did not release it
+        self._held.close()
+        self._held.enter_context(run_lock(self._root, self._database, pipelines))
+        try:
+            return (yield)
+        except BaseException:
+            self._held.close()
+            raise
+
+    # after the summary
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Release the lock."""
+        self._held.close()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Release the lock."""
+        self._held.close()
+
+
 class TrackingHook:
     """Adds to the MLflow run what kedro-mlflow does not know."""
 
@@ -228,6 +279,7 @@ class RunSummaryHook:
         import mlflow
 
         self._clock = StageClock()
+        self._outputs: dict[str, Any] = {}
         self._tracked = mlflow.active_run() is not None
 
     @hook_impl(tryfirst=True)
@@ -236,22 +288,27 @@ class RunSummaryHook:
         self._clock.note(node.name)
 
     @hook_impl(trylast=True)
-    def after_dataset_saved(self, node: Node) -> None:
-        """Note that a node is at work."""
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Note that a node is at work; keep what the summary tells of.
+
+        It is not loaded at the end: by then another run may have written the file.
+        """
+        from wine_quality.summary import SUMMARISED
+
         self._clock.note(node.name)
+        if dataset_name in SUMMARISED:
+            self._outputs[dataset_name] = data
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         """Print the sections whose datasets this run wrote."""
         from rich.console import Console
 
-        from wine_quality.summary import SUMMARISED, print_summary
+        from wine_quality.summary import print_summary
 
-        written = pipeline.outputs() | pipeline.all_outputs()
-        outputs = {name: catalog.load(name) for name in sorted(written & SUMMARISED)}
-        if outputs:
-            places = self._places(written, catalog)
-            print_summary(outputs, places, Console(), self._clock.seconds())
+        if self._outputs:
+            places = self._places(pipeline.all_outputs(), catalog)
+            print_summary(self._outputs, places, Console(), self._clock.seconds())
 
     def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""
