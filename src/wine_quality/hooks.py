@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -30,17 +30,25 @@ from wine_quality.storage import (
     is_address,
 )
 
+if TYPE_CHECKING:
+    from wine_quality.pipelines.parameters import ProjectParameters
+
 
 class ConfigurationHook:
-    """Checks the configuration of the session, and builds its training pipeline from it."""
+    """Checks the configuration of the session, and keeps it for the pipelines to be built from.
+
+    Attributes:
+        parameters: The session's parameters; None before a session has begun.
+    """
+
+    parameters: "ProjectParameters | None" = None
 
     # outermost, so that a mistake stops the run before anything is set up or written
     @hook_impl(wrapper=True, tryfirst=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Check environment, parameters and tracking file; give Kedro the session's pipelines."""
-        from kedro.framework.project import pipelines
+        """Check environment, parameters and tracking file; have the pipelines built anew."""
+        from kedro.framework.project import PACKAGE_NAME, pipelines
 
-        from wine_quality.pipeline_registry import build_pipelines
         from wine_quality.pipelines.parameters import check_parameters
 
         _check_environment(context)
@@ -48,7 +56,8 @@ class ConfigurationHook:
         tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         refuse_database_in_store(tracking)
         _check_tracking_file(tracking)
-        pipelines.update(build_pipelines(checked.training))
+        self.parameters = checked
+        pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
         return (yield)
 
 
@@ -65,21 +74,12 @@ class PreflightHook:
         """Try candidates and backend, and see that what datasets need is installed.
 
         Raises:
-            WineQualityError: Something that the run needs is not as it has to be; or a session
-                that was at work already was asked for pipelines by name, which Kedro then builds
-                from the files alone.
+            WineQualityError: Something that the run needs is not as it has to be.
         """
-        from wine_quality.pipeline_registry import build_pipelines
         from wine_quality.pipelines.parameters import check_parameters
         from wine_quality.pipelines.preflight import check_before_run
 
         parameters = check_parameters(self._config["parameters"])
-        built = build_pipelines(parameters.training).values()
-        if not {node for made in built for node in made.nodes}.issuperset(pipeline.nodes):
-            raise WineQualityError(
-                "These pipelines have other candidates than this session's parameters: run them in "
-                "a new session, before its context is loaded."
-            )
         check_before_run(pipeline, catalog, parameters, self._config["globals"]["trusted_types"])
 
 
