@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +15,7 @@ from kedro.framework.cli.project import run as kedro_run
 from wine_quality.errors import WineQualityError
 from wine_quality.hooks import describe_tracking_trouble
 from wine_quality.log_filters import NODE_FAILURES
+from wine_quality.project import project_folder
 from wine_quality.storage import address_of, describe_trouble, is_address, is_from_store
 
 if TYPE_CHECKING:
@@ -237,12 +237,11 @@ def _registry(env: str | None) -> "Iterator[ModelRegistry]":
     """Give the registry of an environment; end in one line where a person can mend what fails."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
-    from kedro.utils import find_kedro_project
 
     from wine_quality.modelling.registry import ModelRegistry
 
     try:
-        project = find_kedro_project(Path.cwd()) or Path.cwd()
+        project = project_folder()
         bootstrap_project(project)
         session = KedroSession.create(project, env=env)
         with session:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from kedro.pipeline import Pipeline
 
@@ -16,6 +15,7 @@ from wine_quality.pipelines import (
 )
 from wine_quality.pipelines.parameters import check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.project import project_folder
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _run_candidates() -> CandidateNames:
         return _candidates
     from kedro.framework.project import settings
 
-    folder = Path.cwd() / settings.CONF_SOURCE
+    folder = project_folder() / settings.CONF_SOURCE
     loader = settings.CONFIG_LOADER_CLASS(
         conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
     )
