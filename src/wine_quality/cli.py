@@ -13,8 +13,12 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from wine_quality.errors import WineQualityError
-from wine_quality.hooks import describe_tracking_trouble
 from wine_quality.log_filters import NODE_FAILURES
+from wine_quality.modelling.tracking import (
+    describe_database_trouble,
+    explain_mlflow,
+    tracking_setting,
+)
 from wine_quality.project import project_folder
 from wine_quality.storage import address_of, describe_trouble, is_address, is_from_store
 
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
 
     from wine_quality.modelling.registry import ModelRegistry
+
+
+Kinds = type[BaseException] | tuple[type[BaseException], ...]
 
 
 @click.group(name="wine_quality")
@@ -42,14 +49,16 @@ def explain(error: BaseException) -> str | None:
     from mlflow.exceptions import MlflowException
     from omegaconf.errors import OmegaConfBaseException
     from pydantic import ValidationError
+    from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
     from yaml import YAMLError
 
     chain = list(_chain(error))
-    in_words: tuple[tuple[type[BaseException], Callable[[Any], str | None]], ...] = (
+    in_words: tuple[tuple[Kinds, Callable[[Any], str | None]], ...] = (
         (WineQualityError, str),
         (Exception, partial(_about_store, chain)),
         (SQLAlchemyError, _about_tracking),
+        ((MlflowException, RequestException), _about_mlflow),
         (OSError, _about_file),
         (KeyError, _about_variable),
         (ParameterValidationError, str),
@@ -102,7 +111,14 @@ def _about_tracking(error: "SQLAlchemyError") -> str:
     # the inference log explains its own troubles, so this is MLflow's database
     import mlflow
 
-    return describe_tracking_trouble(mlflow.get_tracking_uri(), error)
+    return describe_database_trouble(mlflow.get_tracking_uri(), error)
+
+
+def _about_mlflow(error: Exception) -> str | None:
+    import mlflow
+
+    address = mlflow.get_tracking_uri()
+    return explain_mlflow(address, error, tracking_setting(address))
 
 
 def _about_file(error: OSError) -> str | None:
