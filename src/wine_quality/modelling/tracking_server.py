@@ -136,7 +136,7 @@ def _about_answer(address: str, answer: "Response", named_by: str) -> _TroubleEr
     return _TroubleError(
         f"{_server(address)} answers with a page ({page}) instead of MLflow's data: see that "
         f"{named_by} is the address of MLflow itself; if it is a page to sign in, "
-        f"{_credentials()}."
+        f"{_credentials(address)}."
     )
 
 
@@ -145,7 +145,7 @@ def _about_status(address: str, status: int, named_by: str) -> _TroubleError:
 
     said = f"{_server(address)} answers with {status} {responses.get(status, '')}".rstrip()
     if status in (401, 403):
-        return _TroubleError(f"{said}: {_credentials()}.")
+        return _TroubleError(f"{said}: {_credentials(address)}.")
     if status >= 500 or status == 429:
         advice = (
             "the gateway before it does not reach it; " if status in (502, 503, 504) else ""
@@ -154,11 +154,11 @@ def _about_status(address: str, status: int, named_by: str) -> _TroubleError:
     return _TroubleError(f"{said}: see that {named_by} is the address of MLflow itself.")
 
 
-def _credentials() -> str:
+def _credentials(address: str) -> str:
     """Say which credentials MLflow's client looks for, and which of them it found."""
     from mlflow.utils.credentials import get_default_host_creds
 
-    found = get_default_host_creds("")
+    found = get_default_host_creds(address)
     looked_for = (
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or ~/.mlflow/credentials), or "
         "MLFLOW_TRACKING_TOKEN"
