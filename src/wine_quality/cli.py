@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
@@ -163,6 +164,51 @@ def _raised_by_kedro(error: BaseException) -> bool:
     return bool(trace and trace.tb_frame.f_globals.get("__name__", "").startswith("kedro."))
 
 
+def _split_at_commas(text: str) -> list[str]:
+    """Split text at the commas that stand in no bracket and in no quotes."""
+    items, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and items[-1].rstrip()[-1:] in ("=", "[", "{", ",", ":"):
+            quote = letter
+        else:
+            depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth <= 0 and not quote:
+            items.append("")
+        else:
+            items[-1] += letter
+    return items
+
+
+def _parse_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Read `--params` as Kedro does, which would split a list at its commas, too."""
+    from kedro.framework.cli.utils import _split_params
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    if not isinstance(value, str):
+        return value
+    given = OmegaConf.create()
+    for item in filter(str.strip, _split_at_commas(value)):
+        name, _, text = item.strip().partition("=")
+        # where the name is missing or the item holds no value, Kedro says so
+        _split_params(context, option, f"{name}=" if "=" in item else name)
+        try:
+            given.merge_with_dotlist([f"{name.strip()}={text}"])
+        except YAMLError as error:
+            context.fail(f"--params: {name.strip()} cannot be read: {error}")
+    return OmegaConf.to_container(given)
+
+
+def _run_options() -> Iterator[click.Parameter]:
+    """Give the options of `kedro run`, with our reading of `--params`."""
+    for option in map(copy, kedro_run.params):
+        if option.name == "params":
+            option.callback = _parse_params
+        yield option
+
+
 def _run(show_traceback: bool, **options: Any) -> Any:
     # both spellings are documented here, the shorter one is not wrong
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
@@ -189,7 +235,7 @@ cli.add_command(
         callback=_run,
         help=kedro_run.help,
         params=[
-            *kedro_run.params,
+            *_run_options(),
             click.Option(
                 ["--traceback", "show_traceback"],
                 is_flag=True,

@@ -37,8 +37,8 @@ def main(command: Sequence[str]) -> int:
         return 127
     group = process.pid
     # what came before there was a group to pass it on to
-    for number in received:
-        _send(group, number)
+    for early in received:
+        _send(group, early)
     status = process.wait()
     _end(group)
     return status if status >= 0 else 128 - status

@@ -46,8 +46,6 @@ def answering(serve_http):
                 self.end_headers()
                 self.wfile.write(body.encode())
 
-            do_GET = do_POST
-
             def log_message(self, *_):
                 pass
 
