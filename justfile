@@ -40,13 +40,13 @@ tune *arguments:
 serve *arguments:
     exec python -m wine_quality.serving serve {{ arguments }}
 
-# serve the champion the MLflow way
+# serve the champion the MLflow way; MLflow loads whatever a version names, so its files are checked first
 serve-mlflow port="5001":
     #!/bin/sh
     set -e
     export MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-sqlite:///data/mlflow.db}"
-    python -m wine_quality.modelling.tracking
-    {{ server }} mlflow models serve -m models:/wine-quality@champion --env-manager local -p {{ port }}
+    model="$(python -m wine_quality.serving check --tracking-uri "$MLFLOW_TRACKING_URI")"
+    {{ server }} mlflow models serve -m "$model" --env-manager local -p {{ port }}
 
 # load a local service, and write the report
 load *arguments:

@@ -52,7 +52,6 @@ def test_each_checkout_and_user_has_a_temporary_folder_of_its_own(tmp_path, monk
 def test_pipelines_are_registered_from_a_subfolder(monkeypatch):
     bootstrap_project(PROJECT)
     monkeypatch.chdir(PROJECT / "docs")
-    monkeypatch.setattr(pipeline_registry, "_candidates", None)
     assert "processing" in pipeline_registry.register_pipelines()
 
 

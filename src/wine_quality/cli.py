@@ -309,7 +309,11 @@ def _registry(env: str | None) -> "Iterator[ModelRegistry]":
         with session:
             # kedro-mlflow sets the tracking server when the context is made
             context = session.load_context()
-            yield ModelRegistry(context.config_loader["globals"]["registered_model"])
+            configured = context.config_loader
+            yield ModelRegistry(
+                configured["globals"]["registered_model"],
+                lock_database=configured["credentials"]["monitoring"]["url"],
+            )
     except Exception as error:
         message = explain(error)
         if message is None:

@@ -1,5 +1,6 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
+import logging
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from wine_quality.database.addresses import refuse_database_in_store
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.tracking import check_tracking_file, tracking_setting, tracking_store
 from wine_quality.storage import (
@@ -21,7 +23,6 @@ from wine_quality.storage import (
     check_place,
     find_store,
     is_address,
-    refuse_database_in_store,
 )
 
 
@@ -31,10 +32,10 @@ class ConfigurationHook:
     # outermost, so that a mistake stops the run before anything is set up or written
     @hook_impl(wrapper=True, tryfirst=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Check environment, parameters and tracking file; have the pipelines built anew."""
-        from kedro.framework.project import PACKAGE_NAME, pipelines
+        """Check environment, parameters and tracking file; give Kedro the session's pipelines."""
+        from kedro.framework.project import pipelines
 
-        from wine_quality import pipeline_registry
+        from wine_quality.pipeline_registry import build_pipelines
         from wine_quality.pipelines.parameters import check_parameters
 
         _check_environment(context)
@@ -42,9 +43,39 @@ class ConfigurationHook:
         tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         refuse_database_in_store(tracking)
         check_tracking_file(tracking)
-        pipeline_registry.configure_candidates(checked.training)
-        pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
+        pipelines.update(build_pipelines(checked.training))
         return (yield)
+
+
+class PreflightHook:
+    """Checks, before the first node of a run, all that would otherwise end the run later."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the configuration."""
+        self._config = context.config_loader
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Try candidates and backend, and see that what datasets need is installed.
+
+        Raises:
+            WineQualityError: Something that the run needs is not as it has to be; or a session
+                that was at work already was asked for pipelines by name, which Kedro then builds
+                from the files alone.
+        """
+        from wine_quality.pipeline_registry import build_pipelines
+        from wine_quality.pipelines.parameters import check_parameters
+        from wine_quality.pipelines.preflight import check_before_run
+
+        parameters = check_parameters(self._config["parameters"])
+        built = build_pipelines(parameters.training).values()
+        if not {node for made in built for node in made.nodes}.issuperset(pipeline.nodes):
+            raise WineQualityError(
+                "These pipelines have other candidates than this session's parameters: run them in "
+                "a new session, before its context is loaded."
+            )
+        check_before_run(pipeline, catalog, parameters, self._config["globals"]["trusted_types"])
 
 
 class StorageHook:
@@ -81,9 +112,8 @@ class MissingInputsHook:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
         """Look for the inputs that another pipeline makes."""
-        from wine_quality.pipeline_registry import register_pipelines
+        from kedro.framework.project import pipelines as registered
 
-        registered = register_pipelines()
         makers = {
             output: name
             for name, made in registered.items()
@@ -119,6 +149,7 @@ class TrackingHook:
         """
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
+        quieten_mlflow()
         self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
@@ -128,11 +159,21 @@ class TrackingHook:
             return (yield)
 
     @hook_impl(trylast=True)
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Tag the run with environment and git revision."""
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Tag the run with environment and git revision.
+
+        Raises:
+            WineQualityError: It would register a model, and MLflow is told not to track it.
+        """
         import mlflow
 
-        if mlflow.active_run():
+        if not mlflow.active_run():
+            if "registered_version" in pipeline.all_outputs():
+                raise WineQualityError(
+                    "A model is registered in a tracked run, and this one is not tracked: do not "
+                    "list its pipeline under tracking.disable_tracking in mlflow.yml."
+                )
+        else:
             mlflow.set_tags(
                 {"environment": self._environment, "git_revision": _git_revision(run_params)}
             )
@@ -243,6 +284,16 @@ def _check_environment(context: KedroContext) -> None:
         raise WineQualityError(
             f"There is no environment {context.env!r} in {folder}: choose {', '.join(known)}."
         )
+
+
+def quieten_mlflow() -> None:
+    """Keep MLflow's bars and news from who runs a pipeline, unless the environment wants them."""
+    from mlflow import environment_variables as mlflow_variables
+
+    if not mlflow_variables.MLFLOW_LOGGING_LEVEL.is_set():
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if not mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
+        mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
 
 def flatten(values: dict[str, Any], prefix: str) -> dict[str, Any]:

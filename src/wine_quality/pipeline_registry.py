@@ -35,15 +35,6 @@ class CandidateNames:
     published: tuple[str, ...]
 
 
-_candidates: CandidateNames | None = None
-
-
-def configure_candidates(parameters: TrainingParameters) -> None:
-    """Set which candidates the pipelines have, from the parameters of the run at hand."""
-    global _candidates
-    _candidates = name_candidates(parameters)
-
-
 def name_candidates(parameters: TrainingParameters) -> CandidateNames:
     """List the candidates that take part, and those of them that are tuned."""
     enabled = {name: c for name, c in parameters.candidates.items() if c.enabled}
@@ -54,11 +45,31 @@ def name_candidates(parameters: TrainingParameters) -> CandidateNames:
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Register the four pipelines, their sum as the default, and what stands beside them.
+    """Register the pipelines as the files of the environment have them.
+
+    Kedro calls this without saying of which environment, and before a session's parameters are
+    known; a session puts its own in their place (`hooks.ConfigurationHook`).
+    """
+    from kedro.framework.project import settings
+
+    folder = project_folder() / settings.CONF_SOURCE
+    if not folder.is_dir():
+        return {}
+    loader = settings.CONFIG_LOADER_CLASS(
+        conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
+    )
+    return build_pipelines(check_parameters(loader["parameters"]).training)
+
+
+def build_pipelines(parameters: TrainingParameters) -> dict[str, Pipeline]:
+    """Build the four pipelines, their sum as the default, and what stands beside them.
 
     The default tunes a little, too: the candidates and the budget that are called quick.
+
+    Args:
+        parameters: Name the candidates.
     """
-    names = _run_candidates()
+    names = name_candidates(parameters)
     main = {
         "processing": processing.create_pipeline(),
         "training": training.create_pipeline(names.compared, names.published),
@@ -72,16 +83,3 @@ def register_pipelines() -> dict[str, Pipeline]:
         "ground_truth": serving_simulation.create_ground_truth_pipeline(),
         "download": download.create_pipeline(),
     }
-
-
-def _run_candidates() -> CandidateNames:
-    """Return the configured candidates; without a session, those of the environment's files."""
-    if _candidates is not None:
-        return _candidates
-    from kedro.framework.project import settings
-
-    folder = project_folder() / settings.CONF_SOURCE
-    loader = settings.CONFIG_LOADER_CLASS(
-        conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
-    )
-    return name_candidates(check_parameters(loader["parameters"]).training)

@@ -12,6 +12,7 @@ from omegaconf.resolvers import oc
 from wine_quality.hooks import (
     ConfigurationHook,
     MissingInputsHook,
+    PreflightHook,
     RunSummaryHook,
     StorageHook,
     TrackingHook,
@@ -20,10 +21,6 @@ from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
 from wine_quality.orchestration.session import OrchestrationHook
 from wine_quality.project import project_folder, temporary_folder
 from wine_quality.storage import is_address
-
-# the tracking database's migrations are no news to the person who runs a pipeline
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _project_path(relative: str) -> str:
@@ -63,6 +60,7 @@ CONFIG_LOADER_ARGS = {
 }
 # of those that want to be first, the last one named is
 HOOKS = (
+    PreflightHook(),
     MissingInputsHook(),
     TrackingHook(),
     RunSummaryHook(),

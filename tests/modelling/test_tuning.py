@@ -501,7 +501,7 @@ def test_a_damaged_database_is_named(tune, url):
     path = Path(url.removeprefix("sqlite:///"))
     path.parent.mkdir()
     path.write_bytes(b"no database " * 1000)
-    with pytest.raises(WineQualityError, match=r"not a database.*mend it or move it away"):
+    with pytest.raises(WineQualityError, match=r"not a database.*fix it or move it away"):
         tune()
 
 

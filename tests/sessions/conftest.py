@@ -28,8 +28,6 @@ from kedro.framework.startup import bootstrap_project
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking
 
-from wine_quality import pipeline_registry
-
 PROJECT = Path(__file__).parents[2]
 ROOT = "WINE_QUALITY_TEST_ROOT"
 # what this process, the machine or the other tests set must not decide how a run goes
@@ -129,7 +127,6 @@ def session_variables(root: Path) -> Iterator[None]:
         patch.setenv("COLUMNS", COLUMNS)
         patch.setattr(fluent, "_active_experiment_id", None)
         patch.setattr(node_logger, "filters", list(node_logger.filters))
-        patch.setattr(pipeline_registry, "_candidates", None)
         yield
     pipelines.configure("wine_quality.pipeline_registry")
 

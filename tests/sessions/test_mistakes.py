@@ -257,9 +257,9 @@ def test_a_parameter_of_a_pipeline_that_does_not_run_is_checked_too(kedro_here, 
     [
         (
             "estimator=sklearn.tree.NoTree",
-            "cannot be built: module 'sklearn.tree' has no 'NoTree'.",
+            "cannot be imported: module 'sklearn.tree' has no 'NoTree'. Correct its estimator",
         ),
-        ("estimator=no_such_package.Tree", "No module named 'no_such_package'"),
+        ("estimator=no_such_package.Tree", "Install what has no_such_package ('pip install "),
         ("settings.max_dept=3", "got an unexpected keyword argument 'max_dept'"),
         ("settings.max_depth=-3", "cannot be fitted: The 'max_depth' parameter of"),
     ],
@@ -491,7 +491,7 @@ def test_a_layer_that_may_not_be_written(kedro_here, fresh_root):
     layer = fresh_root / "02_intermediate"
     layer.mkdir(mode=0o500)
     error = kedro_here(*TEST, *PROCESSING, root=fresh_root).error
-    assert error.startswith(f"{layer}/read_wines.parquet: Permission denied. See that every folder")
+    assert error.startswith(f"{layer}/rejected_wines.csv: Permission denied. See that every folder")
     assert error.endswith("you may read and write there.")
 
 

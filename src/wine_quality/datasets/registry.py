@@ -1,7 +1,7 @@
 """The model registry as datasets, so that the nodes that train and judge stay pure."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,15 +26,23 @@ class _RegistryDataset:
 
     Args:
         model_name: Name of the registered model.
+        trusted_types: A team's own types that its models may hold.
         metadata: For Kedro's plugins.
     """
 
-    def __init__(self, *, model_name: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        trusted_types: Sequence[str] = (),
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self._model_name = model_name
+        self._trusted_types = trusted_types
         self.metadata = metadata
 
     def _registry(self) -> ModelRegistry:
-        return ModelRegistry(self._model_name)
+        return ModelRegistry(self._model_name, self._trusted_types)
 
     def _describe(self) -> dict[str, Any]:
         return {"model_name": self._model_name}
@@ -79,7 +87,19 @@ class PreviousChampionDataset(
 
 
 class ChampionDataset(_RegistryDataset, AbstractDataset[dict[str, Any], Champion]):
-    """Saving a promotion decision sets the aliases; loading gives the champion's model."""
+    """Saving a promotion decision sets the aliases; loading gives the champion's model.
+
+    Args:
+        credentials: `url` of the database that locks promotions where the registry is a server.
+        settings: The arguments of every dataset of a registered model.
+    """
+
+    def __init__(self, *, credentials: dict[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._lock_database = credentials["url"] if credentials else None
+
+    def _registry(self) -> ModelRegistry:
+        return ModelRegistry(self._model_name, self._trusted_types, self._lock_database)
 
     def save(self, data: dict[str, Any]) -> None:
         """Make the decision's version champion, or else challenger.

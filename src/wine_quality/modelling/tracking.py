@@ -7,12 +7,11 @@ another MLflow, a server that is away or lets nobody in.
 import os
 import re
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wine_quality.database_urls import sqlite_file, without_password
+from wine_quality.database.addresses import sqlite_file, without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.registry_lock import setup_lock
 from wine_quality.modelling.tracking_folder import follow_folder
@@ -133,17 +132,3 @@ def _describe_schema(address: str, found: str) -> str:
 
 def _database(address: str) -> str:
     return f"The tracking database {without_password(address)}"
-
-
-def main() -> int:
-    """See that the store that MLFLOW_TRACKING_URI names can be used, for commands of MLflow's."""
-    try:
-        with tracking_store(os.environ[VARIABLE], VARIABLE):
-            return 0
-    except WineQualityError as error:
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wine_quality.database_urls import without_password
+from wine_quality.database.addresses import without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.retrying import doubling, retry
 

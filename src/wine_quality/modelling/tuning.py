@@ -8,14 +8,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wine_quality.database_urls import parse_database_url, without_password
+from wine_quality.database.addresses import parse_database_url, without_password
+from wine_quality.database.engines import connect_arguments
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
+from wine_quality.database.explaining import may_pass
+from wine_quality.database.locks import exclusive
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, Choices, IntegerRange, build_model
 from wine_quality.modelling.evaluation import score_folds
@@ -34,8 +37,6 @@ GRACE = 30
 """Seconds without a sign of life after which a trial counts as interrupted."""
 POLL = 0.5
 """Seconds between two looks at trials that run elsewhere."""
-OPENINGS = 5
-"""Attempts at a database that another worker sets up at the same time."""
 STARTUP_TRIALS = 5
 """Trials drawn at random before the sampler models what it has seen, and before any is pruned."""
 
@@ -125,7 +126,7 @@ class Study:
 
     Attributes:
         candidate: Name of the candidate.
-        url: The database, as SQLAlchemy has it: SQLite for one machine, PostgreSQL for several.
+        url: The database: SQLite for one machine, PostgreSQL for several.
         watch: Called with every trial that this process finished.
     """
 
@@ -215,15 +216,16 @@ class Study:
 
     def _open(self, name: str, search: SearchSettings) -> "OptunaStudy":
         import optuna
-        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+        from sqlalchemy.exc import SQLAlchemyError
 
         pruner: optuna.pruners.BasePruner = (
             optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
             if search.prune
             else optuna.pruners.NopPruner()
         )
-        for attempt in range(OPENINGS):
-            try:
+        try:
+            # workers that make the same tables at one moment would fail
+            with exclusive(self.url, "studies", "opening the database of studies"):
                 return optuna.create_study(
                     study_name=name,
                     storage=_open_database(self.url),
@@ -231,18 +233,20 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
-            except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
-                # another worker may be making the same tables at this moment
-                made_meanwhile = isinstance(error, IntegrityError) or "exists" in str(error)
-                if made_meanwhile and attempt < OPENINGS - 1:
-                    time.sleep(POLL)
-                    continue
-                raise WineQualityError(
-                    f"The database of studies {without_password(self.url)} cannot be used "
-                    f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name "
-                    "another under studies in credentials.yml."
-                ) from error
-        raise AssertionError("the last attempt returns or raises")
+        except (
+            SQLAlchemyError,
+            DatabaseError,
+            OSError,
+            RuntimeError,
+            ImportError,
+            ValueError,
+        ) as error:
+            kind = DatabaseUnavailableError if may_pass(error) else DatabaseError
+            raise kind(
+                f"The database of studies {without_password(self.url)} cannot be used "
+                f"({getattr(error, 'orig', None) or error}): fix it or move it away, or name "
+                "another under studies in credentials.yml."
+            ) from error
 
     def _tell(self, study: "OptunaStudy", trial: "FrozenTrial") -> None:
         if self.watch:
@@ -369,15 +373,10 @@ def _open_database(url: str) -> "RDBStorage":
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
     place = parse_database_url(url)
-    arguments: dict[str, Any] = {"pool_pre_ping": True}
-    if place.get_backend_name() == "sqlite":
-        # several processes may write: wait for each other rather than fail
-        arguments = {"connect_args": {"timeout": 60}}
-        if place.database and place.database != ":memory:":
-            Path(place.database).parent.mkdir(parents=True, exist_ok=True)
     return RDBStorage(
         place.render_as_string(hide_password=False),
-        engine_kwargs=arguments,
+        # several processes may write: they wait for each other rather than fail
+        engine_kwargs={"connect_args": connect_arguments(place, 60), "pool_pre_ping": True},
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),

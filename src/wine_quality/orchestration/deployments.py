@@ -13,7 +13,6 @@ from kedro.config import AbstractConfigLoader
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 
-from wine_quality import pipeline_registry
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration.settings import (
     FILE,
@@ -21,6 +20,7 @@ from wine_quality.orchestration.settings import (
     OrchestrationSettings,
     read_settings,
 )
+from wine_quality.pipeline_registry import build_pipelines
 from wine_quality.pipelines.parameters import check_parameters
 from wine_quality.project import project_folder
 
@@ -95,8 +95,7 @@ def make_plan(env: str | None, conf_source: str | None = None) -> Plan:
     _check_environment(folder, env, "--env")
     loader = _loader(folder, env)
     found = read_settings(loader)
-    pipeline_registry.configure_candidates(check_parameters(loader["parameters"]).training)
-    pipelines = pipeline_registry.register_pipelines()
+    pipelines = build_pipelines(check_parameters(loader["parameters"]).training)
     unknown = found.unknown_nodes(node for made in pipelines.values() for node in made.nodes)
     if unknown:
         raise WineQualityError(f"Wrong settings of {FILE}: {'; '.join(unknown)}.")

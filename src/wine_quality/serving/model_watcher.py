@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.served_model import BrokenVersionError, ModelLoader, ServedModel
+from wine_quality.modelling.loading import BrokenVersionError
+from wine_quality.serving.served_model import ModelLoader, ServedModel
 
 logger = logging.getLogger(__name__)
 
