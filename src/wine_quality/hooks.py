@@ -1,7 +1,6 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
 import logging
-import os
 import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack
@@ -17,12 +16,9 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from wine_quality.database.addresses import (
-    refuse_database_in_store,
-    sqlite_file,
-    without_password,
-)
+from wine_quality.database.addresses import refuse_database_in_store
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.tracking import check_tracking_file, tracking_setting, tracking_store
 from wine_quality.storage import (
     address_of,
     check_place,
@@ -55,7 +51,7 @@ class ConfigurationHook:
         checked = check_parameters(context.config_loader["parameters"])
         tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         refuse_database_in_store(tracking)
-        _check_tracking_file(tracking)
+        check_tracking_file(tracking)
         self.parameters = checked
         pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
         return (yield)
@@ -197,16 +193,12 @@ class TrackingHook:
 
     @hook_impl(wrapper=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Keep the environment's name; let one process at a time set the tracking database up.
+        """Keep the environment's name; see that the tracking store can be used.
 
         Raises:
-            WineQualityError: The database cannot be used; the message names it.
+            WineQualityError: It cannot be; the message names it.
         """
-        from alembic.util import CommandError
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from wine_quality.modelling.registry_lock import setup_lock
 
         quieten_mlflow()
         self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
@@ -214,12 +206,8 @@ class TrackingHook:
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
         uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
-        try:
-            with setup_lock(uri):
-                return (yield)
-        # of its migrations, MLflow's database tells by Alembic's error
-        except (SQLAlchemyError, CommandError) as error:
-            raise WineQualityError(describe_tracking_trouble(uri, error)) from error
+        with tracking_store(uri, tracking_setting(uri)):
+            return (yield)
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
@@ -353,31 +341,6 @@ def _check_environment(context: KedroContext) -> None:
         raise WineQualityError(
             f"There is no environment {context.env!r} in {folder}: choose {', '.join(known)}."
         )
-
-
-def _check_tracking_file(uri: str) -> None:
-    """Refuse a SQLite file that may not be written; MLflow would try for minutes before it says so.
-
-    Raises:
-        WineQualityError: The file, or the folder that it would be made in, is read only.
-    """
-    file = sqlite_file(uri)
-    if file is None:
-        return
-    place = next(path for path in (file, *file.absolute().parents) if path.exists())
-    if not os.access(place, os.W_OK):
-        raise WineQualityError(
-            describe_tracking_trouble(uri, PermissionError(f"{place} may not be written"))
-        )
-
-
-def describe_tracking_trouble(uri: str, error: Exception) -> str:
-    """Say that MLflow's database cannot be used, which one it is, and what to do."""
-    return (
-        f"The tracking database {without_password(uri)} cannot be used "
-        f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name another in "
-        "mlflow.yml."
-    )
 
 
 def quieten_mlflow() -> None:

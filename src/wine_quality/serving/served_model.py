@@ -20,7 +20,7 @@ from wine_quality.modelling.registry import (
     ModelRegistry,
     RegisteredVersion,
 )
-from wine_quality.modelling.registry_lock import setup_lock
+from wine_quality.modelling.tracking import tracking_store
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY_STEP, TYPE, WINE_TYPES
 
@@ -261,7 +261,7 @@ class ModelLoader:
         if self._is_set_up:
             return ModelRegistry(self.name, self._trusted_types)
         # the first in a process makes MLflow's tables where they are missing
-        with setup_lock(self._tracking_uri):
+        with tracking_store(self._tracking_uri, "WINE_QUALITY_TRACKING_URI"):
             registry = ModelRegistry(self.name, self._trusted_types)
         self._is_set_up = True
         return registry
