@@ -206,7 +206,8 @@ def count(log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> Profi
     parts = []
     for begin in range(0, len(hours), HOURS_TOGETHER):
         rows = bounds[begin : begin + HOURS_TOGETHER + 1]
-        parts.append(_sum_up(coded, rows, hours[begin : begin + HOURS_TOGETHER], reference))
+        own = hours[begin : begin + HOURS_TOGETHER].astype(np.int64)
+        parts.append(_sum_up(coded, rows, own, reference))
     return parts[0].merge(*parts[1:])
 
 
@@ -520,8 +521,8 @@ def _to_number(value: object) -> float:
     try:
         return float(value)
     except OverflowError:
-        # a whole number of more than 308 digits
-        return np.inf if value > 0 else -np.inf
+        # a whole number of more than 308 digits: no number that can be counted with
+        return np.nan
 
 
 def judged_counts(block: NDArray[np.int64]) -> NDArray[np.int64]:
