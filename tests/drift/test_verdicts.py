@@ -187,7 +187,9 @@ def test_a_column_that_cannot_be_judged_is_named_and_leaves_the_others_alone(
     clean, verdicts = judge(window), judge(window.assign(alcohol=values))
     assert only(verdicts, alcohol="data_quality")
     assert words in verdicts.loc["alcohol", "reason"]
-    pd.testing.assert_frame_equal(verdicts.drop(["alcohol", JOINT]), clean.drop(["alcohol", JOINT]))
+    # what depends on several measurements is computed of others
+    others = [column for column in COLUMNS if column != "alcohol"]
+    pd.testing.assert_frame_equal(verdicts.loc[others], clean.loc[others])
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -807,7 +807,7 @@ def test_live_figures(registered, settings) -> None:
         data = (await client.get("/live/data")).json()
         drifted = {c["column"] for c in data["drift"]["columns"] if c["verdict"] == "drift"}
         assert "residual_sugar" in drifted
-        assert drifted <= {"residual_sugar", "prediction"}
+        assert drifted <= {"residual_sugar", "prediction", "joint"}
 
     ask(settings, work)
 
