@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import sqlite3
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,7 @@ from wine_quality.database.addresses import store_url
 from wine_quality.database.database import Database
 from wine_quality.database.errors import DatabaseError
 from wine_quality.database.schema import Schema
+from wine_quality.drift.alerts import Alert
 from wine_quality.drift.store_database import StoreDatabase
 from wine_quality.drift.store_schema import MONITORING, TOLD_ALERTS
 from wine_quality.drift.told_alerts import ToldAlerts

@@ -203,9 +203,7 @@ def reader(request: pytest.FixtureRequest) -> LogReader:
 def test_every_engine_counts_as_pandas_does(reader, grain, nasty, reference):
     expected = count(nasty, reference, grain)
     whole = expected.regroup(np.zeros(len(expected), np.int64)).by_segment(0, reference)
-    found = sum(
-        whole[:, place][:, :FAULTS].sum(axis=0) for place in reference.cells.values()
-    )
+    found = sum(whole[:, place][:, :FAULTS].sum(axis=0) for place in reference.cells.values())
     faults = {fault for fault in Fault if found[fault - LOWEST]}
     assert faults == {*Fault} - {Fault.ABSENT}
     assert_identical(reader.profile(reference, grain), expected)

@@ -219,13 +219,7 @@ def _count_block(
     bounds = np.append(first, len(starts)).astype(np.int64)
     for begin in range(0, len(hours), HOURS_TOGETHER):
         rows = bounds[begin : begin + HOURS_TOGETHER + 1]
-<<<<<<< HEAD
         yield _sum_up(coded, rows, hours[begin : begin + HOURS_TOGETHER], reference)
-=======
-        own = hours[begin : begin + HOURS_TOGETHER].astype(np.int64)
-        parts.append(_sum_up(coded, rows, own, reference))
-    return parts[0].merge(*parts[1:])
->>>>>>> montests
 
 
 def count_batches(
@@ -556,13 +550,8 @@ def _to_number(value: object) -> float:
     try:
         return float(value)
     except OverflowError:
-<<<<<<< HEAD
-        # a whole number of more than 308 digits
-        return np.inf if value > 0 else -np.inf  # type: ignore[operator]
-=======
         # a whole number of more than 308 digits: no number that can be counted with
         return np.nan
->>>>>>> montests
 
 
 def judged_counts(block: NDArray[np.int64]) -> NDArray[np.int64]:
