@@ -73,6 +73,15 @@ class Alert:
         """Whether it goes on."""
         return self.resolved is None
 
+    def is_part_of(self, other: "Alert") -> bool:
+        """Whether another alert on the same subject covers its beginning."""
+        return (
+            (self.model_version, self.subject, self.verdict)
+            == (other.model_version, other.subject, other.verdict)
+            and other.since_earliest <= self.since_latest
+            and (other.resolved is None or self.since <= other.resolved)
+        )
+
     def describe(self) -> str:
         """Say what it is about, since when, and why it was raised."""
         since = f"since {in_words(self.since)} UTC"
@@ -159,12 +168,7 @@ def raise_alerts(
         )
         for finding in findings
     ]
-    known = {(alert.model_version, alert.subject, alert.verdict) for alert in alerts}
-    certain = [
-        alert
-        for alert in _of_windows(verdicts)
-        if (alert.model_version, alert.subject, alert.verdict) not in known
-    ]
+    certain = [alert for alert in _of_windows(verdicts) if not any(map(alert.is_part_of, alerts))]
     return sorted([*alerts, *certain], key=lambda alert: alert.found)
 
 

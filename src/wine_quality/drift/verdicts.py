@@ -314,7 +314,9 @@ class _Window:
             return self._too_few(n)
         heaviest = int(self.repetition.heaviest[row])
         if mean <= limit:
-            words = f"each wine comes about {max(mean, 1):.2g} times"
+            words = "wines hardly repeat"
+            if mean >= 1.1:
+                words = f"each wine comes about {mean:.2g} times, as is usual"
             return Judgement("ok", mean, limit, n, np.nan, words)
         words = f"each wine comes about {mean:.2g} times (limit {limit:.2g})"
         if heaviest > HEAVY_SHARE * n:
