@@ -374,10 +374,8 @@ class Found(NamedTuple):
 
 
 def measure_changes(source: Source, model: Model, seed: int, references: int) -> None:
-    print(
-        f"\n## Time to alert, {RATE * 24:,.0f} wines a day\n\nThe change comes after "
-        f"{QUIET_DAYS} quiet days unless it says otherwise; {references} references.\n"
-    )
+    print(f"\n## Time to alert, {RATE * 24:,.0f} wines a day\n")
+    print(f"After {QUIET_DAYS} quiet days unless it says otherwise; {references} references.\n")
     header(["change", "wines", "reference", "median (h)", "9 of 10 within (h)", "found in "
             f"{CHANGED_DAYS} days", "subject named", "onset missed by (median h)",
             "interval covers it"])  # fmt: skip

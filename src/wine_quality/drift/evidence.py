@@ -5,7 +5,8 @@ is reduced to one or more statistics, and each statistic bets, hour by hour, aga
 changed". The capital of all bets together is a sum of Shiryaev-Roberts e-detectors (J. Shin,
 A. Ramdas, A. Rinaldo, "E-detectors: a nonparametric framework for sequential change detection",
 New England Journal of Statistics in Data Science 2(2), 2024; A. N. Shiryaev 1963, S. W. Roberts
-1966), and an alert is opened when it reaches the threshold.
+1966; betting on means: I. Waudby-Smith, A. Ramdas, JRSS B 86(1), 2024), and an alert is opened when
+it reaches the threshold.
 
 **What is promised.** While nothing changes, the expected number of alerts in any stretch of time
 is at most its length / threshold: `false_alerts_per_month` for 30 days. It holds over all streams
@@ -24,6 +25,9 @@ add up to at most 1), it is never negative, and each alert takes at least the th
    hour's), not beyond.
 3. A column's statistic keeps the distribution that it has in the reference around that mean, which
    the reference knows to about 1/√m.
+
+A lasting change below half the smallest of `SHIFTS` (0.04 standard deviations) does not alert,
+however much traffic there is: every bet on more loses.
 
 `benchmarks/promise.py` measures what becomes of the promise where these hold only nearly.
 """
@@ -199,7 +203,8 @@ def detect(
     """Find what has changed, hour by hour, from the first hour on.
 
     The result up to an hour depends on the counts up to that hour alone. When late wines change an
-    hour, everything is computed again: a year of 60 streams takes about a second.
+    hour, everything is computed again: a year of 60 streams takes about a second. What follows that
+    hour may then change, past alerts included.
 
     A change that has alerted is open: it takes no part in the common evidence, so that others can
     still alert, and its normal state is the one before its onset. It is resolved by the same kind
@@ -213,6 +218,8 @@ def detect(
             wines are rows of zeros.
         false_alerts_per_month: How many false alerts to expect in 30 days, at most.
         effective: Independent wines per wine, in (0, 1], by hour, shape (hours,); 1 if not given.
+            For an hour of n wines in which the k-th distinct one comes c_k times, n / Σ c_k²
+            (L. Kish, Survey Sampling, 1965).
 
     Raises:
         WineQualityError: Streams and counts don't fit together, or a number is out of range.
@@ -631,18 +638,20 @@ class _Watch:
             np.add(self.capital, steps.stakes[row], out=capital)
             capital *= steps.factor[row]
             self.capital = capital
-            turned = self._resolve(hour, steps.growth[row], steps.starts[row])
+            was_open = self.is_open.copy()
+            self._resolve(hour, steps.growth[row], steps.starts[row])
             if capital.sum() >= self.threshold:
                 # the history keeps what the alert was opened with
                 self.capital = capital.copy()
-                turned = np.sort(np.concatenate([turned, self._open(hour)]))
+                self._open(hour)
+            turned = np.flatnonzero(self.is_open != was_open)
             if turned.size and hour + 1 < last:
                 growth, starts = self._steps(turned, hour + 1, last)
                 steps.change(row + 1, turned, growth, starts)
                 steps.stop(row + 1, turned[self.is_open[turned]])
         return np.asarray(history.sum(axis=2))
 
-    def _open(self, hour: int) -> Places:
+    def _open(self, hour: int) -> None:
         """Open what carries the alert, and take its price out of the capital."""
         evidence = self.capital.sum(axis=1)
         carries = evidence / self.stake >= self.threshold
@@ -665,7 +674,6 @@ class _Watch:
         if opened:
             self.change_of |= {u: (len(self.alerts), k) for k, (u, _) in enumerate(opened)}
             self.alerts.append(Alert(hour, tuple(change for _, change in opened)))
-        return units
 
     def _may_join(self, change: Change) -> int | None:
         """The open alert whose onset may be the change's."""
@@ -723,11 +731,11 @@ class _Watch:
         low, high = np.searchsorted(below, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
         return _Onset(first + int(by_hour.argmax()), first + int(low), first + int(high))
 
-    def _resolve(self, hour: int, growth: Floats, starts: Floats) -> Places:
+    def _resolve(self, hour: int, growth: Floats, starts: Floats) -> None:
         """Close the units whose change is over."""
         units = np.flatnonzero(self.is_open)
         if not units.size:
-            return units
+            return
         # far beyond any threshold, and times the largest step still a number
         capital = np.minimum(self.return_capital[units], 1e150) + starts[units]
         capital *= np.exp(-growth[units])
@@ -744,4 +752,3 @@ class _Watch:
         self.base_n[over] -= self.past_n[hour + 1, over]
         self.is_open[over] = False
         self.since[over] = hour + 1
-        return over
