@@ -280,7 +280,7 @@ def promote(version: str, env: str | None) -> None:
     """
     with _registry(env) as registry:
         present = registry.version("champion")
-        registry.promote(version, instead_of=present.version if present else None)
+        registry.promote(version, instead_of=present)
         before = f"; before it was version {present.version}" if present else ""
         click.echo(f"Champion of {registry.name} is version {version}{before}.")
 

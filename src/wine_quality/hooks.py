@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -25,17 +26,25 @@ from wine_quality.storage import (
     is_address,
 )
 
+if TYPE_CHECKING:
+    from wine_quality.pipelines.parameters import ProjectParameters
+
 
 class ConfigurationHook:
-    """Checks the configuration of the session, and builds its training pipeline from it."""
+    """Checks the configuration of the session, and keeps it for the pipelines to be built from.
+
+    Attributes:
+        parameters: The session's parameters; None before a session has begun.
+    """
+
+    parameters: "ProjectParameters | None" = None
 
     # outermost, so that a mistake stops the run before anything is set up or written
     @hook_impl(wrapper=True, tryfirst=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Check environment, parameters and tracking file; give Kedro the session's pipelines."""
-        from kedro.framework.project import pipelines
+        """Check environment, parameters and tracking file; have the pipelines built anew."""
+        from kedro.framework.project import PACKAGE_NAME, pipelines
 
-        from wine_quality.pipeline_registry import build_pipelines
         from wine_quality.pipelines.parameters import check_parameters
 
         _check_environment(context)
@@ -43,7 +52,8 @@ class ConfigurationHook:
         tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         refuse_database_in_store(tracking)
         check_tracking_file(tracking)
-        pipelines.update(build_pipelines(checked.training))
+        self.parameters = checked
+        pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
         return (yield)
 
 
@@ -60,21 +70,12 @@ class PreflightHook:
         """Try candidates and backend, and see that what datasets need is installed.
 
         Raises:
-            WineQualityError: Something that the run needs is not as it has to be; or a session
-                that was at work already was asked for pipelines by name, which Kedro then builds
-                from the files alone.
+            WineQualityError: Something that the run needs is not as it has to be.
         """
-        from wine_quality.pipeline_registry import build_pipelines
         from wine_quality.pipelines.parameters import check_parameters
         from wine_quality.pipelines.preflight import check_before_run
 
         parameters = check_parameters(self._config["parameters"])
-        built = build_pipelines(parameters.training).values()
-        if not {node for made in built for node in made.nodes}.issuperset(pipeline.nodes):
-            raise WineQualityError(
-                "These pipelines have other candidates than this session's parameters: run them in "
-                "a new session, before its context is loaded."
-            )
         check_before_run(pipeline, catalog, parameters, self._config["globals"]["trusted_types"])
 
 
@@ -132,6 +133,56 @@ class MissingInputsHook:
                 f"There is no {' and no '.join(missing)} yet: run 'kedro run{env}' for everything, "
                 f"or 'kedro run{env} --pipelines {first}' first."
             )
+
+
+class RunLockHook:
+    """Has a run wait for another that writes the same files.
+
+    Tuning is left out: several runs may search a study at once.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep what the lock needs to know."""
+        root = context.config_loader["globals"]["root"]
+        self._root = root if is_address(root) else str(context.project_path / root)
+        self._database = context.config_loader["credentials"]["monitoring"]["url"]
+
+    # outermost: whatever looks at the files does so when the other run has ended
+    @hook_impl(wrapper=True, tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> Generator[None, object, object]:
+        """Take the lock."""
+        from wine_quality.pipeline_registry import register_pipelines
+        from wine_quality.run_lock import run_lock
+
+        written = pipeline.all_outputs()
+        pipelines = {
+            name
+            for name, made in register_pipelines().items()
+            if name not in ("__default__", "tuning") and made.all_outputs() & written
+        }
+        # a run that was interrupted in a notebook's process did not release it
+        self._held.close()
+        self._held.enter_context(run_lock(self._root, self._database, pipelines))
+        try:
+            return (yield)
+        except BaseException:
+            self._held.close()
+            raise
+
+    # after the summary
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Release the lock."""
+        self._held.close()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Release the lock."""
+        self._held.close()
 
 
 class TrackingHook:
@@ -216,6 +267,7 @@ class RunSummaryHook:
         import mlflow
 
         self._clock = StageClock()
+        self._outputs: dict[str, Any] = {}
         self._tracked = mlflow.active_run() is not None
 
     @hook_impl(tryfirst=True)
@@ -224,22 +276,27 @@ class RunSummaryHook:
         self._clock.note(node.name)
 
     @hook_impl(trylast=True)
-    def after_dataset_saved(self, node: Node) -> None:
-        """Note that a node is at work."""
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Note that a node is at work; keep what the summary tells of.
+
+        It is not loaded at the end: by then another run may have written the file.
+        """
+        from wine_quality.summary import SUMMARISED
+
         self._clock.note(node.name)
+        if dataset_name in SUMMARISED:
+            self._outputs[dataset_name] = data
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         """Print the sections whose datasets this run wrote."""
         from rich.console import Console
 
-        from wine_quality.summary import SUMMARISED, print_summary
+        from wine_quality.summary import print_summary
 
-        written = pipeline.outputs() | pipeline.all_outputs()
-        outputs = {name: catalog.load(name) for name in sorted(written & SUMMARISED)}
-        if outputs:
-            places = self._places(written, catalog)
-            print_summary(outputs, places, Console(), self._clock.seconds())
+        if self._outputs:
+            places = self._places(pipeline.all_outputs(), catalog)
+            print_summary(self._outputs, places, Console(), self._clock.seconds())
 
     def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""

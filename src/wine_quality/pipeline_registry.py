@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kedro.pipeline import Pipeline
 
+from wine_quality.hooks import ConfigurationHook
 from wine_quality.pipelines import (
     download,
     monitoring,
@@ -45,13 +46,17 @@ def name_candidates(parameters: TrainingParameters) -> CandidateNames:
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Register the pipelines as the files of the environment have them.
+    """Register the pipelines of the session at hand; without one, those of the environment's files.
 
-    Kedro calls this without saying of which environment, and before a session's parameters are
-    known; a session puts its own in their place (`hooks.ConfigurationHook`).
+    Kedro calls this without saying for which session. Its hook is asked: a second configuration
+    loader would take the session's globals out of force, because OmegaConf's resolvers are one for
+    the whole process.
     """
     from kedro.framework.project import settings
 
+    for hook in settings.HOOKS:
+        if isinstance(hook, ConfigurationHook) and hook.parameters:
+            return build_pipelines(hook.parameters.training)
     folder = project_folder() / settings.CONF_SOURCE
     if not folder.is_dir():
         return {}

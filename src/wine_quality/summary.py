@@ -89,12 +89,11 @@ def _tuning(outputs: Outputs) -> RenderableType:
     results: pd.DataFrame = outputs["tuning_results"]
     table = _table("candidate", "trials", "as configured", "best", "settings")
     for row in results.to_dict(orient="records"):
-        configured = row["configured"]
         _add_row(
             table,
             row["candidate"].replace("_", " "),
             f"{row['finished']} ({row['pruned']} pruned)",
-            "" if pd.isna(configured) else f"{row['metric'].upper()} {configured:.4f}",
+            f"{row['metric'].upper()} {row['configured']:.4f}",
             f"{row['best']:.4f}",
             row["settings"],
         )

@@ -74,6 +74,14 @@ class ServedModel:
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     reference: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
+    def is_version(self, found: RegisteredVersion) -> bool:
+        """Tell whether this is the version: a model registered anew starts at number 1 again."""
+        return (self.name, self.version, self.registered_at) == (
+            found.name,
+            found.version,
+            found.created_at,
+        )
+
     def predict(
         self, types: Sequence[str], measurements: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -230,7 +238,7 @@ class ModelLoader:
                 runtime_reason=reason,
                 verified=digest in found.tags,
                 metrics=_metrics(found.tags),
-                registered_at=self._registered_at(found.version),
+                registered_at=found.created_at,
                 reference=reference,
             )
             _check_answers(served)
@@ -257,13 +265,6 @@ class ModelLoader:
             registry = ModelRegistry(self.name, self._trusted_types)
         self._is_set_up = True
         return registry
-
-    def _registered_at(self, version: str) -> datetime:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(self._tracking_uri, self._tracking_uri)
-        made = client.get_model_version(self.name, version).creation_timestamp
-        return datetime.fromtimestamp(made / 1000, UTC)
 
 
 def _engine(registry: ModelRegistry, found: RegisteredVersion) -> tuple[Engine, Runtime, str, str]:
