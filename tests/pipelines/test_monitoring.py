@@ -167,7 +167,7 @@ def test_every_day_and_column_has_a_verdict(made):
         (3, "ok", {"alcohol": "drift"}),
         (4, "ok", {}),
         # compared with the reference of its own version, the strong wines are no drift
-        (5, "ok", {"pH": "data_quality"}),
+        (5, "ok", {"pH": "data_quality", JOINT: "insufficient_data"}),
     ],
     ids=["too few", "as ever", "drift", "decay", "a column fails"],
 )
@@ -212,7 +212,8 @@ def test_the_alerts_name_what_changed_and_since_when(made):
     assert "median went from" in strong["reason"]
     assert alerts["2", "pH", "data_quality"]["since"].startswith("2026-01-05")
     decay = alerts["1", "model", "decayed"]
-    assert decay["since"].startswith("2026-01-04")
+    assert decay["since_earliest"] < "2026-01-04T02" <= decay["since_latest"] + "Z"
+    assert decay["found"].startswith("2026-01-04")
     assert "mean error went from" in decay["reason"]
     # for machines: plain JSON, without NaN
     assert json.loads(json.dumps(made["alerts"], allow_nan=False)) == made["alerts"]
