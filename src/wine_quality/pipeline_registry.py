@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from kedro.pipeline import Pipeline
 
@@ -17,6 +16,7 @@ from wine_quality.pipelines import (
 )
 from wine_quality.pipelines.parameters import check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.project import project_folder
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     for hook in settings.HOOKS:
         if isinstance(hook, ConfigurationHook) and hook.parameters:
             return build_pipelines(hook.parameters.training)
-    folder = Path.cwd() / settings.CONF_SOURCE
+    folder = project_folder() / settings.CONF_SOURCE
+    if not folder.is_dir():
+        return {}
     loader = settings.CONFIG_LOADER_CLASS(
         conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
     )

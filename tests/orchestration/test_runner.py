@@ -12,10 +12,10 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration import PrefectRunner, server
 from wine_quality.orchestration.session import OrchestrationHook, SessionRun
-from wine_quality.serving.log_database import LogUnavailableError
 
 pytestmark = [
     pytest.mark.slow,
@@ -132,7 +132,7 @@ def test_nodes_are_tasks_with_their_names_and_lineage(run, told):
     ("errors", "tries", "calls"),
     [
         ([ConnectionResetError("gone")], None, 2),
-        ([LogUnavailableError("away"), ConnectionError("refused"), TimeoutError()], None, 4),
+        ([DatabaseUnavailableError("away"), ConnectionError("refused"), TimeoutError()], None, 4),
         ([ConnectionResetError("gone")] * 5, 6, 6),
     ],
 )
@@ -146,8 +146,8 @@ def test_what_may_pass_is_tried_again_until_it_has(run, told, errors, tries, cal
 
 
 def test_tries_end_with_the_failure_itself(run, told):
-    flaky = Flaky(*[LogUnavailableError("The log does not answer: start it.")] * 9)
-    with pytest.raises(LogUnavailableError):
+    flaky = Flaky(*[DatabaseUnavailableError("The log does not answer: start it.")] * 9)
+    with pytest.raises(DatabaseUnavailableError):
         run(Pipeline([flaky.node(), Node(add_one, "same", "more", name="next")]))
     assert flaky.calls == 4
     flow_run, tasks = told()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.database_urls import parse_database_url
+from wine_quality.database.addresses import parse_database_url
 from wine_quality.drift.profiles import (
     COUNTS_DTYPES,
     ERRORS_DTYPES,

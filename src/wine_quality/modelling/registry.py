@@ -5,12 +5,14 @@ import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from wine_quality.database.locks import Confirm
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import (
     SKOPS_FILE,
@@ -22,7 +24,7 @@ from wine_quality.modelling.loading import (
     trusted_in,
 )
 from wine_quality.modelling.onnx_export import OnnxExport, export
-from wine_quality.modelling.registry_lock import registry_lock
+from wine_quality.modelling.registry_lock import promotion_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
 
 if TYPE_CHECKING:
@@ -63,12 +65,29 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version in the registry."""
+    """One version in the registry.
+
+    Attributes:
+        name: Name of the registered model.
+        version: Its number. A model that was deleted and registered again starts at 1.
+        run_id: The run that registered it.
+        created_at: When it was registered, UTC, to the millisecond.
+        tags: What it says of itself.
+    """
 
     name: str
     version: str
     run_id: str
+    created_at: datetime
     tags: dict[str, str]
+
+    def is_same_as(self, other: "RegisteredVersion | None") -> bool:
+        """Tell whether this is the other: a number alone does not tell, see `version`."""
+        return other is not None and (self.name, self.version, self.created_at) == (
+            other.name,
+            other.version,
+            other.created_at,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,13 +109,21 @@ class ModelRegistry:
         name: Name of the registered model.
         trusted_types: A team's own types that its models may hold, beside those of the candidates
             that ship.
+        lock_database: Address of the project's own database, where promotions are locked if the
+            registry is a server; see `promotion_lock`.
     """
 
-    def __init__(self, name: str, trusted_types: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        trusted_types: Collection[str] = (),
+        lock_database: str | None = None,
+    ) -> None:
         from mlflow import MlflowClient
 
         self.name = name
         self._trusted_types = frozenset(trusted_types)
+        self._lock_database = lock_database
         self._client = MlflowClient()
 
     def register(self, trained: TrainedModel) -> RegisteredVersion:
@@ -134,7 +161,8 @@ class ModelRegistry:
         )
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, version, key, value)
-        return RegisteredVersion(self.name, version, run.info.run_id, tags)
+        found = self._client.get_model_version(self.name, version)
+        return _described(self.name, found)
 
     def _log_model(self, trained: TrainedModel) -> Any:
         import mlflow
@@ -169,9 +197,7 @@ class ModelRegistry:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return RegisteredVersion(
-            self.name, str(found.version), str(found.run_id), dict(found.tags or {})
-        )
+        return _described(self.name, found)
 
     def newest(self) -> RegisteredVersion | None:
         """Describe the newest version; None where nothing is registered."""
@@ -179,13 +205,16 @@ class ModelRegistry:
         numbers = [int(found.version) for found in versions]
         return self.version(str(max(numbers))) if numbers else None
 
-    def champion(self) -> Champion:
+    def champion(self, decided: RegisteredVersion | None = None) -> Champion:
         """Load the champion.
+
+        Args:
+            decided: The champion that a run ended with, if another may have followed it by now.
 
         Raises:
             WineQualityError: No version is champion yet, or it must not be loaded.
         """
-        found = self.version(CHAMPION)
+        found = decided or self.version(CHAMPION)
         if found is None:
             newest = self.newest()
             raise WineQualityError(
@@ -282,15 +311,15 @@ class ModelRegistry:
         """Point an alias to a version, and away from any other."""
         self._client.set_registered_model_alias(self.name, alias, version)
 
-    def promote(self, version: str, instead_of: str | None) -> None:
-        """Make a version champion, provided that the champion is still who it was.
+    def promote(self, version: str, instead_of: RegisteredVersion | None) -> None:
+        """Make a version champion, provided that the champion is still the same.
 
         Of two runs that judged their versions against the same champion, the second to come here
         is refused. The champion that gives way is remembered for `roll_back`.
 
         Args:
-            version: The version.
-            instead_of: Version of the champion that it was judged against; None if there was none.
+            version: The version's number.
+            instead_of: The champion that it was judged against; None if there was none.
 
         Raises:
             ChampionChangedError: The champion is another one by now.
@@ -302,18 +331,20 @@ class ModelRegistry:
                 f"Version {version} of {self.name} cannot become champion: {found.tags[ONNX_TAG]}. "
                 "Train another."
             )
-        with self._lock():
-            present = self._champion_number()
-            if present != instead_of:
+        with self._lock() as confirm_lock:
+            present = self.version(CHAMPION)
+            unchanged = present.is_same_as(instead_of) if present else instead_of is None
+            if not unchanged:
+                now = _in_words(present, instead_of)
                 raise ChampionChangedError(
                     f"Version {version} of {self.name} was judged against "
-                    f"{_in_words(instead_of)}, but meanwhile {_in_words(present)} has become "
-                    "champion: train again, or promote it by hand with "
-                    f"'kedro champion promote {version}'."
+                    f"{_in_words(instead_of)}, but meanwhile {now} has become champion: train "
+                    f"again, or promote it by hand with 'kedro champion promote {version}'."
                 )
-            if present == version:
+            if present and present.version == version:
                 return
-            former = [*self.former_champions(), *([present] if present else [])]
+            former = [*self.former_champions(), *([present.version] if present else [])]
+            confirm_lock()
             self._appoint(version, former)
 
     def roll_back(self) -> RegisteredVersion:
@@ -325,7 +356,7 @@ class ModelRegistry:
         Raises:
             WineQualityError: There is no champion before this one.
         """
-        with self._lock():
+        with self._lock() as confirm_lock:
             former = list(self.former_champions())
             if not former:
                 raise WineQualityError(
@@ -333,6 +364,7 @@ class ModelRegistry:
                     "'kedro champion promote VERSION'."
                 )
             found = self._known(former.pop())
+            confirm_lock()
             self._appoint(found.version, former)
         return found
 
@@ -357,10 +389,6 @@ class ModelRegistry:
         if challenger is not None and challenger.version == version:
             self._client.delete_registered_model_alias(self.name, CHALLENGER)
 
-    def _champion_number(self) -> str | None:
-        champion = self.version(CHAMPION)
-        return champion.version if champion else None
-
     def _known(self, version: str) -> RegisteredVersion:
         found = self.version(version) if version.isdigit() else None
         if found is None:
@@ -369,12 +397,34 @@ class ModelRegistry:
             )
         return found
 
-    def _lock(self) -> AbstractContextManager[None]:
-        return registry_lock(self._client, self.name)
+    def check_lock(self) -> None:
+        """See that promotions can be locked.
+
+        Raises:
+            WineQualityError: They cannot: the database of the lock cannot be used.
+        """
+        with self._lock():
+            pass
+
+    def _lock(self) -> AbstractContextManager[Confirm]:
+        return promotion_lock(str(self._client._registry_uri), self.name, self._lock_database)
 
 
-def _in_words(version: str | None) -> str:
-    return f"version {version}" if version else "no champion"
+def _described(name: str, found: "ModelVersion") -> RegisteredVersion:
+    return RegisteredVersion(
+        name=name,
+        version=str(found.version),
+        run_id=str(found.run_id),
+        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        tags=dict(found.tags or {}),
+    )
+
+
+def _in_words(version: RegisteredVersion | None, other: RegisteredVersion | None = None) -> str:
+    if version is None:
+        return "no champion"
+    another = "another " if other and other.version == version.version else ""
+    return f"{another}version {version.version}"
 
 
 def _log_files(trained: TrainedModel, converted: OnnxExport) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from kedro.config import AbstractConfigLoader
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
-from kedro.utils import find_kedro_project
 
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration.settings import (
@@ -23,6 +22,7 @@ from wine_quality.orchestration.settings import (
 )
 from wine_quality.pipeline_registry import build_pipelines
 from wine_quality.pipelines.parameters import check_parameters
+from wine_quality.project import project_folder
 
 TAG = "wine_quality"
 # a fixed moment, so that an interval stays where it is when it is deployed again
@@ -89,7 +89,7 @@ def make_plan(env: str | None, conf_source: str | None = None) -> Plan:
         pydantic.ValidationError: A key of `orchestration.yml` is unknown, or a value is wrong.
     """
     env = env or os.environ.get("KEDRO_ENV")
-    project = find_kedro_project(Path.cwd()) or Path.cwd()
+    project = project_folder()
     bootstrap_project(project)
     folder = Path(conf_source or project / settings.CONF_SOURCE).resolve()
     _check_environment(folder, env, "--env")

@@ -1,4 +1,4 @@
-"""The service's commands: serve, new-key, migrate, check."""
+"""The service's commands: serve, new-key, migrate, backup, check."""
 
 import argparse
 import errno
@@ -8,10 +8,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.access import SCOPES, ApiKeys, new_key
 from wine_quality.serving.settings import LOOPBACK, ServiceSettings
+
+if TYPE_CHECKING:
+    from wine_quality.database.database import Database
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _FLAGS = {
@@ -33,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "new-key":
             _print_key(given.name, given.scope or list(SCOPES))
         elif given.command == "migrate":
-            from wine_quality.serving.migrations import migrate
-
-            settings = ServiceSettings.from_environment(log_url=given.log_url)
-            print(migrate(settings.log_url))  # noqa: T201
+            with _log_database(given.log_url) as log:
+                print(log.migrate())  # noqa: T201
+        elif given.command == "backup":
+            with _log_database(given.log_url) as log:
+                print(log.back_up(given.file))  # noqa: T201
         elif given.command == "check":
             from wine_quality.serving.served_model import ModelLoader
 
@@ -87,6 +92,13 @@ def serve(settings: ServiceSettings) -> None:
         )
 
 
+def _log_database(url: str | None) -> "Database":
+    from wine_quality.database.database import Database
+    from wine_quality.serving.log_schema import LOG
+
+    return Database(ServiceSettings.from_environment(log_url=url).log_url, LOG)
+
+
 def _check_address(host: str, port: int) -> None:
     """See that uvicorn can bind, which says so only after the model has been loaded."""
     try:
@@ -129,7 +141,10 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("name", nargs="?", default="client", help="whose it is")
     key.add_argument("--scope", action="append", choices=SCOPES, help="both, if not given")
     upgrade = commands.add_parser("migrate", help="bring an inference log to this schema")
-    upgrade.add_argument("--log-url", help="the log's database")
+    backup = commands.add_parser("backup", help="copy an inference log while it is written to")
+    backup.add_argument("file", type=Path, help="the copy, a new file")
+    for command in (upgrade, backup):
+        command.add_argument("--log-url", help="the log's database")
     check = commands.add_parser("check", help="load the champion's model; print its address")
     check.add_argument("--tracking-uri", help="MLflow tracking server")
     return parser

@@ -1,6 +1,7 @@
 """The service's endpoints. They read bodies themselves: FastAPI's way costs 0.1 ms a wine."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.serving.access import Scope
@@ -31,7 +33,6 @@ from wine_quality.serving.inference_log import (
 )
 from wine_quality.serving.invocations import read_invocation
 from wine_quality.serving.live import LiveView
-from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.log_queue import LogQueue
 from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
 from wine_quality.serving.problems import (
@@ -59,6 +60,8 @@ from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.serving.telemetry import Metrics
 from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, PARTS_OF_TOTALS, QUALITY, TYPE
+
+logger = logging.getLogger(__name__)
 
 _R = TypeVar("_R", bound=BaseModel)
 _INLINE_ROWS = 20
@@ -183,10 +186,8 @@ class Service:
             raise ProblemError(
                 409, "This idempotency key was used for other wines: give each request its own."
             ) from None
-        except InferenceLogError:
-            raise unavailable(
-                "The inference log cannot be written to: nothing was acknowledged, try again."
-            ) from None
+        except DatabaseError as error:
+            raise _log_refuses(error) from None
         except WineQualityError as error:
             raise ProblemError(422, str(error)) from None
         if not logged.repeated:
@@ -264,12 +265,13 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         415: "Not JSON",
         422: "Values that cannot be, by name",
         429: "Too many requests",
+        500: "The log cannot be used as it stands, or something else is broken here",
         503: "No model, or the log cannot be written to; see Retry-After",
     }
     return {status: {"description": texts[status], "content": content} for status in statuses}
 
 
-_WRITING = (400, 401, 403, 413, 415, 422, 429, 503)
+_WRITING = (400, 401, 403, 413, 415, 422, 429, 500, 503)
 router = APIRouter()
 
 
@@ -413,8 +415,9 @@ async def ground_truth(request: Request) -> Response:
             "inference log: nothing was written; send ids that the service answered.",
             unknown=error.names,
         ) from None
-    except InferenceLogError:
-        raise unavailable("The inference log cannot be written to: try again.") from None
+    except DatabaseError as error:
+        logger.error("Labels could not be written", extra={"reason": str(error)})  # noqa: TRY400
+        raise _log_refuses(error) from None
     service.metrics.labelled(new)
     return _json({"received": len(labels), "new": new})
 
@@ -497,6 +500,19 @@ def describe(model: ServedModel, watcher: ModelWatcher, alias: str) -> dict[str,
         "refused": plain(watcher.refused),
         "events": [plain(event) for event in watcher.events],
     }
+
+
+def _log_refuses(error: DatabaseError) -> ProblemError:
+    """The problem of a log that cannot be written to: one that may pass by itself, or another."""
+    if isinstance(error, DatabaseUnavailableError):
+        return unavailable(
+            "The inference log cannot be written to: nothing was acknowledged, try again."
+        )
+    return ProblemError(
+        500,
+        "The inference log cannot be used as it stands: nothing was acknowledged, and trying again "
+        "does not help; the service's own log says why.",
+    )
 
 
 def _limit(n: int, service: Service) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wine_quality.database_urls import without_password
+from wine_quality.database.addresses import without_password
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.registry import (
@@ -20,7 +20,7 @@ from wine_quality.modelling.registry import (
     ModelRegistry,
     RegisteredVersion,
 )
-from wine_quality.modelling.registry_lock import setup_lock
+from wine_quality.modelling.tracking import tracking_store
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY_STEP, TYPE, WINE_TYPES
 
@@ -73,6 +73,14 @@ class ServedModel:
     registered_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     reference: pd.DataFrame | None = field(default=None, repr=False, compare=False)
+
+    def is_version(self, found: RegisteredVersion) -> bool:
+        """Tell whether this is the version: a model registered anew starts at number 1 again."""
+        return (self.name, self.version, self.registered_at) == (
+            found.name,
+            found.version,
+            found.created_at,
+        )
 
     def predict(
         self, types: Sequence[str], measurements: NDArray[np.float64]
@@ -230,7 +238,7 @@ class ModelLoader:
                 runtime_reason=reason,
                 verified=digest in found.tags,
                 metrics=_metrics(found.tags),
-                registered_at=self._registered_at(found.version),
+                registered_at=found.created_at,
                 reference=reference,
             )
             _check_answers(served)
@@ -253,17 +261,10 @@ class ModelLoader:
         if self._is_set_up:
             return ModelRegistry(self.name, self._trusted_types)
         # the first in a process makes MLflow's tables where they are missing
-        with setup_lock(self._tracking_uri):
+        with tracking_store(self._tracking_uri, "WINE_QUALITY_TRACKING_URI"):
             registry = ModelRegistry(self.name, self._trusted_types)
         self._is_set_up = True
         return registry
-
-    def _registered_at(self, version: str) -> datetime:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(self._tracking_uri, self._tracking_uri)
-        made = client.get_model_version(self.name, version).creation_timestamp
-        return datetime.fromtimestamp(made / 1000, UTC)
 
 
 def _engine(registry: ModelRegistry, found: RegisteredVersion) -> tuple[Engine, Runtime, str, str]:

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wine_quality.errors import WineQualityError
+from wine_quality.project import project_folder
 
 PREFIX = "WINE_QUALITY_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -15,7 +16,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 class ServiceSettings(BaseSettings):
     """The service's settings; the variable of `port` is `WINE_QUALITY_PORT`, and so on.
 
-    The defaults fit a checkout in which `kedro run` has run.
+    The defaults fit a checkout in which `kedro run` has run, from any folder inside it.
     """
 
     model_config = SettingsConfigDict(
@@ -25,14 +26,19 @@ class ServiceSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to bind to; API keys guard all others")
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 takes a free one")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer")
-    tracking_uri: str = Field("sqlite:///data/mlflow.db", description="MLflow tracking server")
+    tracking_uri: str = Field(
+        default_factory=lambda: f"sqlite:///{project_folder()}/data/mlflow.db",
+        description="MLflow tracking server",
+    )
     registered_model: str = Field("wine-quality", description="Name in the model registry")
     alias: str = Field("champion", description="Alias whose version answers")
     trusted_types: str = Field(
         "", description="Types of a team's own that the model may hold, joined by commas"
     )
     log_url: str = Field(
-        "sqlite:///data/inference_log.db", repr=False, description="Database of the inference log"
+        default_factory=lambda: f"sqlite:///{project_folder()}/data/inference_log.db",
+        repr=False,
+        description="Database of the inference log",
     )
     api_keys: str = Field(
         "", repr=False, description="Lines name:scope+scope:sha256 of those who may ask"

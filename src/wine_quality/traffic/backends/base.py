@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self, TypeVar
 import pandas as pd
 from pydantic import ValidationError
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.log_database import LogUnavailableError
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, Predictor
 
@@ -154,7 +154,7 @@ def log_may_come_back() -> Iterator[None]:
     """
     try:
         yield
-    except LogUnavailableError as error:
+    except DatabaseUnavailableError as error:
         raise BackendUnavailableError(str(error)) from error
 
 
