@@ -20,7 +20,7 @@ from wine_quality.wines import MEASUREMENTS, QUALITY, QUALITY_BOUNDS, TYPE, WINE
 if TYPE_CHECKING:
     from wine_quality.modelling.candidates import FittedCandidate
 
-FEW, MANY = 300, 10_000
+FEW, MANY = 100, 10_000
 """Wines of the first trial, and of a second one where that was perhaps refused for being few."""
 
 
