@@ -240,8 +240,8 @@ def test_a_version_has_the_digest_of_its_model(register, labelled_wines, tmp_pat
 def test_a_model_without_an_onnx_form_says_so_and_may_be_champion(
     registry, register, labelled_wines
 ):
-    version = register(train(labelled_wines, "sklearn.svm.SVR", kernel="linear"))
-    assert version.tags["onnx"].startswith("SVR with kernel linear cannot be converted")
+    version = register(train(labelled_wines, "sklearn.neighbors.KNeighborsRegressor", p=1))
+    assert version.tags["onnx"].startswith("KNeighborsRegressor with metric manhattan and weights")
     assert "onnx_sha256" not in version.tags
     with pytest.raises((MlflowException, OSError)):
         artifact(version, ONNX_ARTIFACT)
@@ -303,7 +303,7 @@ def versions(registry, tmp_path):
 def make_versions(name, folder):
     client = MlflowClient()
     client.create_registered_model(name)
-    run = client.create_run(client.create_experiment(name))
+    run = client.create_run(client.create_experiment(f"{name} {uuid4().hex}"))
     for _ in range(5):
         client.create_model_version(name, run.info.artifact_uri, run.info.run_id)
     return client
@@ -315,9 +315,9 @@ def champion_of(registry):
 
 def test_a_promotion_holds_only_against_the_champion_that_it_was_judged_against(registry, versions):
     registry.promote("1", instead_of=None)
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     with pytest.raises(ChampionChangedError) as caught:
-        registry.promote("3", instead_of="1")
+        registry.promote("3", instead_of=registry.version("1"))
     assert str(caught.value) == (
         f"Version 3 of {registry.name} was judged against version 1, but meanwhile version 2 has "
         "become champion: train again, or promote it by hand with 'kedro champion promote 3'."
@@ -327,21 +327,38 @@ def test_a_promotion_holds_only_against_the_champion_that_it_was_judged_against(
         registry.promote("3", instead_of=None)
 
 
+def test_a_version_is_told_from_one_of_its_number_in_a_deleted_model(registry, versions, tmp_path):
+    registry.promote("1", instead_of=None)
+    judged_against = registry.version("1")
+    assert judged_against.is_same_as(registry.version(CHAMPION))
+    assert not judged_against.is_same_as(registry.version("2"))
+    versions.delete_registered_model(registry.name)
+    make_versions(registry.name, tmp_path)
+    registry.promote("1", instead_of=None)
+    assert not judged_against.is_same_as(registry.version("1"))
+    with pytest.raises(ChampionChangedError) as caught:
+        registry.promote("2", instead_of=judged_against)
+    assert "against version 1, but meanwhile another version 1 has become champion" in str(
+        caught.value
+    )
+    assert champion_of(registry) == "1"
+
+
 def test_a_promoted_challenger_is_challenger_no_more(registry, versions):
     registry.set_alias(CHALLENGER, "2")
     registry.promote("1", instead_of=None)
     assert registry.version(CHALLENGER).version == "2"
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     assert registry.version(CHALLENGER) is None
 
 
 def test_rolling_back_goes_through_the_champions_before(registry, versions):
     registry.promote("1", instead_of=None)
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     # set by hand in MLflow, past all of this
     versions.set_registered_model_alias(registry.name, CHAMPION, "4")
-    registry.promote("3", instead_of="4")
-    registry.promote("3", instead_of="3")
+    registry.promote("3", instead_of=registry.version("4"))
+    registry.promote("3", instead_of=registry.version("3"))
     assert registry.former_champions() == ("1", "4")
     assert [registry.roll_back().version for _ in range(2)] == ["4", "1"]
     assert champion_of(registry) == "1"
@@ -352,7 +369,7 @@ def test_rolling_back_goes_through_the_champions_before(registry, versions):
 
 def test_a_champion_that_was_deleted_cannot_come_back(registry, versions):
     registry.promote("1", instead_of=None)
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     versions.delete_model_version(registry.name, "1")
     with pytest.raises(WineQualityError, match="has no version 1"):
         registry.roll_back()
@@ -363,7 +380,7 @@ def test_a_champion_that_was_deleted_cannot_come_back(registry, versions):
 def test_only_a_version_can_be_promoted(registry, versions, version):
     registry.promote("1", instead_of=None)
     with pytest.raises(WineQualityError, match=f"has no version {version}: "):
-        registry.promote(version, instead_of="1")
+        registry.promote(version, instead_of=registry.version("1"))
 
 
 def test_nobody_was_champion_of_nothing(registry):
@@ -401,7 +418,7 @@ def promote_at_once(uri, name, own_database, version, start, results):
     registry.version(CHAMPION)
     start.wait(60)
     try:
-        registry.promote(version, instead_of="1")
+        registry.promote(version, instead_of=registry.version("1"))
         results.put((version, "champion"))
     except ChampionChangedError:
         results.put((version, "refused"))
@@ -463,7 +480,7 @@ def test_a_promotion_whose_lock_was_lost_changes_nothing(registry, versions, mon
         ModelRegistry, "former_champions", lambda _: lock.unlink() or ("never", "there")
     )
     with pytest.raises(WineQualityError, match="lock for changing the champion was lost"):
-        registry.promote("2", instead_of="1")
+        registry.promote("2", instead_of=registry.version("1"))
     assert champion_of(registry) == "1"
     assert versions.get_registered_model(registry.name).tags[FORMER_CHAMPIONS_TAG] == ""
 

@@ -442,6 +442,32 @@ def test_a_new_champion_is_picked_up_without_failing_a_request(registered, setti
     ask(settings, work)
 
 
+def test_a_champion_of_the_same_number_in_a_model_made_anew_is_picked_up(
+    registered, settings
+) -> None:
+    first = registered.add()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        before = (await client.get("/model")).json()
+
+        def start_over() -> str:
+            from mlflow import MlflowClient
+
+            MlflowClient(registered.tracking_uri).delete_registered_model(registered.registry.name)
+            return registered.add()
+
+        assert await asyncio.to_thread(start_over) == first
+
+        async def changed() -> bool:
+            model = (await client.get("/model")).json()
+            return model["registered_at"] != before["registered_at"]
+
+        await until(changed)
+        assert (await client.get("/model")).json()["version"] == first
+
+    ask(settings, work)
+
+
 def _doubled(content: bytes) -> bytes:
     """The trees of another model: they answer, but otherwise than when they were registered."""
     import onnx

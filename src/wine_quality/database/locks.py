@@ -72,7 +72,7 @@ def exclusive(
     if is_sqlite(url):
         # every name of one file leads to one lock
         path = f"{Path(url.database or '').resolve()}.{purpose}-lock"
-        with _file_lock(Path(path), doing, wait) as confirm:
+        with exclusive_file(Path(path), doing, wait) as confirm:
             yield confirm
     else:
         with _session_lock(url, purpose, doing, wait) as confirm:
@@ -80,7 +80,21 @@ def exclusive(
 
 
 @contextmanager
-def _file_lock(path: Path, doing: str, patience_s: float) -> Iterator[Confirm]:
+def exclusive_file(path: Path, doing: str, patience_s: float) -> Iterator[Confirm]:
+    """Keep every other process on this machine from the same file meanwhile.
+
+    Args:
+        path: The lock; its folder is made.
+        doing: See `exclusive`.
+        patience_s: See `exclusive`.
+
+    Yields:
+        See `exclusive`.
+
+    Raises:
+        DatabaseUnavailableError: Another process keeps the lock for so long.
+        DatabaseError: The lock cannot be taken.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, timeout=patience_s)
