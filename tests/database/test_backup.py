@@ -104,13 +104,19 @@ def test_nothing_is_made_where_there_is_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_database_makes_no_backup(tmp_path):
+@pytest.mark.parametrize("sound", [100, 4096], ids=["no page", "the first page"])
+def test_a_damaged_database_makes_no_backup(tmp_path, sound):
     path = tmp_path / "here.db"
     with Database(f"sqlite:///{path}", SCHEMA) as database:
         database.open(create=True)
+        with database.transaction(writing=True) as connection:
+            connection.execute(sa.insert(NUMBERS), [{"number": n} for n in range(5000)])
     content = path.read_bytes()
-    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
-    with Database(f"sqlite:///{path}", SCHEMA) as database, pytest.raises(DatabaseError):
+    path.write_bytes(content[:sound] + b"\xff" * (len(content) - sound))
+    with (
+        Database(f"sqlite:///{path}", SCHEMA) as database,
+        pytest.raises(DatabaseError, match="damaged"),
+    ):
         database.back_up(tmp_path / "copy.db")
     assert [p.name for p in tmp_path.iterdir() if "copy" in p.name] == []
 

@@ -410,7 +410,7 @@ class Database:
     # backup
 
     def back_up(self, target: Path) -> str:
-        """Copy a SQLite database to a file while others write to it.
+        """Copy a SQLite database, with whatever tables, to a file while others write to it.
 
         The copy is of one moment, holds what was committed until then, in the WAL too, and appears
         at its place whole.
@@ -433,9 +433,10 @@ class Database:
                 f"pg_dump --format=custom --file={target} "
                 f"{address.render_as_string()}"
             )
-        if not self.open(create=False):
+        if self._identity() is None:
             raise DatabaseError(
-                f"The {self._what} {self.where} is not there: there is nothing to back up."
+                f"The {self._what} {self.where} is not there, so there is nothing to back up: "
+                "correct its URL."
             )
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
@@ -454,12 +455,19 @@ class Database:
         return f"The {self._what} {self.where} is copied to {target}."
 
     def _copy(self, target: Path) -> None:
-        with closing(sqlite3.connect(target)) as copy, self._engine.connect() as connection:
+        with (
+            explained(self._what, self._engine),
+            closing(sqlite3.connect(target)) as copy,
+            self._engine.connect() as connection,
+        ):
             try:
                 # all pages in one step: a copy in parts begins again whenever somebody writes
                 sqlite_connection(connection).backup(copy)
                 # one file, which needs no other beside it
                 copy.execute("PRAGMA journal_mode = DELETE")
+                (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise sqlite3.DatabaseError(found)
             except sqlite3.Error as error:
                 raise DatabaseError(
                     f"The backup of the {self._what} {self.where} failed ({error}): see that there "
