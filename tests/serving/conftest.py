@@ -16,7 +16,8 @@ import pytest
 
 from wine_quality.modelling.registry import ModelRegistry, TrainedModel
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.wines import MEASUREMENTS, WINE_TYPES
 

@@ -18,15 +18,10 @@ from sqlalchemy.exc import IntegrityError
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LogCounts,
-    LoggedBatch,
-    PredictionBatch,
-    RequestConflictError,
-    UnknownPredictionsError,
-)
+from wine_quality.serving.inference_log import InferenceLog, LogCounts
+from wine_quality.serving.labels import UnknownPredictionsError
 from wine_quality.serving.log_schema import LOG_DTYPES
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch, RequestConflictError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -106,12 +101,12 @@ def test_a_closed_log_opens_again(log: InferenceLog, make_batch: MakeBatch) -> N
         datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14))),
     ],
 )
-@pytest.mark.parametrize("column", ["event_time", "received_at"])
+@pytest.mark.parametrize("column", ["event_times", "received_at"])
 def test_a_moment_that_could_not_be_read_back_is_not_written(
     log: InferenceLog, make_batch: MakeBatch, moment: Any, column: str
 ) -> None:
-    batch = make_batch(2)
-    odd = PredictionBatch([batch.rows[0], {**batch.rows[1], column: moment}])
+    moments: Any = moment if column == "received_at" else [NOON, moment]
+    odd = dataclasses.replace(make_batch(2), **{column: moments})
     with pytest.raises((ValueError, OverflowError)):
         log.append_predictions(odd)
     log.append_predictions(make_batch(3))
@@ -124,8 +119,7 @@ def test_a_value_that_the_database_does_not_take_is_no_outage(
 ) -> None:
     if value == "a\0b" and "sqlite" in repr(log):
         pytest.skip("SQLite takes every text")
-    batch = make_batch(1)
-    odd = PredictionBatch([{**batch.rows[0], "source": value}])
+    odd = dataclasses.replace(make_batch(1), source=value)
     with pytest.raises((RefusedBatchError, TypeError)):
         log.append_predictions(odd)
     log.append_predictions(make_batch(3))
@@ -172,20 +166,14 @@ measured = st.fixed_dictionaries(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=st.lists(measured, min_size=1, max_size=5), as_rows=st.booleans())
+@given(rows=st.lists(measured, min_size=1, max_size=5))
 def test_measurements_survive_and_what_is_missing_is_null(
-    log: InferenceLog,
-    make_batch: MakeBatch,
-    rows: list[dict[str, float | None]],
-    as_rows: bool,
+    log: InferenceLog, make_batch: MakeBatch, rows: list[dict[str, float | None]]
 ) -> None:
     names = list(MEASUREMENT_NAMES)
     wines = pd.DataFrame(rows).astype("float64").assign(type="red")
     source = uuid4().hex
     batch = make_batch(wines, source=source, latency_ms=math.nan)
-    if as_rows:
-        # As the web service makes them, without a frame, None and NaN as they come.
-        batch = PredictionBatch([{**a, **b} for a, b in zip(batch.rows, rows, strict=True)])
     log.append_predictions(batch)
 
     read = log.read(source=source)
@@ -199,12 +187,8 @@ def test_measurements_survive_and_what_is_missing_is_null(
     assert list(nulls) == wines[names].isna().sum().tolist()
 
 
-@pytest.mark.parametrize("missing", [None, math.nan])
-def test_a_prediction_must_be_there(
-    log: InferenceLog, make_batch: MakeBatch, missing: float | None
-) -> None:
-    batch = make_batch(2)
-    spoilt = PredictionBatch([batch.rows[0], {**batch.rows[1], "prediction": missing}])
+def test_a_prediction_must_be_there(log: InferenceLog, make_batch: MakeBatch) -> None:
+    spoilt = dataclasses.replace(make_batch(2), predictions=np.array([6.0, math.nan]))
     with pytest.raises(IntegrityError):
         log.append_predictions(spoilt)
     assert log.counts().predictions == 0
@@ -241,8 +225,8 @@ def test_moments_come_back_in_utc(log: InferenceLog, make_batch: MakeBatch) -> N
     tokyo, new_york = timezone(9 * HOUR), timezone(-5 * HOUR)
     morning = datetime(2026, 1, 31, 21, 0, 0, 123456, tzinfo=tokyo)
     batch = make_batch(1, received_at=NOON.astimezone(new_york))
-    # As the web service makes its rows, without a frame.
-    (prediction_id,) = append(log, PredictionBatch([{**batch.rows[0], "event_time": morning}]))
+    # as the web service makes its batches, without a frame
+    (prediction_id,) = append(log, dataclasses.replace(batch, event_times=[morning]))
     judged = datetime(2026, 1, 31, 23, 30, tzinfo=new_york)
     log.append_ground_truth(labels([prediction_id], labelled_at=[judged]))
 
@@ -402,12 +386,12 @@ def test_many_requests_share_a_transaction_and_keep_their_answers(
     )
 
     ids = [r.prediction_ids if isinstance(r, LoggedBatch) else type(r) for r in results]
-    new_ids = tuple(row["prediction_id"] for row in new.rows)
+    new_ids = tuple(new.prediction_ids)
     assert ids == [
         stored.prediction_ids,
         new_ids,
         RequestConflictError,
-        (keyless.rows[0]["prediction_id"],),
+        tuple(keyless.prediction_ids),
         new_ids,
         RequestConflictError,
     ]

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import InferenceLog, RequestConflictError
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_database import InferenceLogError
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import (
     ModelDescription,
     PredictionService,

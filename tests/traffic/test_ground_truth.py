@@ -15,7 +15,8 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import LogCounts, UnknownPredictionsError
+from wine_quality.serving.inference_log import LogCounts
+from wine_quality.serving.labels import UnknownPredictionsError
 from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend

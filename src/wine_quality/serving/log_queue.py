@@ -17,12 +17,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LoggedBatch,
-    PredictionBatch,
-)
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_database import InferenceLogError, LogUnavailableError
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +138,7 @@ class LogQueue:
             raise RuntimeError("the queue has not been started")
         if self.trouble:
             raise LogUnavailableError(self.trouble)
-        n = len(batch.rows)
+        n = len(batch)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
         answer: asyncio.Future[LoggedBatch] = self._loop.create_future()
@@ -194,10 +191,10 @@ class LogQueue:
             waiting = self._waiting.popleft()
             if waiting.answer.cancelled():
                 # who has given up is not written: nobody would learn of it
-                self._rows -= len(waiting.batch.rows)
+                self._rows -= len(waiting.batch)
             else:
                 group.append(waiting)
-                rows += len(waiting.batch.rows)
+                rows += len(waiting.batch)
         if group:
             self._handed.append(_Handed(group, time.perf_counter()))
             self._groups.put(group)
@@ -209,7 +206,7 @@ class LogQueue:
         group = self._handed.popleft().group
         self._answer(group, results)
         logged = [
-            len(waiting.batch.rows)
+            len(waiting.batch)
             for waiting, result in zip(group, results, strict=True)
             if isinstance(result, LoggedBatch) and not result.repeated
         ]
@@ -219,7 +216,7 @@ class LogQueue:
 
     def _answer(self, group: _Group, results: Iterable[_Result]) -> None:
         for waiting, result in zip(group, results, strict=True):
-            self._rows -= len(waiting.batch.rows)
+            self._rows -= len(waiting.batch)
             if waiting.answer.done():
                 continue
             if isinstance(result, LoggedBatch):

@@ -1,0 +1,200 @@
+"""What the routes work with: the model that answers, the log that keeps what it answered."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wine_quality.errors import WineQualityError
+from wine_quality.serving.identifiers import uuid7_batch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.live import LiveView
+from wine_quality.serving.log_database import InferenceLogError
+from wine_quality.serving.log_queue import LogQueue
+from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
+from wine_quality.serving.prediction_batch import (
+    LoggedBatch,
+    PredictionBatch,
+    RequestConflictError,
+)
+from wine_quality.serving.problems import ProblemError, unavailable
+from wine_quality.serving.served_model import BrokenVersionError, ServedModel
+from wine_quality.serving.settings import ServiceSettings
+from wine_quality.serving.telemetry import Metrics
+from wine_quality.serving.wine_requests import Wines
+from wine_quality.wines import MEASUREMENT_NAMES, QUALITY
+
+DEFAULT_SOURCE = "api"
+_INLINE_ROWS = 20
+"""Up to so many wines ONNX Runtime is faster than the way to another thread and back."""
+_LABEL_WRITERS = 2
+
+
+class Service:
+    """The parts of one process, on `app.state`.
+
+    Args:
+        settings: Limits and names.
+        log: Where predictions and labels are kept.
+        queue: Writes predictions to the log.
+        watcher: Has the model.
+        metrics: Where all is counted.
+        live: The live page's figures.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        log: InferenceLog,
+        queue: LogQueue,
+        watcher: ModelWatcher,
+        metrics: Metrics,
+        live: LiveView,
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self.queue = queue
+        self.watcher = watcher
+        self.metrics = metrics
+        self.live = live
+        # Threads of their own: where the database hangs, those of the other requests do not.
+        self.label_writers = ThreadPoolExecutor(_LABEL_WRITERS, "labels")
+
+    def model(self) -> ServedModel:
+        """The version that answers now.
+
+        Raises:
+            ProblemError: 503 if there is none.
+        """
+        if self.watcher.model is None:
+            raise unavailable(self.watcher.trouble, 5)
+        return self.watcher.model
+
+    def check_ready(self) -> None:
+        """Check that there is a model and that the log takes its answers.
+
+        Raises:
+            ProblemError: 503 if not.
+        """
+        self.model()
+        if self.queue.trouble:
+            raise unavailable("The inference log cannot be written to.")
+
+    async def predict(
+        self, wines: Wines, caller: str, request_id: str | None, started: float
+    ) -> LoggedBatch:
+        """Predict n wines and log them; they are on disk when this returns.
+
+        Args:
+            wines: Checked wines.
+            caller: Who asks, if the request does not say.
+            request_id: Idempotency key.
+            started: `time.perf_counter()` at the request's arrival.
+
+        Raises:
+            ProblemError: 409, 422 or 503.
+        """
+        model = self.model()
+        received_at = datetime.now(UTC)
+        predictions = await self._compute(model, wines)
+        try:
+            batch = PredictionBatch(
+                prediction_ids=uuid7_batch(len(wines)),
+                event_times=[moment or received_at for moment in wines.event_times],
+                received_at=received_at,
+                model_version=model.version,
+                source=wines.source or caller or DEFAULT_SOURCE,
+                types=wines.types,
+                measurements=wines.measurements,
+                predictions=predictions,
+                latency_ms=1000 * (time.perf_counter() - started),
+                request_id=request_id,
+            )
+            logged = await self.queue.append(batch)
+        except RequestConflictError:
+            raise ProblemError(
+                409, "This idempotency key was used for other wines: give each request its own."
+            ) from None
+        except InferenceLogError:
+            raise unavailable(
+                "The inference log cannot be written to: nothing was acknowledged, try again."
+            ) from None
+        except WineQualityError as error:
+            raise ProblemError(422, str(error)) from None
+        if not logged.repeated:
+            self.metrics.predicted(model.version, len(wines))
+        for _, column in wines.implausible:
+            self.metrics.implausible(MEASUREMENT_NAMES[column])
+        return logged
+
+    async def _compute(self, model: ServedModel, wines: Wines) -> NDArray[np.float64]:
+        try:
+            if model.runtime == "onnx" and len(wines) <= _INLINE_ROWS:
+                return model.predict(wines.types, wines.measurements)
+            return await asyncio.to_thread(model.predict, wines.types, wines.measurements)
+        except BrokenVersionError:
+            raise unavailable("The model did not answer: promote another version.", 30) from None
+
+    async def write_labels(self, labels: Sequence[tuple[UUID, float, datetime | None]]) -> int:
+        """Write labels, all or none.
+
+        Args:
+            labels: Prediction, quality and moment; one without a moment is new only if it says
+                something new.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            UnknownPredictionsError: If a prediction is not in the log.
+            InferenceLogError: If they could not be written.
+        """
+        loop = asyncio.get_running_loop()
+        new = await loop.run_in_executor(self.label_writers, _write_labels, self.log, labels)
+        self.metrics.labelled(new)
+        return new
+
+    def describe_model(self) -> dict[str, Any] | None:
+        """The version that answers, as JSON knows it (`schemas.ModelAnswer`); None without one."""
+        model = self.watcher.model
+        if model is None:
+            return None
+        return {
+            "name": model.name,
+            "version": model.version,
+            "alias": self.settings.alias,
+            "runtime": model.runtime,
+            "runtime_reason": model.runtime_reason,
+            "verified": model.verified,
+            "metrics": dict(model.metrics),
+            "registered_at": model.registered_at,
+            "since": model.loaded_at,
+            "refused": _plain(self.watcher.refused),
+            "events": [_plain(event) for event in self.watcher.events],
+        }
+
+
+def _plain(event: ModelEvent | None) -> dict[str, Any] | None:
+    return None if event is None else asdict(event)
+
+
+def _write_labels(log: InferenceLog, labels: Sequence[tuple[UUID, float, datetime | None]]) -> int:
+    known = log.newest_labels([name for name, _, moment in labels if moment is None])
+    now = datetime.now(UTC)
+    fresh = [
+        (name, quality, moment or now)
+        for name, quality, moment in labels
+        if moment is not None or known.get(name) != quality
+    ]
+    if not fresh:
+        return 0
+    columns = ["prediction_id", QUALITY, "labelled_at"]
+    return log.append_ground_truth(pd.DataFrame(fresh, columns=columns))
