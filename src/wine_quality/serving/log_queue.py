@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from wine_quality.errors import WineQualityError
+from wine_quality.serving.group_prediction import UnpredictedBatch, predict_together
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_database import InferenceLogError, LogUnavailableError
 from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch
@@ -51,7 +52,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    batch: PredictionBatch
+    batch: PredictionBatch | UnpredictedBatch
     answer: "asyncio.Future[LoggedBatch]"
 
 
@@ -124,10 +125,14 @@ class LogQueue:
         # the process's end.
         Thread(target=self._write, name="inference-log", daemon=True).start()
 
-    async def append(self, batch: PredictionBatch) -> LoggedBatch:
+    async def append(self, batch: PredictionBatch | UnpredictedBatch) -> LoggedBatch:
         """Write a request's predictions; they are on disk when this returns.
 
+        Args:
+            batch: With its predictions; or without, and those of a group are computed together.
+
         Raises:
+            BrokenVersionError: If the model did not answer.
             RequestConflictError: If the request id came before with other wines.
             LogUnavailableError: If too many wait, the database cannot be reached, or the queue is
                 closed. The rows of the batch are then either all in the log or none, and were not
@@ -271,16 +276,23 @@ class LogQueue:
         # once the database is lost nobody waits for it any more
         if self._trouble:
             return _refusals(self._trouble, len(group))
+        predicted = predict_together([waiting.batch for waiting in group])
+        logged = iter(self._log_all([b for b in predicted if isinstance(b, PredictionBatch)]))
+        return [next(logged) if isinstance(b, PredictionBatch) else b for b in predicted]
+
+    def _log_all(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
+        if self._trouble or not batches:
+            return _refusals(self._trouble, len(batches))
         try:
-            return self._log.append_many([waiting.batch for waiting in group])
+            return self._log.append_many(batches)
         except InferenceLogError as error:
             logger.error("The inference log cannot be written to", extra={"reason": str(error)})  # noqa: TRY400
             self._trouble = str(error)
-            return _refusals(self._trouble, len(group))
+            return _refusals(self._trouble, len(batches))
         except Exception as error:
             # A batch that the database does not take must not take the others down.
-            if len(group) > 1:
-                return [self._append([waiting])[0] for waiting in group]
+            if len(batches) > 1:
+                return [self._log_all([batch])[0] for batch in batches]
             logger.exception("A batch of predictions could not be logged")
             return [error]
 

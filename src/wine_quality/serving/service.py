@@ -1,7 +1,6 @@
 """What the routes work with: the model that answers, the log that keeps what it answered."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -9,22 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.identifiers import uuid7_batch
+from wine_quality.serving.group_prediction import UnpredictedBatch
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.live import LiveView
 from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.log_queue import LogQueue
 from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
-from wine_quality.serving.prediction_batch import (
-    LoggedBatch,
-    PredictionBatch,
-    RequestConflictError,
-)
+from wine_quality.serving.prediction_batch import LoggedBatch, RequestConflictError
 from wine_quality.serving.problems import ProblemError, unavailable
 from wine_quality.serving.served_model import BrokenVersionError, ServedModel
 from wine_quality.serving.settings import ServiceSettings
@@ -33,8 +26,8 @@ from wine_quality.serving.wine_requests import Wines
 from wine_quality.wines import MEASUREMENT_NAMES, QUALITY
 
 DEFAULT_SOURCE = "api"
-_INLINE_ROWS = 20
-"""Up to so many wines ONNX Runtime is faster than the way to another thread and back."""
+_TOGETHER_ROWS = 20
+"""Requests of up to so many wines are predicted together with those that wait with them."""
 _LABEL_WRITERS = 2
 
 
@@ -103,22 +96,21 @@ class Service:
             ProblemError: 409, 422 or 503.
         """
         model = self.model()
-        received_at = datetime.now(UTC)
-        predictions = await self._compute(model, wines)
+        asked = UnpredictedBatch(
+            model=model,
+            wines=wines,
+            received_at=datetime.now(UTC),
+            started=started,
+            source=wines.source or caller or DEFAULT_SOURCE,
+            request_id=request_id,
+        )
         try:
-            batch = PredictionBatch(
-                prediction_ids=uuid7_batch(len(wines)),
-                event_times=[moment or received_at for moment in wines.event_times],
-                received_at=received_at,
-                model_version=model.version,
-                source=wines.source or caller or DEFAULT_SOURCE,
-                types=wines.types,
-                measurements=wines.measurements,
-                predictions=predictions,
-                latency_ms=1000 * (time.perf_counter() - started),
-                request_id=request_id,
-            )
+            # a large request is computed beside the log's thread, and holds up no small one there
+            small = len(wines) <= _TOGETHER_ROWS
+            batch = asked if small else await asyncio.to_thread(asked.predict)
             logged = await self.queue.append(batch)
+        except BrokenVersionError:
+            raise unavailable("The model did not answer: promote another version.", 30) from None
         except RequestConflictError:
             raise ProblemError(
                 409, "This idempotency key was used for other wines: give each request its own."
@@ -134,14 +126,6 @@ class Service:
         for _, column in wines.implausible:
             self.metrics.implausible(MEASUREMENT_NAMES[column])
         return logged
-
-    async def _compute(self, model: ServedModel, wines: Wines) -> NDArray[np.float64]:
-        try:
-            if model.runtime == "onnx" and len(wines) <= _INLINE_ROWS:
-                return model.predict(wines.types, wines.measurements)
-            return await asyncio.to_thread(model.predict, wines.types, wines.measurements)
-        except BrokenVersionError:
-            raise unavailable("The model did not answer: promote another version.", 30) from None
 
     async def write_labels(self, labels: Sequence[tuple[UUID, float, datetime | None]]) -> int:
         """Write labels, all or none.
