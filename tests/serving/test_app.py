@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -187,6 +188,26 @@ def test_the_four_forms_of_mlflow_get_the_same_answer(registered, settings) -> N
     assert len(logged(settings)) == 5 * len(forms) + 1
 
 
+def test_a_csv_is_answered_and_logged(registered, settings) -> None:
+    registered.add()
+    wines = registered.wines.head(5)
+    expected = registered.model.predict(wines[list(INPUTS)])
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for kind in ("text/csv", "Text/CSV; charset=utf-8", 'text/csv; charset="UTF-8"'):
+            answer = await client.post(
+                "/invocations", content=wines.to_csv(), headers={"Content-Type": kind}
+            )
+            assert answer.status_code == 200, answer.text
+            assert np.allclose(answer.json()["predictions"], expected, atol=1e-5)
+        for path, kind in (("/invocations", "text/csv; charset=latin-1"), ("/predict", "text/csv")):
+            answer = await client.post(path, content=wines.to_csv(), headers={"Content-Type": kind})
+            assert answer.status_code == 415
+
+    ask(settings, work)
+    assert len(logged(settings)) == 15
+
+
 def test_mlflow_writes_what_is_missing_as_nan(registered, settings) -> None:
     registered.add()
 
@@ -268,6 +289,43 @@ def test_ground_truth_is_taken_once_and_refused_by_name(registered, settings) ->
     assert sorted(logged(settings)["quality"]) == [5, 6]
 
 
+def test_two_qualities_of_a_wine_at_one_moment_are_refused(registered, settings) -> None:
+    registered.add()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        name = (await client.post("/predict", json=WINE)).json()["prediction_id"]
+        noon, same = "2026-03-01T12:00:00Z", "2026-03-01T13:00:00+01:00"
+        one = {"prediction_id": name, "quality": 6, "labelled_at": noon}
+        for other in (
+            {**one, "quality": 7},
+            {**one, "quality": 7, "labelled_at": same},
+            {**one, "quality": 7, "prediction_id": name.upper()},
+        ):
+            answer = await client.post("/ground-truth", json={"labels": [one, other]})
+            assert answer.status_code == 422, other
+            (error,) = answer.json()["errors"]
+            assert error["field"] == "labels.1"
+            assert "labels.0 says 6" in error["message"]
+        now = [{"prediction_id": name, "quality": quality} for quality in (6, 7)]
+        assert (await client.post("/ground-truth", json={"labels": now})).status_code == 422
+        # said twice alike, or of two moments, it is no contradiction
+        labels = [
+            one,
+            {**one, "labelled_at": same},
+            {**one, "quality": 7, "labelled_at": "2026-03-02T12:00:00Z"},
+        ]
+        answer = await client.post("/ground-truth", json={"labels": labels})
+        assert (answer.status_code, answer.json()) == (200, {"received": 3, "new": 2})
+        text = json.dumps({"labels": [one]}).replace('"labelled_at"', '"quality": 7, "labelled_at"')
+        answer = await client.post(
+            "/ground-truth", content=text, headers={"Content-Type": "application/json"}
+        )
+        assert [e["field"] for e in answer.json()["errors"]] == ["quality"]
+
+    ask(settings, work)
+    assert logged(settings)["quality"].tolist() == [7]
+
+
 # What it says of itself
 
 
@@ -294,6 +352,27 @@ def test_it_says_what_it_is_and_which_model_answers(registered, settings) -> Non
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
     ask(settings, work)
+
+
+def test_probes_say_whether_it_can_predict(registered, settings) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        for path in ("/ping", "/health", "/health/ready"):
+            assert (await client.get(path)).status_code == 503, path
+        await asyncio.to_thread(registered.add)
+
+        async def ready() -> bool:
+            return (await client.get("/ping")).status_code == 200
+
+        await until(ready)
+        for path in ("/ping", "/health", "/health/ready"):
+            assert (await client.get(path)).json() == {"status": "ready"}
+        version = await client.get("/version")
+        assert version.text == metadata.version("mlflow")
+        assert version.headers["content-type"].startswith("text/plain")
+
+    # probes have no key
+    guarded, _ = keyed(settings, "read")
+    ask(guarded, work)
 
 
 def test_metrics_count_what_happened(registered, settings) -> None:

@@ -60,7 +60,7 @@ def test_a_path_has_one_spelling(registered, settings) -> None:
 
     async def work(client: httpx.AsyncClient) -> None:
         others = (
-            "/model/ //model /Model /model/.. /model;x /model%2f /./model /live/..%2fmodel "
+            "/model/ //model /Model /model;x /model%2f /./model /live/..%2fmodel "
             "/model%00 /predict/ /PREDICT /docs/"
         )
         for path in others.split():
@@ -229,7 +229,7 @@ GOOD = gzip.compress(json.dumps(WINE).encode())
     [
         (_bomb(400_000_000), 413),
         (gzip.compress(_bomb(400_000_000)), 422),
-        (gzip.compress(b" " * 2049), 413),
+        (gzip.compress(b" " * 1_000_001), 413),
         (GOOD[:-3], 400),
         (GOOD[:-8] + b"\0" * 8, 400),
         (GOOD + GOOD, 400),
@@ -244,7 +244,7 @@ GOOD = gzip.compress(json.dumps(WINE).encode())
 def test_a_bad_packing_costs_neither_memory_nor_time(
     registered, settings, body: bytes, status: int
 ) -> None:
-    small = settings.model_copy(update={"body_limit": 2048 if len(body) < 2048 else 1_000_000})
+    small = settings.model_copy(update={"body_limit": 1_000_000})
 
     async def work(client: httpx.AsyncClient) -> None:
         headers = {**JSON, "Content-Encoding": "gzip"}

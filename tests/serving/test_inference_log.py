@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
+from wine_quality.serving import log_writing
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, LogCounts
 from wine_quality.serving.labels import UnknownPredictionsError
-from wine_quality.serving.log_schema import LOG_DTYPES
+from wine_quality.serving.log_schema import LOG_DTYPES, PREDICTIONS
 from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch, RequestConflictError
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS, WINE_EXAMPLE
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -331,6 +332,27 @@ def test_a_request_id_belongs_to_its_wines(
         with pytest.raises(RequestConflictError, match="'r' was used before for other wines"):
             log.append_predictions(make_batch(others, request_id="r"))
     assert log.counts().predictions == 5
+
+
+def test_the_fingerprint_of_wines_stays(make_batch: MakeBatch) -> None:
+    odd = {**WINE_EXAMPLE, "type": "white", "pH": math.nan, "alcohol": -0.0}
+    wines = pd.DataFrame([WINE_EXAMPLE, odd])
+    # as version 0.1.0 wrote it: requests that it logged are known again
+    assert make_batch(wines).digest().hex() == "cdb954079f46740be184c806f139bf89"
+    # not every NaN has the same bits
+    wines.loc[1, "pH"] = np.frombuffer(b"\x01\0\0\0\0\0\xf8\xff", dtype="<f8")[0]
+    assert make_batch(wines).digest().hex() == "cdb954079f46740be184c806f139bf89"
+
+
+def test_every_column_of_the_table_is_written() -> None:
+    assert set(log_writing._COLUMNS) == set(PREDICTIONS.columns.keys())
+
+
+@pytest.mark.parametrize("column", ["event_times", "types", "predictions", "measurements"])
+def test_the_columns_of_a_batch_are_equally_long(make_batch: MakeBatch, column: str) -> None:
+    batch = make_batch(3)
+    with pytest.raises(ValueError, match="equally long"):
+        dataclasses.replace(batch, **{column: getattr(batch, column)[:2]})
 
 
 def test_a_request_can_be_looked_up(

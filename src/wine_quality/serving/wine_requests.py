@@ -88,9 +88,10 @@ class Wines:
             value = f"{m.name}: {self.measurements[i, k]:g} {m.unit}".rstrip()
             found[i].append(f"{value} is not from {m.plausible[0]:g} to {m.plausible[1]:g}")
         for part, whole in PARTS_OF_TOTALS:
-            above = self.measurements[:, _PLACE[part]] > self.measurements[:, _PLACE[whole]]
-            for i in np.flatnonzero(above).tolist():
-                found[i].append(f"{part} is more than {whole}")
+            parts, wholes = (self.measurements[:, _PLACE[name]].tolist() for name in (part, whole))
+            for i, (x, y) in enumerate(zip(parts, wholes, strict=True)):
+                if x > y:
+                    found[i].append(f"{part} is more than {whole}")
         return found
 
 
