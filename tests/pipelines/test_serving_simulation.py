@@ -32,7 +32,8 @@ from wine_quality.pipelines.serving_simulation.parameters import (
     next_period,
 )
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.traffic.backends import (
     Backend,
     BackendUnavailableError,

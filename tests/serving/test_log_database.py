@@ -21,7 +21,8 @@ from wine_quality.database.database import Database
 from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.database.explaining import explain
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import PredictionBatch
 
 MakeBatch = Callable[..., PredictionBatch]
 
@@ -33,7 +34,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.wines import MEASUREMENT_NAMES
 
 url, name, first, batches = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -480,7 +482,7 @@ def test_connections_that_were_idle_are_asked_whether_they_live(
         for number in range(3):
             log.append_predictions(make_batch(request_id=f"request {number}"))
             assert end_connections() == 1
-        assert log.counts().predictions == 3 * len(make_batch().rows)
+        assert log.counts().predictions == 3 * len(make_batch())
 
 
 def test_a_connection_that_was_just_in_use_is_trusted_and_its_loss_told_once(
@@ -495,7 +497,7 @@ def test_a_connection_that_was_just_in_use_is_trusted_and_its_loss_told_once(
         with pytest.raises(DatabaseUnavailableError, match="is not available"):
             log.append_predictions(batch)
         assert not log.append_predictions(batch).repeated
-        assert log.counts().predictions == 2 * len(batch.rows)
+        assert log.counts().predictions == 2 * len(batch)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])

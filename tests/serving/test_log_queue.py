@@ -5,17 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.serving import log_queue
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LoggedBatch,
-    PredictionBatch,
-    RequestConflictError,
-)
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_queue import Commit, LogQueue, QueueFullError
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch, RequestConflictError
 
 MakeBatch = Callable[..., PredictionBatch]
 
@@ -30,7 +27,7 @@ class Fragile(InferenceLog):
     ) -> list[LoggedBatch | RequestConflictError]:
         if self.gone:
             raise DatabaseUnavailableError("gone")
-        if any(row["prediction"] is None for batch in batches for row in batch.rows):
+        if any(np.isnan(batch.predictions).any() for batch in batches):
             raise ZeroDivisionError
         return super().append_many(batches)
 
@@ -191,7 +188,7 @@ def test_one_bad_batch_takes_no_other_down(fragile: Fragile, make_batch: MakeBat
     async def main() -> list[LoggedBatch | BaseException]:
         queue = LogQueue(fragile)
         good, bad = [make_batch() for _ in range(5)], make_batch()
-        bad.rows[0]["prediction"] = None  # type: ignore[index]
+        bad.predictions[0] = np.nan
         waiting = [asyncio.ensure_future(_late(queue, b)) for b in (*good[:2], bad, *good[2:])]
         queue.start()
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -349,7 +346,8 @@ def test_a_commit_that_hangs_keeps_nobody_else_waiting(
         assert queue.rows == 0
         goes_on.set()
         monkeypatch.setattr(log_queue, "CLOSE_S", 20)
-        assert await queue.close()
+        async with asyncio.timeout(20):
+            assert await queue.close()
         assert queue.rows == 0
 
     asyncio.run(main())
@@ -390,7 +388,7 @@ def test_only_what_was_logged_counts_as_a_commit(fragile: Fragile, make_batch: M
         queue = LogQueue(fragile, on_commit=commits.append)
         queue.start()
         good, bad = make_batch(2), make_batch(3)
-        bad.rows[0]["prediction"] = None  # type: ignore[index]
+        bad.predictions[0] = np.nan
         await asyncio.gather(queue.append(good), queue.append(bad), return_exceptions=True)
         fragile.gone = True
         await refused(queue, make_batch())

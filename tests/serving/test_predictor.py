@@ -12,7 +12,8 @@ import pytest
 
 from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import InferenceLog, RequestConflictError
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import (
     ModelDescription,
     PredictionService,

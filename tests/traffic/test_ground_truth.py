@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import LogCounts, UnknownPredictionsError
+from wine_quality.serving.inference_log import LogCounts
+from wine_quality.serving.labels import UnknownPredictionsError
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
 from wine_quality.traffic.ground_truth import (

@@ -8,7 +8,7 @@ and percentiles of the differences between two answers, and no worker has to rem
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,6 +58,7 @@ class LiveView:
     Args:
         log: The inference log.
         metrics: The service's metrics.
+        no_traffic: Routes whose requests are not counted, for pages and probes ask without end.
         settings: False-alarm rate and floors of the drift verdicts.
         clock: Seconds that only grow.
     """
@@ -66,11 +67,13 @@ class LiveView:
         self,
         log: InferenceLog,
         metrics: Metrics,
+        no_traffic: Collection[str] = (),
         settings: DriftSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._metrics = metrics
+        self._no_traffic = no_traffic
         self._settings = settings or DriftSettings.model_validate({})
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -117,7 +120,7 @@ class LiveView:
             for sample in family.samples:
                 labels = sample.labels
                 if sample.name == "wine_quality_requests_total":
-                    if not labels["route"].startswith(("/live", "/health", "/metrics")):
+                    if labels["route"] not in self._no_traffic:
                         status = labels["status"]
                         requests[status] = requests.get(status, 0) + sample.value
                 elif sample.name == "wine_quality_predictions_total":

@@ -17,11 +17,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LoggedBatch,
-    PredictionBatch,
-)
+from wine_quality.serving.group_prediction import UnpredictedBatch, predict_together
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    batch: PredictionBatch
+    batch: PredictionBatch | UnpredictedBatch
     answer: "asyncio.Future[LoggedBatch]"
 
 
@@ -131,10 +129,14 @@ class LogQueue:
         # the process's end.
         Thread(target=self._write, name="inference-log", daemon=True).start()
 
-    async def append(self, batch: PredictionBatch) -> LoggedBatch:
+    async def append(self, batch: PredictionBatch | UnpredictedBatch) -> LoggedBatch:
         """Write a request's predictions; they are on disk when this returns.
 
+        Args:
+            batch: With its predictions; or without, and those of a group are computed together.
+
         Raises:
+            BrokenVersionError: If the model did not answer.
             RequestConflictError: If the request id came before with other wines.
             DatabaseUnavailableError: If too many wait, the database cannot be reached, or the queue
                 is closed. The rows of the batch are then either all in the log or none, and were
@@ -145,7 +147,7 @@ class LogQueue:
             raise RuntimeError("the queue has not been started")
         if refusal := self._refusal():
             raise refusal
-        n = len(batch.rows)
+        n = len(batch)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
         answer: asyncio.Future[LoggedBatch] = self._loop.create_future()
@@ -198,10 +200,10 @@ class LogQueue:
             waiting = self._waiting.popleft()
             if waiting.answer.cancelled():
                 # who has given up is not written: nobody would learn of it
-                self._rows -= len(waiting.batch.rows)
+                self._rows -= len(waiting.batch)
             else:
                 group.append(waiting)
-                rows += len(waiting.batch.rows)
+                rows += len(waiting.batch)
         if group:
             self._handed.append(_Handed(group, time.perf_counter()))
             self._groups.put(group)
@@ -213,7 +215,7 @@ class LogQueue:
         group = self._handed.popleft().group
         self._answer(group, results)
         logged = [
-            len(waiting.batch.rows)
+            len(waiting.batch)
             for waiting, result in zip(group, results, strict=True)
             if isinstance(result, LoggedBatch) and not result.repeated
         ]
@@ -223,7 +225,7 @@ class LogQueue:
 
     def _answer(self, group: _Group, results: Iterable[_Result]) -> None:
         for waiting, result in zip(group, results, strict=True):
-            self._rows -= len(waiting.batch.rows)
+            self._rows -= len(waiting.batch)
             if waiting.answer.done():
                 continue
             if isinstance(result, LoggedBatch):
@@ -278,16 +280,25 @@ class LogQueue:
         # once the database is lost nobody waits for it any more
         if self._trouble:
             return _refusals(self._trouble, len(group))
+        predicted = predict_together([waiting.batch for waiting in group])
+        logged = iter(self._log_all([b for b in predicted if isinstance(b, PredictionBatch)]))
+        return [next(logged) if isinstance(b, PredictionBatch) else b for b in predicted]
+
+    def _log_all(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
+        if self._trouble:
+            return _refusals(self._trouble, len(batches))
+        if not batches:
+            return []
         try:
-            return self._log.append_many([waiting.batch for waiting in group])
+            return self._log.append_many(batches)
         except DatabaseError as error:
             logger.error("The inference log cannot be written to", extra={"reason": str(error)})  # noqa: TRY400
             self._trouble = error
-            return _refusals(error, len(group))
+            return _refusals(error, len(batches))
         except Exception as error:
             # A batch that the database does not take must not take the others down.
-            if len(group) > 1:
-                return [self._append([waiting])[0] for waiting in group]
+            if len(batches) > 1:
+                return [self._log_all([batch])[0] for batch in batches]
             logger.exception("A batch of predictions could not be logged")
             return [error]
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response
+
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
+from wine_quality.serving.answers import Answer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 NAMED = 20
@@ -77,7 +79,7 @@ class ProblemError(Exception):
         self.unknown = unknown
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
+    def response(self) -> Answer:
         """The answer that says so."""
         content: dict[str, Any] = {
             "type": "about:blank",
@@ -90,11 +92,11 @@ class ProblemError(Exception):
         if self.unknown:
             content["unknown"] = list(self.unknown)
         # names of a client's columns may hold half a surrogate pair, which UTF-8 cannot
-        return Response(
+        return Answer(
             orjson.dumps(_encodable(content)),
-            status_code=self.status,
-            headers=self.headers,
-            media_type=PROBLEM_MEDIA_TYPE,
+            PROBLEM_MEDIA_TYPE.encode(),
+            self.status,
+            [(k.lower().encode(), v.encode()) for k, v in self.headers.items()],
         )
 
 
@@ -109,6 +111,19 @@ def unusable(mistakes: Sequence[FieldError]) -> ProblemError:
 def unavailable(detail: str, retry_after_s: int = 1) -> ProblemError:
     """A problem that passes by itself: 503, with the time after which to try again."""
     return ProblemError(503, detail, headers={"Retry-After": str(retry_after_s)})
+
+
+def log_refuses(error: DatabaseError) -> ProblemError:
+    """The problem of a log that cannot be written to: one that may pass by itself, or another."""
+    if isinstance(error, DatabaseUnavailableError):
+        return unavailable(
+            "The inference log cannot be written to: nothing was acknowledged, try again."
+        )
+    return ProblemError(
+        500,
+        "The inference log cannot be used as it stands: nothing was acknowledged, and trying again "
+        "does not help; the service's own log says why.",
+    )
 
 
 def _encodable(value: Any) -> Any:

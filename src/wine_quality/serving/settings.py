@@ -55,6 +55,11 @@ class ServiceSettings(BaseSettings):
         0.0, ge=0, description="Requests a second for each key, or address without keys; 0: no end"
     )
     queue_rows: int = Field(20_000, ge=1, description="Most wines that wait for the log")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path prefix that a proxy leaves before all paths, like /wines",
+    )
     log_all_requests: bool = Field(
         False, description="Whether answered predictions get a line, which stand in the log anyway"
     )

@@ -219,7 +219,7 @@ function show(data) {
 
 async function ask() {
   try {
-    const answer = await fetch("/live/data", {
+    const answer = await fetch("live/data", {
       headers: key ? { "X-API-Key": key } : {}, signal: AbortSignal.timeout(10000), cache: "no-store" });
     $("key").hidden = answer.status !== 401 && answer.status !== 403;
     if (!answer.ok) throw new Error($("key").hidden ? `the service answered ${answer.status}` : "key needed");

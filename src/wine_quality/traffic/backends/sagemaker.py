@@ -15,7 +15,8 @@ from pydantic import Field
 
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.serving.inference_log import InferenceLog, read_labels
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.labels import read_labels
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, check_wines
 from wine_quality.traffic.backends.base import (

@@ -11,12 +11,9 @@ from pydantic import BaseModel, Field, HttpUrl, ValidationError
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.serving.inference_log import (
-    RequestConflictError,
-    read_labels,
-    unknown_predictions,
-)
+from wine_quality.serving.labels import read_labels, unknown_predictions
 from wine_quality.serving.moments import Moments, utc_moments
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import ModelDescription, answer_frame, check_wines
 from wine_quality.serving.problems import Problem
 from wine_quality.serving.schemas import (
