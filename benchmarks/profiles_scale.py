@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.drift.profiles import Profile, Reference, profile_windows
+from wine_quality.drift.profiles import HOUR_S, Profile, count
+from wine_quality.drift.reference import Reference
 from wine_quality.traffic.synthetic import draw_wines, iter_wines
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
@@ -129,16 +130,17 @@ def apart(*arguments: str) -> dict[str, Any]:
 
 
 def one_update(place: Path) -> dict[str, Any]:
+    from wine_quality.drift.log_engines import lake_states
     from wine_quality.drift.log_reader import LakeReader
-    from wine_quality.drift.profile_store import ProfileStore, lake_states, update_profiles
+    from wine_quality.drift.profile_store import ProfileStore, update_profiles
 
     def update() -> int:
         references = {VERSION: read_reference(place)}
         folder = str(place / "log")
         with ProfileStore(f"sqlite:///{place}/profiles.db") as profiles:
-            states = lake_states(folder, [VERSION], "1D")
+            states = lake_states(folder, [VERSION], f"{HOUR_S}s")
             log = LakeReader(folder, "duckdb", memory_limit=MEMORY, threads=2)
-            return len(update_profiles(profiles, log, references, states, "1D"))
+            return update_profiles(profiles, log, references, states, HOUR_S)
 
     return {"update": measured(update)}
 
@@ -159,18 +161,20 @@ def one_window(place: Path) -> dict[str, Any]:
 
     from wine_quality.drift.settings import DriftSettings
     from wine_quality.drift.verdicts import decide
+    from wine_quality.drift.windows import make_windows
 
     # the second verdicts find the thresholds of windows of that size calibrated
     for what in ("first verdicts", "later verdicts"):
-        found[what] = measured(lambda: decide(counted, known, DriftSettings()))
+        windows = make_windows(counted, DriftSettings())
+        found[what] = measured(lambda: decide(*windows, known, VERSION, DriftSettings()))
     return found
 
 
 def one_frame(place: Path) -> dict[str, Any]:
     known = read_reference(place)
-    profile_windows(pd.read_parquet(place / "few"), known)
+    count(pd.read_parquet(place / "few"), known)
     log = pd.read_parquet(place / "log")
-    return {"profile of a frame in memory": measured(lambda: profile_windows(log, known))}
+    return {"profile of a frame in memory": measured(lambda: count(log, known))}
 
 
 def one_report(place: Path) -> dict[str, Any]:

@@ -64,23 +64,20 @@ def judged(*windows, subject="column", version="1", value=0.5):
     return table if subject == "segment" else table.assign(segment="all")
 
 
-NO_MODEL = judged(subject="segment")
-
-
 def raised(*windows, findings=(), value=0.5):
     """Day of the beginning, subject, verdict and day of the end of each alert."""
-    alerts = raise_alerts(findings, judged(*windows, value=value), NO_MODEL)
+    alerts = raise_alerts(findings, judged(*windows, value=value))
     return [(a.since.day, a.subject, a.verdict, a.resolved and a.resolved.day) for a in alerts]
 
 
 def test_what_evidence_has_found_is_an_alert():
-    (found,) = raise_alerts([finding(resolved=30)], judged(), NO_MODEL)
+    (found,) = raise_alerts([finding(resolved=30)], judged())
     assert found == Alert(
         "drift", "1", "pH", "red", FIRST + HOUR, FIRST, FIRST - HOUR, FIRST + HOUR,
         FIRST + 30 * HOUR, 200, "because",
     )  # fmt: skip
     assert not found.is_open
-    assert raise_alerts([finding()], judged(), NO_MODEL)[0].is_open
+    assert raise_alerts([finding()], judged())[0].is_open
 
 
 def test_a_windows_verdict_alone_alerts_nobody_where_chance_may_have_made_it():
@@ -121,7 +118,7 @@ def test_versions_have_alerts_of_their_own():
         [judged({"copies": "data_quality"}), judged({"copies": "ok"}, version="2")],
         ignore_index=True,
     )
-    assert [a.model_version for a in raise_alerts([], both, NO_MODEL)] == ["1"]
+    assert [a.model_version for a in raise_alerts([], both)] == ["1"]
 
 
 def test_what_evidence_has_found_too_is_alerted_once():

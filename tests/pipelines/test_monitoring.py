@@ -590,12 +590,12 @@ def told(tmp_path):
 
 
 def test_a_quiet_day_raises_no_alert(made, told):
-    quiet = [of_day(made[name], 2) for name in TABLES]
-    assert nodes.raise_alerts([], *quiet, told, AlertSettings()) == []
+    quiet = of_day(made["verdicts"], 2)
+    assert nodes.raise_alerts([], quiet, told, AlertSettings()) == []
 
 
 def test_an_alert_that_was_sent_before_is_not_logged_again(made, told, caplog):
-    given = [made[name] for name in ("findings", *TABLES)]
+    given = [made[name] for name in ("findings", "verdicts")]
     first = nodes.raise_alerts(*given, told, AlertSettings())
     assert "alcohol, " in caplog.text
     caplog.clear()

@@ -138,9 +138,7 @@ class AlertSettings(Parameters):
         return self
 
 
-def raise_alerts(
-    findings: Sequence[Finding], verdicts: pd.DataFrame, model_verdicts: pd.DataFrame
-) -> list[Alert]:
+def raise_alerts(findings: Sequence[Finding], verdicts: pd.DataFrame) -> list[Alert]:
     """List the alerts, in the order in which they were found.
 
     What evidence over time has found, and what needs none: windows without traffic or with an
@@ -149,8 +147,7 @@ def raise_alerts(
 
     Args:
         findings: What `watching.find_changes` found.
-        verdicts: Rows of `verdicts.decide` and `windows.judge_traffic`.
-        model_verdicts: Rows of `performance.judge_performance`.
+        verdicts: Rows of `verdicts.decide`, `windows.judge_traffic` and `windows.whole_versions`.
     """
     alerts = [
         Alert(

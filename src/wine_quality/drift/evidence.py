@@ -39,7 +39,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from wine_quality.errors import WineQualityError
 
@@ -429,6 +428,8 @@ class _Shares:
         cases = np.array(
             [s.reference[t.cell or 0] / s.repetition for s, t in zip(own, statistics, strict=True)]
         )
+        from scipy import stats
+
         tail = stats.norm.sf(ALLOWANCE)
         low, high = (
             stats.beta.ppf(level, cases + 0.5, n - cases + 0.5) for level in (tail, 1 - tail)

@@ -201,13 +201,12 @@ def record_verdicts(
 def raise_alerts(
     findings: list[Json],
     verdicts: pd.DataFrame,
-    model_verdicts: pd.DataFrame,
     told_alerts: ToldAlerts,
     settings: AlertSettings,
 ) -> list[Json]:
     """List what a person should look at, and send what nobody was sent yet."""
     found = [Finding(**finding) for finding in findings]
-    raised = alerts.raise_alerts(found, verdicts, model_verdicts)
+    raised = alerts.raise_alerts(found, verdicts)
     return [alert.to_dict() for alert in alerts.send(raised, told_alerts, settings)]
 
 
