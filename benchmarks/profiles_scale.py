@@ -164,8 +164,8 @@ def one_window(place: Path) -> dict[str, Any]:
     from wine_quality.drift.windows import make_windows
 
     # the second verdicts find the thresholds of windows of that size calibrated
+    windows = make_windows(counted, DriftSettings())
     for what in ("first verdicts", "later verdicts"):
-        windows = make_windows(counted, DriftSettings())
         found[what] = measured(lambda: decide(*windows, known, VERSION, DriftSettings()))
     return found
 

@@ -61,8 +61,8 @@ class Score:
     """What the alerts of one week were worth.
 
     Attributes:
-        delays: Hours from a drift's onset to the end of the hour in which it was found, by the start
-            of the drift's period and its name; NaN if it was not.
+        delays: Hours from a drift's onset to the end of the hour in which it was found, by the
+            start of the drift's period and its name; NaN if it was not.
         onsets: Hours by which the alert's onset misses the true one, likewise.
         false_alerts: Alerts that are of no drift.
     """
