@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import mlflow
 import pytest
 from kedro.io import DatasetError
@@ -10,11 +13,16 @@ from wine_quality.datasets import (
     ModelVersionDataset,
     ReferencesDataset,
 )
-from wine_quality.drift.profiles import Reference
+from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.promotion import Promotion, Settlement
-from wine_quality.modelling.registry import CHAMPION, ModelRegistry, TrainedModel
+from wine_quality.modelling.registry import (
+    CHAMPION,
+    PROFILE_ARTIFACT,
+    ModelRegistry,
+    TrainedModel,
+)
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 
@@ -32,10 +40,10 @@ def trained(labelled_wines):
 def save_version(registry, experiment_id, trained):
     """Saves a version as a run does; gives the run's dataset."""
 
-    def save():
+    def save(**changes):
         dataset = ModelVersionDataset(model_name=registry.name)
         with mlflow.start_run(experiment_id=experiment_id):
-            dataset.save(trained)
+            dataset.save(replace(trained, **changes))
         return dataset
 
     return save
@@ -65,10 +73,21 @@ def test_the_version_of_another_run_is_nobodys_own(registry, save_version):
         dataset.load()
 
 
-def test_the_profile_of_the_reference_travels_with_the_version(registry, save_version, trained):
+def test_references_know_the_registered_profile_and_the_version_for_good(
+    registry, save_version, trained
+):
+    profile = Reference.from_wines(trained.reference).to_dict()
     save_version()
-    profile = Reference.from_dict(registry.reference_profile("1"))
-    assert profile == Reference.from_wines(trained.reference)
+    save_version(files={PROFILE_ARTIFACT: json.dumps(profile)})
+    save_version(files={PROFILE_ARTIFACT: json.dumps({"rows": 5})})
+    references = ReferencesDataset(model_name=registry.name).load()
+    assert references.profile("2") == profile
+    # those of a time before references had segments, and before there were any
+    assert references.profile("3") is None
+    assert references.profile("1") is None
+    assert references.key("1") != references.key("2")
+    with pytest.raises(WineQualityError, match="Version 9 of .* is not in the registry"):
+        references.key("9")
 
 
 def test_a_model_saved_outside_of_a_run_is_refused(registry, trained):
@@ -143,7 +162,7 @@ def test_before_a_run_a_lock_that_cannot_be_taken_ends_it(registry, monkeypatch)
 def test_references_are_loaded_by_version(registry, save_version, trained):
     references = ReferencesDataset(model_name=registry.name).load()
     save_version()
-    assert_frame_equal(references("1"), trained.reference)
+    assert_frame_equal(references.wines("1"), trained.reference)
 
 
 @pytest.mark.parametrize("kind", [ModelRegistryDataset, ReferencesDataset])

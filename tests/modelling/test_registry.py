@@ -414,7 +414,7 @@ def own_database(request, tmp_path, postgres_schema):
 
 def promote_at_once(uri, name, own_database, version, start, results):
     mlflow.set_tracking_uri(uri)
-    registry = ModelRegistry(name, own_database)
+    registry = ModelRegistry(name, lock_database=own_database)
     registry.version(CHAMPION)
     start.wait(60)
     try:

@@ -146,7 +146,7 @@ def test_deploying_again_changes_nothing_and_what_is_gone_is_removed(command, co
         "interval": 3600,
         "concurrency_limit": 2,
         "collision": "cancel_new",
-        "params": {"monitoring": {"alerts": {"after": 2, "of": 3}}},
+        "params": {"monitoring": {"alerts": {"false_alerts_per_month": 2}}},
     }
     both = conf(deployments={"one": one, "other": other})
     status, output, errors = command("deploy", "--env", "test", "--conf-source", both)

@@ -155,12 +155,12 @@ class References:
         return f"{found.name}/{found.version}/{found.run_id}"
 
     def profile(self, version: str) -> dict[str, Any] | None:
-        """The registered reference; None where the version is of a time before there were any.
-
-        Raises:
-            WineQualityError: The version is unknown.
-        """
-        profile = self._registry.reference_profile(version)
+        """The registered reference; None where the version has none of the present form."""
+        try:
+            profile = self._registry.reference_profile(version)
+        except WineQualityError:
+            # its wines may be there all the same
+            return None
         return profile if "format" in profile else None
 
     def wines(self, version: str) -> pd.DataFrame:

@@ -283,7 +283,7 @@ class ModelRegistry:
                 ) from error
 
     def reference_profile(self, version: str) -> dict[str, Any]:
-        """Load the profile of a version's reference, as `drift.profiles.Reference` writes it.
+        """Load the profile of a version's reference, as `drift.reference.Reference` writes it.
 
         Raises:
             WineQualityError: The version is unknown, or has no profile.

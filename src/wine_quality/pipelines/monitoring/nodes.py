@@ -52,11 +52,7 @@ class VersionReferences(Protocol):
         """Identify a version for good: numbers begin again where a model is deleted."""
 
     def profile(self, version: str) -> Json | None:
-        """The registered reference as `Reference.from_dict` reads it; None before there were any.
-
-        Raises:
-            WineQualityError: The version is unknown.
-        """
+        """The registered reference as `Reference.from_dict` reads it; None where there is none."""
 
     def wines(self, version: str) -> pd.DataFrame:
         """The held-out wines with the version's predictions.
