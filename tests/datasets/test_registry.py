@@ -86,7 +86,7 @@ def test_references_know_the_registered_profile_and_the_version_for_good(
     assert references.profile("3") is None
     assert references.profile("1") is None
     assert references.key("1") != references.key("2")
-    with pytest.raises(WineQualityError, match="Version 9 of .* is not in the registry"):
+    with pytest.raises(WineQualityError, match=r"Version 9 of .* is not in the registry"):
         references.key("9")
 
 
