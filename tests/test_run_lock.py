@@ -9,7 +9,7 @@ from wine_quality import pipeline_registry
 from wine_quality import run_lock as module
 from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
-from wine_quality.hooks import PreflightHook, RunLockHook
+from wine_quality.hooks import RunLockHook
 from wine_quality.run_lock import run_lock
 
 DATABASE = "sqlite:///nowhere.db"
@@ -179,14 +179,3 @@ def test_a_run_that_fails_releases_its_lock(hook, tmp_path):
 def test_a_run_that_was_interrupted_does_not_keep_the_next_one_of_its_process(hook):
     start(hook, "model")
     start(hook, "model")
-
-
-def test_a_dataset_is_asked_before_the_first_node():
-    class Careful:
-        def check_before_run(self):
-            raise WineQualityError("the registry is away")
-
-    catalog = {"wines": object(), "model": Careful()}
-    PreflightHook().before_pipeline_run(Pipeline([]), catalog)
-    with pytest.raises(WineQualityError, match="registry is away"):
-        PreflightHook().before_pipeline_run(made("model"), catalog)

@@ -292,6 +292,12 @@ def test_ground_truth():
         "600 labels handed in, 590 of them new; 7 are not due yet; "
         "50 could not be handed in, and wait for the next run"
     ) in printed({"label_delivery": labels})
+    nothing = {"due": 0, "submitted": 0, "new": 0, "held_back": 0}
+    assert "no label was held back, so there is none to hand in: traffic holds labels back " in (
+        printed({"label_delivery": nothing})
+    )
+    sent = printed({"traffic_summary": TRAFFIC, "label_delivery": nothing})
+    assert "0 labels handed in" in sent
     text = printed({"label_delivery": {"due": 5, "submitted": 5, "new": 5, "held_back": 0}})
     assert "5 labels handed in, 5 of them new" in text
     assert "new;" not in text

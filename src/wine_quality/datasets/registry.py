@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,15 +28,23 @@ class _RegistryDataset:
 
     Args:
         model_name: Name of the registered model.
+        trusted_types: A team's own types that its models may hold.
         metadata: For Kedro's plugins.
     """
 
-    def __init__(self, *, model_name: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        trusted_types: Sequence[str] = (),
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self._model_name = model_name
+        self._trusted_types = trusted_types
         self.metadata = metadata
 
     def _registry(self) -> ModelRegistry:
-        return ModelRegistry(self._model_name)
+        return ModelRegistry(self._model_name, self._trusted_types)
 
     def _describe(self) -> dict[str, Any]:
         return {"model_name": self._model_name}
@@ -72,23 +80,16 @@ class ModelRegistryDataset(_RegistryDataset, AbstractDataset[Any, ModelRegistry]
     """The registry itself, for the node that changes its aliases; load only.
 
     Args:
-        model_name: Name of the registered model.
         credentials: `url` of the database that locks promotions where the registry is a server.
-        metadata: For Kedro's plugins.
+        settings: The arguments of every dataset of a registered model.
     """
 
-    def __init__(
-        self,
-        *,
-        model_name: str,
-        credentials: dict[str, str] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(model_name=model_name, metadata=metadata)
+    def __init__(self, *, credentials: dict[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
         self._lock_database = credentials["url"] if credentials else None
 
     def _registry(self) -> ModelRegistry:
-        return ModelRegistry(self._model_name, self._lock_database)
+        return ModelRegistry(self._model_name, self._trusted_types, self._lock_database)
 
     def load(self) -> ModelRegistry:
         """Return the registry."""

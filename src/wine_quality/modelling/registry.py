@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,15 @@ import pandas as pd
 
 from wine_quality.database.locks import Confirm
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import (
+    SKOPS_FILE,
+    BrokenVersionError,
+    check_digest,
+    check_onnx,
+    load_model,
+    read_reference,
+    trusted_in,
+)
 from wine_quality.modelling.onnx_export import OnnxExport, export
 from wine_quality.modelling.registry_lock import promotion_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
@@ -26,8 +35,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 REFERENCE_ARTIFACT = "reference/held_out_wines.parquet"
 PROFILE_ARTIFACT = "reference/profile.json"
 ONNX_ARTIFACT = "onnx/model.onnx"
-SKOPS_FILE = "model.skops"
 ONNX_TAG, ONNX_PARITY_TAG = "onnx", "onnx_parity"
+ONNX_DIGEST_TAG, MODEL_DIGEST_TAG = "onnx_sha256", "model_sha256"
 ENVIRONMENT_TAG = "environment"
 RUN_TAGS = (ENVIRONMENT_TAG, "git_revision")
 """Tags of the run that its version bears as well."""
@@ -98,29 +107,37 @@ class ModelRegistry:
 
     Args:
         name: Name of the registered model.
+        trusted_types: A team's own types that its models may hold, beside those of the candidates
+            that ship.
         lock_database: Address of the project's own database, where promotions are locked if the
             registry is a server; see `promotion_lock`.
     """
 
-    def __init__(self, name: str, lock_database: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        trusted_types: Collection[str] = (),
+        lock_database: str | None = None,
+    ) -> None:
         from mlflow import MlflowClient
 
         self.name = name
+        self._trusted_types = frozenset(trusted_types)
         self._lock_database = lock_database
         self._client = MlflowClient()
 
     def register(self, trained: TrainedModel) -> RegisteredVersion:
         """Log a model with what travels with it to the active MLflow run; register a new version.
 
-        The model is saved by skops, whose files run no code when they are loaded, with signature,
-        input example, exact requirements and the list of types that loading has to trust; beside
-        it, where it answers alike, as ONNX. The version's tags are those of the model, those of
-        `RUN_TAGS` that the run has, and `onnx` (`yes`, or why not), `onnx_parity` (`passed`,
-        `failed`, or `none` without a conversion), `onnx_max_difference` in points of quality, and
-        the digests `onnx_sha256` and `model_sha256` of the two files.
+        The model is saved by skops, with signature, input example, exact requirements and the list
+        of its types that skops does not trust by itself, for MLflow's own server; beside it, where
+        it answers alike, as ONNX. The version's tags are those of the model, those of `RUN_TAGS`
+        that the run has, and `onnx` (`yes`, or why not), `onnx_parity` (`passed`, `failed`, or
+        `none` without a conversion), `onnx_max_difference` in points of quality, and the digests
+        `onnx_sha256` and `model_sha256` of the two files.
 
         Raises:
-            WineQualityError: No MLflow run is active.
+            WineQualityError: No MLflow run is active, or the model could not be loaded again.
         """
         import mlflow
 
@@ -140,7 +157,7 @@ class ModelRegistry:
             trained.tags
             | {key: of_run[key] for key in RUN_TAGS if key in of_run}
             | _onnx_tags(converted)
-            | {"model_sha256": _digest_of_model(f"models:/{self.name}/{version}")}
+            | {MODEL_DIGEST_TAG: _digest_of_model(f"models:/{self.name}/{version}")}
         )
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, version, key, value)
@@ -163,7 +180,7 @@ class ModelRegistry:
             signature=infer_signature(inputs, trained.model.predict(inputs)),
             input_example=inputs,
             pip_requirements=_requirements(trained.model),
-            skops_trusted_types=_trusted_types(trained.model),
+            skops_trusted_types=trusted_in(trained.model, self._trusted_types),
         )
 
     def version(self, alias_or_number: str) -> RegisteredVersion | None:
@@ -195,10 +212,8 @@ class ModelRegistry:
             decided: The champion that a run ended with, if another may have followed it by now.
 
         Raises:
-            WineQualityError: No version is champion yet.
+            WineQualityError: No version is champion yet, or it must not be loaded.
         """
-        import mlflow
-
         found = decided or self.version(CHAMPION)
         if found is None:
             newest = self.newest()
@@ -212,8 +227,45 @@ class ModelRegistry:
                     "'kedro run')."
                 )
             )
-        uri = f"models:/{self.name}/{found.version}"
-        return Champion(found, mlflow.sklearn.load_model(uri))
+        return Champion(found, self.checked_model(found))
+
+    def checked_model(self, found: RegisteredVersion) -> "Model":
+        """Load a version's model; where it is refused, say of which version."""
+        try:
+            return self.model(found)
+        except BrokenVersionError as error:
+            raise BrokenVersionError(
+                f"Version {found.version} of {self.name} is refused: {error}."
+            ) from error
+
+    def model(self, found: RegisteredVersion) -> "Model":
+        """Load a version's model.
+
+        Raises:
+            BrokenVersionError: Its files are refused; nothing of them has run.
+        """
+        import mlflow
+
+        with TemporaryDirectory(prefix="wine-quality-") as folder:
+            uri = f"models:/{self.name}/{found.version}"
+            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            return load_model(path, self._trusted_types, found.tags.get(MODEL_DIGEST_TAG))
+
+    def onnx(self, found: RegisteredVersion) -> bytes:
+        """Read a version's ONNX file.
+
+        Raises:
+            BrokenVersionError: The file is refused.
+        """
+        import mlflow
+
+        with TemporaryDirectory(prefix="wine-quality-") as folder:
+            uri = f"runs:/{found.run_id}/{ONNX_ARTIFACT}"
+            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            content = path.read_bytes()
+        check_digest(content, found.tags.get(ONNX_DIGEST_TAG), path.name)
+        check_onnx(content)
+        return content
 
     def reference(self, version: str) -> pd.DataFrame:
         """Load the held-out wines with predictions that a version was registered with.
@@ -224,10 +276,10 @@ class ModelRegistry:
         with TemporaryDirectory() as folder:
             path = self._download(version, REFERENCE_ARTIFACT, folder)
             try:
-                return pd.read_parquet(path)
-            except (OSError, ValueError) as error:
+                return read_reference(path)
+            except BrokenVersionError as error:
                 raise WineQualityError(
-                    f"The reference of version {version} of {self.name} cannot be read: {error}"
+                    f"Version {version} of {self.name} has no usable reference: {error}."
                 ) from error
 
     def reference_profile(self, version: str) -> dict[str, Any]:
@@ -401,7 +453,7 @@ def _onnx_tags(converted: OnnxExport) -> dict[str, str]:
     if converted.content is None:
         return tags | {ONNX_TAG: converted.reason}
     digest = hashlib.sha256(converted.content).hexdigest()
-    return tags | {ONNX_TAG: "yes", "onnx_sha256": digest}
+    return tags | {ONNX_TAG: "yes", ONNX_DIGEST_TAG: digest}
 
 
 def _digest_of_model(uri: str) -> str:
@@ -422,15 +474,3 @@ def _requirements(model: Any) -> list[str]:
     if any(type(member).__module__.startswith("xgboost") for member in [model[-1], *members]):
         packages.append("xgboost")
     return [f"{package}=={version(package)}" for package in packages]
-
-
-def _trusted_types(model: Any) -> list[str]:
-    """List the types in a model that skops does not trust by itself.
-
-    The model was fitted a moment ago in this process, so its types are ours to trust; the list goes
-    into the version, where loading refuses any other.
-    """
-    import skops.io
-
-    trusted: list[str] = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-    return trusted

@@ -1,4 +1,4 @@
-"""The service's commands: serve, new-key, migrate, backup."""
+"""The service's commands: serve, new-key, migrate, backup, check."""
 
 import argparse
 import errno
@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif given.command == "backup":
             with _log_database(given.log_url) as log:
                 print(log.back_up(given.file))  # noqa: T201
+        elif given.command == "check":
+            from wine_quality.serving.served_model import ModelLoader
+
+            settings = ServiceSettings.from_environment(tracking_uri=given.tracking_uri)
+            print(ModelLoader.of(settings).checked_address())  # noqa: T201
         else:
             flags = {name: getattr(given, name) for name in _FLAGS}
             serve(ServiceSettings.from_environment(**flags))
@@ -140,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument("file", type=Path, help="the copy, a new file")
     for command in (upgrade, backup):
         command.add_argument("--log-url", help="the log's database")
+    check = commands.add_parser("check", help="load the champion's model; print its address")
+    check.add_argument("--tracking-uri", help="MLflow tracking server")
     return parser
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.registry import RegisteredVersion
-from wine_quality.serving.served_model import BrokenVersionError, ModelLoader, ServedModel
+from wine_quality.serving.served_model import ModelLoader, ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class ModelWatcher:
             await asyncio.to_thread(self._refresh)
         # The registry may fail in any way; what answers goes on answering.
         except Exception as error:
-            reason = type(error).__name__
+            reason = str(error) if isinstance(error, WineQualityError) else type(error).__name__
             if self.model is None:
                 self.trouble = "The model registry cannot be reached: see that it runs."
             logger.warning("The model registry cannot be read", extra={"reason": reason})

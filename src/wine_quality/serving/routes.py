@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.serving.access import Scope
 from wine_quality.serving.guard import CALLER, STARTED
 from wine_quality.serving.identifiers import uuid7_batch
@@ -55,7 +56,7 @@ from wine_quality.serving.schemas import (
     measurements_of,
     quality_of,
 )
-from wine_quality.serving.served_model import BrokenVersionError, ServedModel
+from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.serving.telemetry import Metrics
 from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, PARTS_OF_TOTALS, QUALITY, TYPE

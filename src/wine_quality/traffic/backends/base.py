@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import pandas as pd
 from pydantic import ValidationError
@@ -74,6 +74,23 @@ class Backend(ABC):
     it does not ask again by itself.
     One backend is used by several threads at once.
     """
+
+    settings_type: ClassVar[type[Parameters] | None] = None
+    """What describes its settings, for them to be checked before a run begins; None: nothing."""
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any], name: str) -> None:
+        """Refuse settings that cannot be right, before anything runs.
+
+        Args:
+            config: Its settings, as they stand in the parameters.
+            name: Its name in an error message.
+
+        Raises:
+            WineQualityError: If a setting is wrong, or a package is missing.
+        """
+        if cls.settings_type is not None:
+            read_config(cls.settings_type, config, name)
 
     @classmethod
     @abstractmethod

@@ -22,6 +22,8 @@ from wine_quality.traffic.backends.base import (
 class InProcessBackend(Backend):
     """The prediction service within this process: no server, no port."""
 
+    settings_type = Parameters
+
     def __init__(self, service: PredictionService) -> None:
         """Take a service.
 
