@@ -37,6 +37,16 @@ CANDIDATES = {
     "stump": "decision_tree_classifier",
 }
 PARTICIPANTS = ("extra_trees_regressor", "decision_tree_classifier", "k_neighbors_regressor")
+SHORT = (
+    "training.comparison.cross_validation.folds=2",
+    "training.analysis.bootstrap_resamples=100",
+    "training.analysis.permutation_repeats=2",
+)
+LIBRARIES = [
+    *("kedro.framework.cli.cli", "kedro_mlflow", "mlflow.sklearn", "sklearn.ensemble"),
+    *("sklearn.inspection", "skops.io", "onnx", "onnxruntime", "plotly.graph_objects"),
+    *("pandera.pandas", "pyarrow.parquet"),
+]
 LONGEST_OFFSET_S = 10
 TIMEOUT_S = 900
 DECISION = re.compile(r"version (\d+) is (champion|challenger)")
@@ -199,7 +209,7 @@ def start(conf: Path, place: Place, fits: str, model: str, log: Path) -> BasePro
     options = ["--pipelines", "training" if fits else "processing"]
     if fits:
         others = [name for name in PARTICIPANTS if name != CANDIDATES[fits]]
-        settings = [f"training.candidates.{name}.enabled=false" for name in others]
+        settings = [*SHORT, *(f"training.candidates.{name}.enabled=false" for name in others)]
         if fits == "stump":
             settings.append("training.candidates.decision_tree_classifier.settings.max_depth=1")
         options += ["--params", ",".join(settings)]
@@ -213,7 +223,7 @@ def start(conf: Path, place: Place, fits: str, model: str, log: Path) -> BasePro
     arguments = ["run", "--conf-source", str(conf), "--env", "pair", *options]
     # a server that has the libraries imported saves each process ten seconds of processor time
     context = get_context("forkserver")
-    context.set_forkserver_preload(["kedro.framework.cli.cli", "kedro_mlflow", "sklearn.ensemble"])
+    context.set_forkserver_preload(LIBRARIES)
     process = context.Process(target=run_kedro, args=(arguments, variables, log))
     process.start()
     return process

@@ -3,9 +3,9 @@ import multiprocessing
 import threading
 
 import pytest
+from kedro.framework import project
 from kedro.pipeline import Pipeline, node
 
-from wine_quality import pipeline_registry
 from wine_quality import run_lock as module
 from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
@@ -133,7 +133,7 @@ def hook(tmp_path, monkeypatch, short):
         "monitoring": made("verdicts"),
         "tuning": made("settings"),
     }
-    monkeypatch.setattr(pipeline_registry, "register_pipelines", lambda: registered)
+    monkeypatch.setattr(project, "pipelines", registered)
     hook = RunLockHook()
     hook.after_context_created(Context(tmp_path))
     yield hook

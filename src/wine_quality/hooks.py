@@ -155,18 +155,19 @@ class RunLockHook:
     @hook_impl(wrapper=True, tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline) -> Generator[None, object, object]:
         """Take the lock."""
-        from wine_quality.pipeline_registry import register_pipelines
+        from kedro.framework.project import pipelines as registered
+
         from wine_quality.run_lock import run_lock
 
         written = pipeline.all_outputs()
-        pipelines = {
+        writing = {
             name
-            for name, made in register_pipelines().items()
+            for name, made in registered.items()
             if name not in ("__default__", "tuning") and made.all_outputs() & written
         }
         # a run that was interrupted in a notebook's process did not release it
         self._held.close()
-        self._held.enter_context(run_lock(self._root, self._database, pipelines))
+        self._held.enter_context(run_lock(self._root, self._database, writing))
         try:
             return (yield)
         except BaseException:

@@ -46,3 +46,22 @@ def test_two_trainings_in_one_folder_each_decide_about_their_own_version(
     assert {str(version) for version in aliases.values()} <= {"1", "2"}
     if CHALLENGER in aliases:
         assert aliases[CHALLENGER] != aliases[CHAMPION]
+
+
+def test_a_champion_that_somebody_else_registered_is_told_before_the_first_node(
+    after_whole_run, kedro_here
+):
+    client = MlflowClient(f"sqlite:///{after_whole_run}/mlflow.db")
+    foreign = client.create_model_version(MODEL, source=after_whole_run.as_uri())
+    client.set_registered_model_alias(MODEL, CHAMPION, foreign.version)
+    outcome = kedro_here(
+        *("--env", "test", "--pipelines", "training", "--params", STUMP), root=after_whole_run
+    )
+    assert outcome.status == 0, outcome.output + outcome.errors
+    said = " ".join(outcome.output.split())
+    warning = f"Version {foreign.version}, the champion of wine-quality, has no reference"
+    assert said.index(warning) < said.index("Running node")
+    new = str(int(foreign.version) + 1)
+    assert f"version {new} is challenger; version {foreign.version} stays champion" in said
+    assert f"'kedro champion promote {new}'" in said
+    assert str(client.get_registered_model(MODEL).aliases[CHALLENGER]) == new
