@@ -44,9 +44,9 @@ TUNING_RESULTS = pd.DataFrame(
         "metric": "rmse",
         "finished": [40, 8],
         "pruned": [11, 0],
-        "configured": [0.71234, None],
+        "configured": [0.71234, 0.8],
         "best": [0.70111, 0.8],
-        "settings": ["n_neighbors 12", "max_depth 4"],
+        "settings": ["n_neighbors 12", "as configured"],
     }
 )
 PUBLISHED = pd.DataFrame(
@@ -224,8 +224,8 @@ def test_tuning():
         "n_neighbors",
         "12",
     ] in rows
-    # the settings as configured lay outside of the search space
-    assert ["decision", "tree", "8", "(0", "pruned)", "0.8000", "max_depth", "4"] in rows
+    best = ["RMSE", "0.8000", "0.8000", "as", "configured"]
+    assert ["decision", "tree", "8", "(0", "pruned)", *best] in rows
 
 
 def test_the_seconds_of_each_stage_and_its_longest_step():
@@ -292,6 +292,12 @@ def test_ground_truth():
         "600 labels handed in, 590 of them new; 7 are not due yet; "
         "50 could not be handed in, and wait for the next run"
     ) in printed({"label_delivery": labels})
+    nothing = {"due": 0, "submitted": 0, "new": 0, "held_back": 0}
+    assert "no label was held back, so there is none to hand in: traffic holds labels back " in (
+        printed({"label_delivery": nothing})
+    )
+    sent = printed({"traffic_summary": TRAFFIC, "label_delivery": nothing})
+    assert "0 labels handed in" in sent
     text = printed({"label_delivery": {"due": 5, "submitted": 5, "new": 5, "held_back": 0}})
     assert "5 labels handed in, 5 of them new" in text
     assert "new;" not in text

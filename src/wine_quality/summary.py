@@ -89,12 +89,11 @@ def _tuning(outputs: Outputs) -> RenderableType:
     results: pd.DataFrame = outputs["tuning_results"]
     table = _table("candidate", "trials", "as configured", "best", "settings")
     for row in results.to_dict(orient="records"):
-        configured = row["configured"]
         _add_row(
             table,
             row["candidate"].replace("_", " "),
             f"{row['finished']} ({row['pruned']} pruned)",
-            "" if pd.isna(configured) else f"{row['metric'].upper()} {configured:.4f}",
+            f"{row['metric'].upper()} {row['configured']:.4f}",
             f"{row['best']:.4f}",
             row["settings"],
         )
@@ -205,6 +204,11 @@ def _traffic(outputs: Outputs) -> RenderableType:
 
 def _ground_truth(outputs: Outputs) -> RenderableType:
     labels = outputs["label_delivery"]
+    if not labels["due"] and not labels["held_back"] and "traffic_summary" not in outputs:
+        return Text(
+            "no label was held back, so there is none to hand in: traffic holds labels back with "
+            "--params serving_simulation.ground_truth.hold_back=true"
+        )
     waiting = labels["due"] - labels["submitted"]
     parts = [f"{labels['submitted']:,} labels handed in, {labels['new']:,} of them new"]
     parts += [f"{labels['held_back']:,} are not due yet"] if labels["held_back"] else []

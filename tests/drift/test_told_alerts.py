@@ -17,12 +17,13 @@ ALERT = {
 }
 RUN = """
 import sys
-from wine_quality.drift import alerts, store_database
+from wine_quality.database import locks
+from wine_quality.drift import alerts
 from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.errors import WineQualityError
 
 url, webhook, patience = sys.argv[1:]
-store_database.PATIENCE_S = float(patience)
+locks.PATIENCE_S = float(patience)
 settings = alerts.AlertSettings(webhook=webhook, timeout=120, attempts=1)
 with ToldAlerts(url) as told:
     print("begins", flush=True)
@@ -95,7 +96,7 @@ def test_of_two_runs_at_once_one_tells(run, slow_webhook, told):
     assert arrived.wait(120)
     # one that waits for too long says so, in one line
     (line,) = run(patience=0.2).stdout.read().splitlines()
-    assert line.startswith("Another monitoring run has been busy with the alerts for 0 seconds")
+    assert line.startswith("Another process has been sending alerts for 0 seconds")
     second = run(patience=120)
     # telling keeps nobody from writing
     told.add([ALERT | {"subject": "alcohol"}], NOON)

@@ -47,7 +47,7 @@ from wine_quality.wines import INPUTS, QUALITY
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 EVENT_TIME = EventTimeParameters(start=START, hours=24)
-VERSION = RegisteredVersion("wine-quality", "7", "run", {})
+VERSION = RegisteredVersion("wine-quality", "7", "run", datetime(2026, 1, 1, tzinfo=UTC), {})
 
 
 class Alcohol:

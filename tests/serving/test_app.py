@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from tests.serving.in_process import WINE, ask, keyed, logged, until, wines_of
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.problems import ProblemError
 from wine_quality.serving.wine_requests import read_table, read_wine
@@ -473,6 +474,32 @@ def test_a_new_champion_is_picked_up_without_failing_a_request(registered, setti
     ask(settings, work)
 
 
+def test_a_champion_of_the_same_number_in_a_model_made_anew_is_picked_up(
+    registered, settings
+) -> None:
+    first = registered.add()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        before = (await client.get("/model")).json()
+
+        def start_over() -> str:
+            from mlflow import MlflowClient
+
+            MlflowClient(registered.tracking_uri).delete_registered_model(registered.registry.name)
+            return registered.add()
+
+        assert await asyncio.to_thread(start_over) == first
+
+        async def changed() -> bool:
+            model = (await client.get("/model")).json()
+            return model["registered_at"] != before["registered_at"]
+
+        await until(changed)
+        assert (await client.get("/model")).json()["version"] == first
+
+    ask(settings, work)
+
+
 def _doubled(content: bytes) -> bytes:
     """The trees of another model: they answer, but otherwise than when they were registered."""
     import onnx
@@ -532,17 +559,50 @@ def test_a_broken_version_is_refused_and_the_old_one_kept(
 # The log's trouble
 
 
-def test_a_lost_log_is_said_and_found_again(registered, settings, tmp_path: Path) -> None:
+def test_a_log_that_is_away_is_said_and_found_again(registered, settings, monkeypatch) -> None:
+    registered.add()
+
+    def refuse(*_: object) -> None:
+        raise DatabaseUnavailableError("no connection with the password secret")
+
+    async def work(client: httpx.AsyncClient) -> None:
+        known = (await client.post("/predict", json=WINE)).json()["prediction_id"]
+        label = {"labels": [{"prediction_id": known, "quality": 6}]}
+        with monkeypatch.context() as away:
+            for name in ("append_many", "check", "newest_labels"):
+                away.setattr(InferenceLog, name, refuse)
+            for path, body in (("/predict", WINE), ("/ground-truth", label)):
+                answer = await client.post(path, json=body)
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+                assert "secret" not in answer.text
+            assert (await client.get("/health/ready")).status_code == 503
+
+        async def back() -> bool:
+            return (await client.get("/health/ready")).status_code == 200
+
+        await until(back)
+        assert (await client.post("/predict", json=WINE)).status_code == 200
+
+    ask(settings, work)
+    assert len(logged(settings)) == 2
+
+
+def test_a_log_that_cannot_be_used_is_no_outage(registered, settings, tmp_path: Path) -> None:
     registered.add()
     place = tmp_path / "log.db"
 
     async def work(client: httpx.AsyncClient) -> None:
-        assert (await client.post("/predict", json=WINE)).status_code == 200
+        known = (await client.post("/predict", json=WINE)).json()["prediction_id"]
         aside = place.rename(tmp_path / "aside.db")
         place.mkdir()
-        answer = await client.post("/predict", json=WINE)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert "traceback" not in answer.text.lower()
+        label = {"labels": [{"prediction_id": known, "quality": 6}]}
+        for path, body in (("/predict", WINE), ("/ground-truth", label)):
+            answer = await client.post(path, json=body)
+            # nobody is asked to try again what a person has to put right
+            assert answer.status_code == 500
+            assert "Retry-After" not in answer.headers
+            assert "trying again does not help" in answer.text
+            assert str(tmp_path) not in answer.text
         assert (await client.get("/health/ready")).status_code == 503
         place.rmdir()
         aside.rename(place)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,26 @@ def test_killed_in_mid_load_nothing_acknowledged_is_lost_or_doubled(
         load.wait_for(50)
     assert load.cut >= KILLS
     assert set(load.statuses) <= {200, 503}
+    check_log(settings.log_url, load)
+
+
+@pytest.mark.slow
+def test_a_backup_under_load_holds_what_was_acknowledged(
+    registered, settings, serve, tmp_path
+) -> None:
+    registered.add()
+    server = serve(settings)
+    command = [sys.executable, "-m", "wine_quality.serving", "backup", "--log-url"]
+    with Load(server.url) as load:
+        for copy in ("first.db", "second.db"):
+            load.wait_for(50)
+            before = set(load.acknowledged.values())
+            target = str(tmp_path / "backups" / copy)
+            done = subprocess.run([*command, settings.log_url, target], capture_output=True)
+            assert done.returncode == 0, done.stderr
+            with InferenceLog(f"sqlite:///{target}") as log:
+                assert before <= set(log.read()["prediction_id"])
+    assert set(load.statuses) == {200}
     check_log(settings.log_url, load)
 
 

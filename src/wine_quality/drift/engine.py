@@ -9,11 +9,13 @@ travel: they hand the rows of one statement over in parts, which NumPy counts ma
 
 import math
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.database_urls import parse_database_url
+from wine_quality.database.addresses import parse_database_url
 from wine_quality.drift.profiles import (
     COUNTS_DTYPES,
     ERRORS_DTYPES,
@@ -176,13 +178,9 @@ def spark_log(folder: str, session: Any = None) -> "ir.Table":
     """
     import ibis
 
-    try:
-        from pyspark.errors import AnalysisException, PySparkException
-    except ImportError as error:
-        raise WineQualityError(
-            "Spark is not installed: add it with './just extras' (pip install "
-            "wine-quality[spark] elsewhere), and Java 17."
-        ) from error
+    require_spark()
+    from pyspark.errors import AnalysisException, PySparkException
+
     try:
         connection = ibis.pyspark.connect(session or _spark_session())
     except PySparkException as error:
@@ -195,6 +193,21 @@ def spark_log(folder: str, session: Any = None) -> "ir.Table":
         return connection.read_parquet(folder)
     except AnalysisException as error:
         raise _nothing_in(folder) from error
+
+
+def require_spark() -> None:
+    """See that Spark is installed, and what it runs on; nothing is started.
+
+    Raises:
+        WineQualityError: It is not.
+    """
+    if find_spec("pyspark") is None:
+        raise WineQualityError(
+            "Spark is not installed: add it with './just extras' (pip install "
+            "wine-quality[spark] elsewhere), and Java 17."
+        )
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        raise WineQualityError("Spark needs Java: install Java 17, or set JAVA_HOME to it.")
 
 
 def _spark_session() -> Any:

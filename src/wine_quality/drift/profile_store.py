@@ -21,6 +21,7 @@ from wine_quality.drift.engine import profile_table
 from wine_quality.drift.profiles import COUNTS_DTYPES, ERRORS_DTYPES, Profile, Reference
 from wine_quality.drift.settings import window_length
 from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_schema import PROFILE_COUNTS, PROFILE_ERRORS, PROFILE_WINDOWS
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import PREDICTION
 
@@ -33,50 +34,15 @@ LONGEST_SPAN = timedelta(days=7)
 """Event time counted and stored in one go: so much is lost with a run that is killed."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
-_METADATA = sa.MetaData()
-
-
-def _table(name: str, *columns: sa.Column[Any]) -> sa.Table:
-    """A table of the windows' counts; of moments it knows UTC alone."""
-    return sa.Table(
-        name,
-        _METADATA,
-        sa.Column("model_version", sa.Text, primary_key=True),
-        sa.Column("reference", sa.Text, primary_key=True),
-        sa.Column("window_seconds", sa.BigInteger, primary_key=True),
-        sa.Column("window_start", sa.DateTime, primary_key=True),
-        *columns,
-    )
-
-
-_WINDOWS = _table("profile_windows", sa.Column("state", sa.Text, nullable=False))
-_COUNTS = _table(
-    "profile_counts",
-    sa.Column("column", sa.Text, primary_key=True),
-    sa.Column("bin", sa.Integer, primary_key=True),
-    sa.Column("n", sa.BigInteger, nullable=False),
-    sa.Column("minimum", sa.Double),
-    sa.Column("maximum", sa.Double),
-)
-_ERRORS = _table(
-    "profile_errors",
-    sa.Column("segment", sa.Text, primary_key=True),
-    *(
-        sa.Column(name, sa.BigInteger if kind == "int64" else sa.Double, nullable=False)
-        for name, kind in list(ERRORS_DTYPES.items())[3:]
-    ),
-)
 
 
 class ProfileStore(StoreDatabase):
     """Profiles in a SQLite file or a PostgreSQL database, the inference log's own or another."""
 
-    tables = _METADATA
-
     def states(self, version: str, reference: Reference, window: str) -> dict[pd.Timestamp, str]:
         """The state of the log that each stored window was counted from, by the window's start."""
-        query = sa.select(_WINDOWS.c.window_start, _WINDOWS.c.state).where(
-            *_of(_WINDOWS, version, reference, window)
+        query = sa.select(PROFILE_WINDOWS.c.window_start, PROFILE_WINDOWS.c.state).where(
+            *_of(PROFILE_WINDOWS, version, reference, window)
         )
         with self.transaction() as connection:
             rows = connection.execute(query).all()
@@ -85,8 +51,11 @@ class ProfileStore(StoreDatabase):
     def starts(self, version: str, reference: Reference, window: str) -> list[pd.Timestamp]:
         """The starts of the stored windows that hold a wine, in no order."""
         query = (
-            sa.select(_COUNTS.c.window_start)
-            .where(*_of(_COUNTS, version, reference, window), _COUNTS.c.column == PREDICTION)
+            sa.select(PROFILE_COUNTS.c.window_start)
+            .where(
+                *_of(PROFILE_COUNTS, version, reference, window),
+                PROFILE_COUNTS.c.column == PREDICTION,
+            )
             .distinct()
         )
         with self.transaction() as connection:
@@ -123,14 +92,17 @@ class ProfileStore(StoreDatabase):
         ]
         if not windows:
             return
-        insert = self.insert(_WINDOWS)
+        insert = self.insert(PROFILE_WINDOWS)
         upsert = insert.on_conflict_do_update(
-            index_elements=list(_WINDOWS.primary_key), set_={"state": insert.excluded.state}
+            index_elements=list(PROFILE_WINDOWS.primary_key), set_={"state": insert.excluded.state}
         )
         with self.transaction() as connection:
             for row in windows:
                 connection.execute(upsert, row)
-            for table, frame in ((_COUNTS, profile.counts), (_ERRORS, profile.errors)):
+            for table, frame in (
+                (PROFILE_COUNTS, profile.counts),
+                (PROFILE_ERRORS, profile.errors),
+            ):
                 connection.execute(
                     sa.delete(table).where(
                         *_of(table, version, reference, window),
@@ -158,7 +130,7 @@ class ProfileStore(StoreDatabase):
         """
         frames = []
         with self.transaction() as connection:
-            for table, dtypes in ((_COUNTS, COUNTS_DTYPES), (_ERRORS, ERRORS_DTYPES)):
+            for table, dtypes in ((PROFILE_COUNTS, COUNTS_DTYPES), (PROFILE_ERRORS, ERRORS_DTYPES)):
                 query = sa.select(*(table.c[name] for name in dtypes)).where(
                     *_of(table, version, reference, window)
                 )

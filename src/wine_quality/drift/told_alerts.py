@@ -14,24 +14,11 @@ import sqlalchemy as sa
 
 from wine_quality.drift.alerts import IDENTITY, Alert
 from wine_quality.drift.store_database import StoreDatabase
-
-_METADATA = sa.MetaData()
-_TOLD = sa.Table(
-    "told_alerts",
-    _METADATA,
-    # moments are UTC
-    sa.Column("window_start", sa.DateTime, primary_key=True),
-    sa.Column("model_version", sa.Text, primary_key=True),
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("verdict", sa.Text, primary_key=True),
-    sa.Column("told_at", sa.DateTime, nullable=False),
-)
+from wine_quality.drift.store_schema import TOLD_ALERTS
 
 
 class ToldAlerts(StoreDatabase):
     """The alerts that were told, in a SQLite file or a PostgreSQL database."""
-
-    tables = _METADATA
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -40,7 +27,7 @@ class ToldAlerts(StoreDatabase):
         Raises:
             WineQualityError: Another run takes too long, or the database cannot be used.
         """
-        with self.alone("alerts"):
+        with self.exclusive("alerts", "sending alerts"):
             yield
 
     def untold(self, alerts: Iterable[Alert]) -> list[Alert]:
@@ -49,8 +36,8 @@ class ToldAlerts(StoreDatabase):
         if not keyed:
             return []
         first = min(key[0] for key, _ in keyed)
-        query = sa.select(*(_TOLD.c[name] for name in IDENTITY)).where(
-            _TOLD.c.window_start >= first
+        query = sa.select(*(TOLD_ALERTS.c[name] for name in IDENTITY)).where(
+            TOLD_ALERTS.c.window_start >= first
         )
         with self.transaction() as connection:
             told = {tuple(row) for row in connection.execute(query)}
@@ -69,7 +56,7 @@ class ToldAlerts(StoreDatabase):
         ]
         if rows:
             with self.transaction() as connection:
-                connection.execute(sa.insert(_TOLD), rows)
+                connection.execute(sa.insert(TOLD_ALERTS), rows)
 
 
 def _key(alert: Alert) -> tuple[Any, ...]:

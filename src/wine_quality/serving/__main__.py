@@ -1,14 +1,18 @@
-"""The service's commands: serve, new-key, migrate."""
+"""The service's commands: serve, new-key, migrate, backup, check."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.access import SCOPES, new_key
 from wine_quality.serving.server import serve
 from wine_quality.serving.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from wine_quality.database.database import Database
 
 _FLAGS = {
     "host": str,
@@ -30,10 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "new-key":
             _print_key(given.name, given.scope or list(SCOPES))
         elif given.command == "migrate":
-            from wine_quality.serving.migrations import migrate
+            with _log_database(given.log_url) as log:
+                print(log.migrate())  # noqa: T201
+        elif given.command == "backup":
+            with _log_database(given.log_url) as log:
+                print(log.back_up(given.file))  # noqa: T201
+        elif given.command == "check":
+            from wine_quality.serving.served_model import ModelLoader
 
-            settings = ServiceSettings.from_environment(log_url=given.log_url)
-            print(migrate(settings.log_url))  # noqa: T201
+            settings = ServiceSettings.from_environment(tracking_uri=given.tracking_uri)
+            print(ModelLoader.of(settings).checked_address())  # noqa: T201
         else:
             flags = {name: getattr(given, name) for name in _FLAGS}
             serve(ServiceSettings.from_environment(**flags))
@@ -41,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def _log_database(url: str | None) -> "Database":
+    from wine_quality.database.database import Database
+    from wine_quality.serving.log_schema import LOG
+
+    return Database(ServiceSettings.from_environment(log_url=url).log_url, LOG)
 
 
 def _print_key(name: str, scopes: Sequence[str]) -> None:
@@ -64,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("name", nargs="?", default="client", help="whose it is")
     key.add_argument("--scope", action="append", choices=SCOPES, help="both, if not given")
     upgrade = commands.add_parser("migrate", help="bring an inference log to this schema")
-    upgrade.add_argument("--log-url", help="the log's database")
+    backup = commands.add_parser("backup", help="copy an inference log while it is written to")
+    backup.add_argument("file", type=Path, help="the copy, a new file")
+    for command in (upgrade, backup):
+        command.add_argument("--log-url", help="the log's database")
+    check = commands.add_parser("check", help="load the champion's model; print its address")
+    check.add_argument("--tracking-uri", help="MLflow tracking server")
     return parser
 
 

@@ -50,7 +50,7 @@ def create_app(
     keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
     # a request should not be written after it was refused for taking too long
     log = InferenceLog(settings.log_url, busy_timeout_s=settings.time_limit_s / 2)
-    loader = loader or ModelLoader(settings.tracking_uri, settings.registered_model, settings.alias)
+    loader = loader or ModelLoader.of(settings)
     metrics = Metrics()
 
     def tell(event: ModelEvent) -> None:

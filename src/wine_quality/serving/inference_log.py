@@ -14,17 +14,17 @@ from uuid import UUID
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from wine_quality.database.database import Database
+from wine_quality.database.engines import Synchronous
 from wine_quality.serving.identifiers import first_uuid7
 from wine_quality.serving.labels import read_labels, unknown_predictions
-from wine_quality.serving.log_database import LogDatabase, Synchronous
 from wine_quality.serving.log_schema import (
     GROUND_TRUTH,
+    LOG,
     LOG_DTYPES,
     PREDICTIONS,
-    SCHEMA,
     labelled_predictions,
 )
 from wine_quality.serving.log_writing import (
@@ -77,10 +77,10 @@ class InferenceLog:
             busy_timeout_s: SQLite only: seconds to wait for another process that is writing.
 
         Raises:
-            InferenceLogError: If the URL cannot be understood or its driver is missing.
+            DatabaseError: If the URL cannot be understood or its driver is missing.
             WineQualityError: If it names an object store, which is no place for a database.
         """
-        self._database = LogDatabase(url, synchronous, busy_timeout_s)
+        self._database = Database(url, LOG, synchronous=synchronous, busy_timeout_s=busy_timeout_s)
 
     def __repr__(self) -> str:
         """Name the database, without its password."""
@@ -110,7 +110,7 @@ class InferenceLog:
             True if the database is there and holds the log's tables.
 
         Raises:
-            InferenceLogError: If it cannot be reached, or holds something else.
+            DatabaseError: If it cannot be reached, or holds something else.
         """
         return self._database.open(create=False)
 
@@ -120,7 +120,7 @@ class InferenceLog:
         Every append does this by itself; call it to learn of trouble early.
 
         Raises:
-            InferenceLogError: If the place cannot be used, or holds something else or something
+            DatabaseError: If the place cannot be used, or holds something else or something
                 newer.
         """
         self._database.open(create=True)
@@ -129,11 +129,11 @@ class InferenceLog:
         """Check that the log can be written to now; writes nothing beyond a missing schema.
 
         Raises:
-            InferenceLogError: If it cannot.
+            DatabaseError: If it cannot.
         """
         self._database.open(create=True)
         with self._database.transaction(writing=True) as connection:
-            connection.execute(sa.select(SCHEMA.c.version_num))
+            connection.execute(sa.select(LOG.versions))
 
     def append_predictions(self, batch: PredictionBatch) -> LoggedBatch:
         """Write the predictions of one request; they are on disk when this returns.
@@ -147,7 +147,7 @@ class InferenceLog:
 
         Raises:
             RequestConflictError: If the request id came before with other wines.
-            InferenceLogError: If they could not be written; nothing of the batch is.
+            DatabaseError: If they could not be written; nothing of the batch is.
         """
         (logged,) = self.append_many([batch])
         if isinstance(logged, RequestConflictError):
@@ -167,7 +167,7 @@ class InferenceLog:
             as its result, for it must not take the others down.
 
         Raises:
-            InferenceLogError: If they could not be written; nothing of any batch is.
+            DatabaseError: If they could not be written; nothing of any batch is.
         """
         self._database.open(create=True)
         try:
@@ -191,7 +191,7 @@ class InferenceLog:
 
         Raises:
             RequestConflictError: If the key came before with other wines.
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         if not self._database.open(create=False):
             return None
@@ -220,7 +220,7 @@ class InferenceLog:
         Raises:
             UnknownPredictionsError: If a prediction is not in the log.
             WineQualityError: If a column is missing, or a quality or moment is not one.
-            InferenceLogError: If they could not be written.
+            DatabaseError: If they could not be written.
         """
         rows, malformed = read_labels(labels)
         if not len(labels):
@@ -234,8 +234,7 @@ class InferenceLog:
             ]
             if unknown:
                 raise unknown_predictions(unknown, len(labels))
-            insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
-            statement = insert(GROUND_TRUTH).on_conflict_do_nothing()
+            statement = self._database.insert(GROUND_TRUTH).on_conflict_do_nothing()
             # Without the option only SQLite's driver tells how many of many rows were new.
             options = {"preserve_rowcount": True}
             return connection.execute(statement, rows, execution_options=options).rowcount
@@ -250,7 +249,7 @@ class InferenceLog:
             The quality by prediction, of those that have a label.
 
         Raises:
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         labels: dict[UUID, float] = {}
         if not self._database.open(create=False):
@@ -288,7 +287,7 @@ class InferenceLog:
 
         Raises:
             WineQualityError: If a limit has no timezone.
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         query = (
             labelled_predictions()
@@ -318,7 +317,7 @@ class InferenceLog:
             ``prediction``; at most ``limit`` rows.
 
         Raises:
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         names = ["received_at", "model_version", TYPE, *MEASUREMENT_NAMES, "prediction"]
         query = (
@@ -342,7 +341,7 @@ class InferenceLog:
             ``type``, ``prediction`` and ``quality``.
 
         Raises:
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         names = ["labelled_at", "model_version", TYPE, "prediction", QUALITY]
         newest = (
@@ -378,7 +377,7 @@ class InferenceLog:
             The greatest event time, in UTC, or None if there is none.
 
         Raises:
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         if not self._database.open(create=False):
             return None
@@ -398,7 +397,7 @@ class InferenceLog:
             prediction_ids: As the log gave them.
 
         Raises:
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         wanted = {UUID(name): name for name in prediction_ids}
         if not self._database.open(create=False):
@@ -414,7 +413,7 @@ class InferenceLog:
             The counts; zeros if nothing was ever logged.
 
         Raises:
-            InferenceLogError: If the log cannot be read.
+            DatabaseError: If the log cannot be read.
         """
         if not self._database.open(create=False):
             return LogCounts(0, 0, 0)

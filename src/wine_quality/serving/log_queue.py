@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from wine_quality.errors import WineQualityError
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.serving.group_prediction import UnpredictedBatch, predict_together
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.log_database import InferenceLogError, LogUnavailableError
 from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ CLOSE_S = 10.0
 _CLOSED = "The inference log is no longer written to: the service is stopping or must be restarted."
 
 
-class QueueFullError(LogUnavailableError):
+class QueueFullError(DatabaseUnavailableError):
     """More wines wait for the log than may."""
 
 
@@ -96,7 +95,7 @@ class LogQueue:
         self._ended = asyncio.Event()
         # the writer's: None is the end
         self._groups: SimpleQueue[_Group | None] = SimpleQueue()
-        self._trouble = ""
+        self._trouble: DatabaseError | None = None
 
     @property
     def rows(self) -> int:
@@ -106,15 +105,20 @@ class LogQueue:
     @property
     def trouble(self) -> str:
         """Why the log cannot be written to at the moment; empty if it can."""
-        if self._trouble:
-            return self._trouble
+        return str(self._refusal() or "")
+
+    def _refusal(self) -> DatabaseError | None:
+        if trouble := self._trouble:
+            return _again(trouble)
         # a writer that has come to an end answers nobody, however it came to it
         if self._closed or self._ended.is_set():
-            return _CLOSED
+            return DatabaseUnavailableError(_CLOSED)
         seconds = time.perf_counter() - self._handed[0].at if self._handed else 0.0
         if seconds > STALLED_S:
-            return f"The inference log's database has not answered for {seconds:.0f} s."
-        return ""
+            return DatabaseUnavailableError(
+                f"The inference log's database has not answered for {seconds:.0f} s."
+            )
+        return None
 
     def start(self) -> None:
         """Begin to write; call it once, in the event loop."""
@@ -134,15 +138,15 @@ class LogQueue:
         Raises:
             BrokenVersionError: If the model did not answer.
             RequestConflictError: If the request id came before with other wines.
-            LogUnavailableError: If too many wait, the database cannot be reached, or the queue is
-                closed. The rows of the batch are then either all in the log or none, and were not
-                acknowledged.
-            InferenceLogError: If the log cannot be used as it stands.
+            DatabaseUnavailableError: If too many wait, the database cannot be reached, or the queue
+                is closed. The rows of the batch are then either all in the log or none, and were
+                not acknowledged.
+            DatabaseError: If the log cannot be used as it stands; nothing was written then.
         """
         if self._loop is None:
             raise RuntimeError("the queue has not been started")
-        if self.trouble:
-            raise LogUnavailableError(self.trouble)
+        if refusal := self._refusal():
+            raise refusal
         n = len(batch)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
@@ -243,7 +247,7 @@ class LogQueue:
 
     def _refuse_all(self) -> None:
         for group in (*(handed.group for handed in self._handed), self._waiting):
-            self._answer(group, _refusals(_CLOSED, len(group)))
+            self._answer(group, _refusals(DatabaseUnavailableError(_CLOSED), len(group)))
         self._handed.clear()
         self._waiting.clear()
 
@@ -281,14 +285,16 @@ class LogQueue:
         return [next(logged) if isinstance(b, PredictionBatch) else b for b in predicted]
 
     def _log_all(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
-        if self._trouble or not batches:
+        if not batches:
+            return []
+        if self._trouble:
             return _refusals(self._trouble, len(batches))
         try:
             return self._log.append_many(batches)
-        except InferenceLogError as error:
+        except DatabaseError as error:
             logger.error("The inference log cannot be written to", extra={"reason": str(error)})  # noqa: TRY400
-            self._trouble = str(error)
-            return _refusals(self._trouble, len(batches))
+            self._trouble = error
+            return _refusals(error, len(batches))
         except Exception as error:
             # A batch that the database does not take must not take the others down.
             if len(batches) > 1:
@@ -299,18 +305,22 @@ class LogQueue:
     def _probe(self) -> None:
         try:
             self._log.check()
-        except WineQualityError as error:
-            self._trouble = str(error)
+        except DatabaseError as error:
+            self._trouble = error
         except Exception as error:
             reason = f"The inference log cannot be looked at: {error!r}"
-            if reason != self._trouble:
+            if reason != str(self._trouble):
                 logger.exception("The inference log cannot be looked at")
-            self._trouble = reason
+            self._trouble = DatabaseUnavailableError(reason)
         else:
             logger.warning("The inference log can be written to again")
-            self._trouble = ""
+            self._trouble = None
 
 
-def _refusals(reason: str, n: int) -> list[_Result]:
-    """One error for each: an error that is raised twice drags its first traceback along."""
-    return [LogUnavailableError(reason) for _ in range(n)]
+def _refusals(error: DatabaseError, n: int) -> list[_Result]:
+    return [_again(error) for _ in range(n)]
+
+
+def _again(error: DatabaseError) -> DatabaseError:
+    """The same error, new: one that is raised twice drags its first traceback along."""
+    return type(error)(str(error))

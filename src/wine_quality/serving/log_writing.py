@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from wine_quality.serving.log_database import sqlite_connection
+from wine_quality.database.engines import sqlite_connection
 from wine_quality.serving.log_schema import PREDICTION_REQUESTS, PREDICTIONS
 from wine_quality.serving.prediction_batch import (
     LoggedBatch,

@@ -1,6 +1,7 @@
 """All that the service answers, in one table: what does not stand there is refused."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,13 +11,13 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from wine_quality.database.errors import DatabaseError
 from wine_quality.serving.answers import Answer, json_answer
 from wine_quality.serving.bodies import parse_json
 from wine_quality.serving.labels import UnknownPredictionsError
-from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.pages import page_routes
 from wine_quality.serving.prediction_batch import LoggedBatch
-from wine_quality.serving.problems import FieldError, ProblemError, unavailable, unusable
+from wine_quality.serving.problems import FieldError, ProblemError, unusable
 from wine_quality.serving.routing import (
     JSON_MEDIA_TYPE,
     Document,
@@ -35,7 +36,7 @@ from wine_quality.serving.schemas import (
     PredictionBatchAnswer,
     quality_of,
 )
-from wine_quality.serving.service import Service
+from wine_quality.serving.service import Service, log_refuses
 from wine_quality.serving.wine_requests import (
     CSV,
     Wines,
@@ -44,6 +45,8 @@ from wine_quality.serving.wine_requests import (
     read_table,
     read_wine,
 )
+
+logger = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY = b"idempotency-key"
 _REPLAYED = [(b"idempotent-replayed", b"true")]
@@ -151,8 +154,9 @@ async def ground_truth(request: ReceivedRequest) -> Answer:
             "inference log: nothing was written; send ids that the service answered.",
             unknown=error.names,
         ) from None
-    except InferenceLogError:
-        raise unavailable("The inference log cannot be written to: try again.") from None
+    except DatabaseError as error:
+        logger.error("Labels could not be written", extra={"reason": str(error)})  # noqa: TRY400
+        raise log_refuses(error) from None
     return json_answer({"received": len(labels), "new": new})
 
 

@@ -58,6 +58,7 @@ _PROBLEMS = {
     415: "A media type or content encoding that is not supported",
     422: "Values that cannot be, by name",
     429: "Too many requests",
+    500: "The log cannot be used as it stands, or something else is broken here",
     503: "No model, or the log cannot be written to; see Retry-After",
 }
 
@@ -190,7 +191,7 @@ def _responses(route: Route, document: Document) -> dict[int | str, dict[str, An
     if route.scope:
         statuses |= {400, 401, 403, 429}
     if route.media_types:
-        statuses |= {400, 413, 415, 422, 503}
+        statuses |= {400, 413, 415, 422, 500, 503}
     content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     responses: dict[int | str, dict[str, Any]] = {
         status: {"description": _PROBLEMS[status], "content": content}

@@ -10,16 +10,17 @@ from uuid import UUID
 
 import pandas as pd
 
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.serving.group_prediction import UnpredictedBatch
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.live import LiveView
-from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.log_queue import LogQueue
 from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
 from wine_quality.serving.prediction_batch import LoggedBatch, RequestConflictError
 from wine_quality.serving.problems import ProblemError, unavailable
-from wine_quality.serving.served_model import BrokenVersionError, ServedModel
+from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.serving.telemetry import Metrics
 from wine_quality.serving.wine_requests import Wines
@@ -115,10 +116,8 @@ class Service:
             raise ProblemError(
                 409, "This idempotency key was used for other wines: give each request its own."
             ) from None
-        except InferenceLogError:
-            raise unavailable(
-                "The inference log cannot be written to: nothing was acknowledged, try again."
-            ) from None
+        except DatabaseError as error:
+            raise log_refuses(error) from None
         except WineQualityError as error:
             raise ProblemError(422, str(error)) from None
         if not logged.repeated:
@@ -139,7 +138,7 @@ class Service:
 
         Raises:
             UnknownPredictionsError: If a prediction is not in the log.
-            InferenceLogError: If they could not be written.
+            DatabaseError: If they could not be written.
         """
         loop = asyncio.get_running_loop()
         new = await loop.run_in_executor(self.label_writers, _write_labels, self.log, labels)
@@ -164,6 +163,19 @@ class Service:
             "refused": _plain(self.watcher.refused),
             "events": [_plain(event) for event in self.watcher.events],
         }
+
+
+def log_refuses(error: DatabaseError) -> ProblemError:
+    """The problem of a log that cannot be written to: one that may pass by itself, or another."""
+    if isinstance(error, DatabaseUnavailableError):
+        return unavailable(
+            "The inference log cannot be written to: nothing was acknowledged, try again."
+        )
+    return ProblemError(
+        500,
+        "The inference log cannot be used as it stands: nothing was acknowledged, and trying again "
+        "does not help; the service's own log says why.",
+    )
 
 
 def _plain(event: ModelEvent | None) -> dict[str, Any] | None:

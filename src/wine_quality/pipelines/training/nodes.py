@@ -8,11 +8,12 @@ import pandas as pd
 from sklearn.pipeline import Pipeline as Model
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling import evaluation, promotion
+from wine_quality.modelling import evaluation
 from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
 from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
 from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
-from wine_quality.modelling.registry import RegisteredVersion, TrainedModel
+from wine_quality.modelling.promotion import Settlement, settle
+from wine_quality.modelling.registry import ModelRegistry, RegisteredVersion, TrainedModel
 from wine_quality.pipelines.training.parameters import AnalysisParameters, ComparisonParameters
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint
 
@@ -47,7 +48,9 @@ def cross_validate_candidate(
     Raises:
         WineQualityError: The candidate cannot be built, or not be fitted with its settings.
     """
-    tuned, origin = _tuned_candidate(candidate, best_settings, fingerprint(training_wines))
+    tuned, origin = _tuned_candidate(
+        candidate, best_settings, fingerprint(training_wines), parameters.metric
+    )
     model = build_model(tuned, parameters.seed)
     try:
         found = list(evaluation.score_folds(model, training_wines, folds))
@@ -68,25 +71,50 @@ def cross_validate_candidate(
 
 
 def _tuned_candidate(
-    candidate: Candidate, best_settings: Json, training_wines: str
+    candidate: Candidate, best_settings: Json, training_wines: str, metric: str
 ) -> tuple[Candidate, str]:
-    """Give a candidate the settings that tuning found for it on these very wines."""
+    """Give a candidate the settings that tuning found for it, where these are better.
+
+    Better than those as configured, that is: on the same folds of these very wines, by the metric
+    that the candidates are compared by, with all else as it is now.
+    """
     if not best_settings:
         return candidate, "as configured"
-    name = best_settings["candidate"]
-    if best_settings["estimator"] != candidate.estimator:
-        logger.info("%s: tuned with another estimator, so it runs as configured", name)
-        return candidate, "as configured (tuned with another estimator)"
-    if best_settings["configured"] != candidate.settings:
-        # whoever changed a setting since wants to see that one at work
-        logger.info("%s: configured anew since tuning, so it runs as configured", name)
-        return candidate, "as configured (configured anew since tuning)"
-    if best_settings["training_wines"] != training_wines:
-        # wines that are held out now may have chosen them
-        logger.info("%s: tuned on other wines, so it runs as configured: tune it anew", name)
-        return candidate, "as configured (tuned on other wines)"
+    why = _why_not_tuned(candidate, best_settings, training_wines, metric)
+    if why:
+        logger.info("%s runs as configured: %s", best_settings["candidate"], why)
+        return candidate, f"as configured ({why})"
     trials = f"best of {best_settings['finished']} trials"
     return candidate.with_settings(best_settings["settings"]), f"tuned, {trials}"
+
+
+def _why_not_tuned(
+    candidate: Candidate, best_settings: Json, training_wines: str, metric: str
+) -> str:
+    """Say why what tuning found is not used; empty if it is."""
+    if best_settings["estimator"] != candidate.estimator:
+        return "tuned with another estimator"
+    # who changed the configuration since wants to see it at work
+    now = candidate.model_dump(mode="json", include={"settings", "scale", "early_stopping"})
+    then = {
+        "settings": best_settings["configured"],
+        # files of the first edition do not have these
+        "scale": best_settings.get("scale", now["scale"]),
+        "early_stopping": best_settings.get("early_stopping", now["early_stopping"]),
+    }
+    if then != now:
+        return "configured anew since tuning"
+    if best_settings["training_wines"] != training_wines:
+        # wines that are held out now may have chosen them
+        return "tuned on other wines"
+    if best_settings["metric"] != metric:
+        return f"tuned by {best_settings['metric']}"
+    as_configured = best_settings["configured_value"]
+    if as_configured is None:
+        return "tuned without a comparison with these: tune again"
+    if best_settings["value"] >= as_configured:
+        return f"the best of {best_settings['finished']} trials"
+    return ""
 
 
 def compare_candidates(
@@ -231,23 +259,17 @@ def describe_version(
 
 
 def decide_promotion(
+    model_registry: ModelRegistry,
     registered_version: RegisteredVersion,
     reference: pd.DataFrame,
-    previous_champion: tuple[RegisteredVersion, pd.DataFrame] | None,
     parameters: ComparisonParameters,
-) -> tuple[Json, Json]:
-    """Decide whether the new version becomes champion.
+) -> tuple[Settlement, Json]:
+    """Decide whether the new version becomes champion, and have the registry accept it.
 
     Returns:
-        The decision, once for the registry and once for the report.
+        The decision with the champion after it, and the decision for the report.
     """
-    champion, champion_reference = previous_champion or (None, None)
-    decision = promotion.decide(
-        registered_version,
-        reference,
-        champion,
-        champion_reference,
-        parameters.seed,
-        parameters.metric,
-    ).to_dict()
-    return decision, decision
+    settled = settle(
+        model_registry, registered_version, reference, parameters.seed, parameters.metric
+    )
+    return settled, settled.promotion.to_dict()

@@ -106,8 +106,7 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
         ),
         step(
             nodes.decide_promotion,
-            ["registered_version", "reference", "previous_champion", PARAMETERS],
-            # the report is written once the registry has accepted the decision
+            ["model_registry", "registered_version", "reference", PARAMETERS],
             ["champion", "promotion"],
         ),
     ]

@@ -70,6 +70,8 @@ class LakeBackend(Backend):
     Several threads and processes may write; memory holds one batch.
     """
 
+    settings_type = LakeConfig
+
     def __init__(self, predictor: Predictor, settings: LakeConfig) -> None:
         """Take a champion.
 
