@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.serving.group_prediction import UnpredictedBatch, predict_together
 from wine_quality.serving.prediction_batch import PredictionBatch
-from wine_quality.serving.served_model import BrokenVersionError, ServedModel
+from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.wine_requests import Wines
 from wine_quality.wines import MEASUREMENT_NAMES
 

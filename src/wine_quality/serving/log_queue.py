@@ -285,10 +285,10 @@ class LogQueue:
         return [next(logged) if isinstance(b, PredictionBatch) else b for b in predicted]
 
     def _log_all(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
-        if self._trouble:
-            return _refusals(self._trouble, len(batches))
         if not batches:
             return []
+        if self._trouble:
+            return _refusals(self._trouble, len(batches))
         try:
             return self._log.append_many(batches)
         except DatabaseError as error:

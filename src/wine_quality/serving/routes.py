@@ -17,12 +17,7 @@ from wine_quality.serving.bodies import parse_json
 from wine_quality.serving.labels import UnknownPredictionsError
 from wine_quality.serving.pages import page_routes
 from wine_quality.serving.prediction_batch import LoggedBatch
-from wine_quality.serving.problems import (
-    FieldError,
-    ProblemError,
-    log_refuses,
-    unusable,
-)
+from wine_quality.serving.problems import FieldError, ProblemError, unusable
 from wine_quality.serving.routing import (
     JSON_MEDIA_TYPE,
     Document,
@@ -41,7 +36,7 @@ from wine_quality.serving.schemas import (
     PredictionBatchAnswer,
     quality_of,
 )
-from wine_quality.serving.service import Service
+from wine_quality.serving.service import Service, log_refuses
 from wine_quality.serving.wine_requests import (
     CSV,
     Wines,

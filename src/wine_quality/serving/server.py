@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _BACKLOG = 4096
 _WORKER_READY_S = 120
-"""Seconds that a worker may take to load the model, before it replaces another one."""
+"""Seconds that a worker may take to load the model before it replaces another one; it also is how
+long uvicorn waits for a sign of life of a worker before it kills it."""
 
 
 def serve(settings: ServiceSettings) -> None:

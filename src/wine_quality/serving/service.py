@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pandas as pd
 
-from wine_quality.database.errors import DatabaseError
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.serving.group_prediction import UnpredictedBatch
@@ -19,7 +19,7 @@ from wine_quality.serving.live import LiveView
 from wine_quality.serving.log_queue import LogQueue
 from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
 from wine_quality.serving.prediction_batch import LoggedBatch, RequestConflictError
-from wine_quality.serving.problems import ProblemError, log_refuses, unavailable
+from wine_quality.serving.problems import ProblemError, unavailable
 from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.serving.telemetry import Metrics
@@ -163,6 +163,19 @@ class Service:
             "refused": _plain(self.watcher.refused),
             "events": [_plain(event) for event in self.watcher.events],
         }
+
+
+def log_refuses(error: DatabaseError) -> ProblemError:
+    """The problem of a log that cannot be written to: one that may pass by itself, or another."""
+    if isinstance(error, DatabaseUnavailableError):
+        return unavailable(
+            "The inference log cannot be written to: nothing was acknowledged, try again."
+        )
+    return ProblemError(
+        500,
+        "The inference log cannot be used as it stands: nothing was acknowledged, and trying again "
+        "does not help; the service's own log says why.",
+    )
 
 
 def _plain(event: ModelEvent | None) -> dict[str, Any] | None:
