@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.serving.answers import Answer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -111,19 +110,6 @@ def unusable(mistakes: Sequence[FieldError]) -> ProblemError:
 def unavailable(detail: str, retry_after_s: int = 1) -> ProblemError:
     """A problem that passes by itself: 503, with the time after which to try again."""
     return ProblemError(503, detail, headers={"Retry-After": str(retry_after_s)})
-
-
-def log_refuses(error: DatabaseError) -> ProblemError:
-    """The problem of a log that cannot be written to: one that may pass by itself, or another."""
-    if isinstance(error, DatabaseUnavailableError):
-        return unavailable(
-            "The inference log cannot be written to: nothing was acknowledged, try again."
-        )
-    return ProblemError(
-        500,
-        "The inference log cannot be used as it stands: nothing was acknowledged, and trying again "
-        "does not help; the service's own log says why.",
-    )
 
 
 def _encodable(value: Any) -> Any:
