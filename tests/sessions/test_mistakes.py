@@ -1,7 +1,6 @@
-import json
-
 """What a person reads who made a mistake: one line, no stack trace, nothing half written."""
 
+import json
 import os
 import shutil
 import sqlite3
