@@ -215,7 +215,7 @@ class TrackingHook:
         """Tag the run with environment and git revision.
 
         Raises:
-            WineQualityError: It would register a model, and MLflow is told not to track it.
+            WineQualityError: It would register a model, and MLflow is set not to track it.
         """
         import mlflow
 
@@ -278,7 +278,7 @@ class RunSummaryHook:
 
     @hook_impl(trylast=True)
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
-        """Note that a node is at work; keep what the summary tells of.
+        """Note that a node is at work; keep what the summary shows.
 
         It is not loaded at the end: by then another run may have written the file.
         """

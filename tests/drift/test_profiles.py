@@ -128,7 +128,7 @@ def test_every_wine_is_in_exactly_one_bin_of_every_column(reference, records):
     for row, n in enumerate(wines):
         by_segment = profile.by_segment(row, reference)
         of_segment = by_segment[:, reference.cells[TYPE]].sum(axis=1)
-        assert of_segment.sum() == n == profile.buckets(row).sum()
+        assert of_segment.sum() == n == profile.dense(reference)[1][row].sum()
         for place in reference.cells.values():
             assert (by_segment[:, place].sum(axis=1) == of_segment).all()
 
@@ -325,14 +325,14 @@ def test_a_part_that_exceeds_its_total_is_impossible(held_out, reference):
 
 def test_equal_wines_share_a_hash_bucket_and_others_hardly_ever(held_out, reference):
     one = window_profile(pd.concat([held_out.head(1)] * 30), reference)
-    assert one.buckets(0).max() == 30
-    spread = window_profile(held_out, reference).buckets(0)
+    assert one.dense(reference)[1][0].max() == 30
+    spread = window_profile(held_out, reference).dense(reference)[1][0]
     # 1,500 balls in 256 urns: chi-square of 255 degrees of freedom, at most 5 sd
     chi = ((spread - 1500 / BUCKETS) ** 2 / (1500 / BUCKETS)).sum()
     assert abs(chi - 255) < 5 * np.sqrt(2 * 255)
     zeros = held_out.head(2).assign(**dict.fromkeys(MEASUREMENT_NAMES, 0.0), type="red")
     zeros.loc[1, "pH"] = -0.0
-    assert window_profile(zeros, reference).buckets(0).max() == 2
+    assert window_profile(zeros, reference).dense(reference)[1][0].max() == 2
 
 
 def test_error_sums_count_labelled_wines_by_type(held_out, reference):

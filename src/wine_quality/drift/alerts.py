@@ -216,24 +216,26 @@ def by_subject(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> pd.DataF
     """
     tables = (
         verdicts.assign(subject=verdicts["column"]),
-        model_verdicts.assign(subject=model_subject(model_verdicts["segment"])),
+        model_verdicts.assign(subject=model_verdicts["segment"].map(model_subject).astype("str")),
     )
     return pd.concat(tables, ignore_index=True)
 
 
-def model_subject(segment: pd.Series) -> pd.Series:
-    """What the model's verdicts on segments are filed under."""
-    return f"{MODEL} (" + segment + ")"
+def model_subject(segment: str) -> str:
+    """What the model's verdict on a segment is filed under."""
+    return f"{MODEL} ({segment})"
 
 
-def send(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -> list[Alert]:
+def send(
+    alerts: Sequence[Alert], sent_before: "ToldAlerts", settings: AlertSettings
+) -> list[Alert]:
     """Log each alert that is new, and post the new ones to the webhook where there is one.
 
     What could not be posted stays unsent, so that the next run tries again; the run itself goes on.
 
     Args:
         alerts: All alerts of this run.
-        told: Those that somebody was sent; the new ones are added.
+        sent_before: Those that somebody was sent; the new ones are added.
         settings: Where to post, and how often to try.
 
     Returns:
@@ -246,12 +248,12 @@ def send(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -
     """
     if not alerts:
         return []
-    with told.turn():
-        new = [replace(alert, new=True) for alert in told.untold(alerts)]
+    with sent_before.turn():
+        new = [replace(alert, new=True) for alert in sent_before.untold(alerts)]
         _log(new)
         delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
         if delivered:
-            told.add(new, datetime.now(UTC))
+            sent_before.add(new, datetime.now(UTC))
     is_new = {replace(alert, new=False) for alert in new}
     return [
         replace(alert, new=alert in is_new, sent=delivered or alert not in is_new)

@@ -1,6 +1,6 @@
 """Which scores chance alone produces: thresholds for a chosen false-alarm rate at any window size.
 
-The reference is a sample, too. Both it and the window are therefore drawn anew, many times over,
+The reference is a sample, too. Both it and the window are therefore resampled, many times over,
 from the reference's counts; the largest of the columns' studentised scores is what a window
 without any change would have shown, and its quantile is the threshold for all columns together.
 Each segment (all wines, and each type) has a threshold of its own, at its share of the rate: a
@@ -119,7 +119,7 @@ def _calibrate(
 def _resample_reference(
     reference: Reference, segment: str, resamples: int, seed: int
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], float] | None]:
-    """By column: proportions, the same drawn anew, and the independent wines they are worth."""
+    """By column: proportions, the same resampled, and the independent wines they are worth."""
     rng = np.random.default_rng([seed, SEGMENTS.index(segment)])
     found: list[tuple[NDArray[np.float64], NDArray[np.float64], float] | None] = []
     for name in DRIFT_COLUMNS:

@@ -60,12 +60,12 @@ _DAY_LONG = timedelta(days=1)
 
 
 def lake_states(folder: str, versions: Iterable[str], window: str = "1D") -> pd.DataFrame:
-    """The states of a log in Parquet files, told by the files of its days instead of their rows.
+    """The states of a log in Parquet files, by the files of its days instead of their rows.
 
     Args:
         folder: The folder of the folders `day=YYYY-MM-DD`, a path or an address that fsspec knows.
             A prediction's event time lies in its day, UTC; late labels come with the files
-            of their predictions written anew: a further file would count these twice.
+            of their predictions rewritten: a further file would count these twice.
         versions: The model versions that may have predictions in any of the windows.
         window: Length of a window, see `DriftSettings`.
 

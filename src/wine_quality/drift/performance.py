@@ -18,9 +18,9 @@ from wine_quality.drift.reference import (
     LEAF,
     SEGMENTS,
     Reference,
-    SumsLayout,
 )
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.vocabulary import window_table
 from wine_quality.wines import QUALITY_STEP
 
 ModelVerdict = Literal["ok", "decayed", "no_labels", "insufficient_data", "unfinished"]
@@ -158,12 +158,7 @@ def judge_performance(
                     "reason": change.describe(verdict, split),
                 }
             )
-    table = pd.DataFrame(rows, columns=list(PERFORMANCE_DTYPES))
-    moments = {
-        name: pd.to_datetime(table[name].astype("int64"), unit="s", utc=True).dt.as_unit("us")
-        for name in ("window_start", "window_end")
-    }
-    return table.assign(**moments).astype(PERFORMANCE_DTYPES)
+    return window_table(rows, PERFORMANCE_DTYPES)
 
 
 def _of(sums: NDArray[np.float64], segment: str) -> NDArray[np.float64]:
@@ -364,7 +359,7 @@ def _calibrate_errors(
 ) -> _Limits:
     """Scores that the largest segment's exceed if nothing has changed.
 
-    Each of the two gets half of the false-alarm rate. Both sides are drawn anew from the
+    Each of the two gets half of the false-alarm rate. Both sides are resampled from the
     reference's wines, as pairs of type and binned error.
     """
     rng = np.random.default_rng([seed, n])
@@ -407,7 +402,3 @@ def _middles(reference: Reference) -> NDArray[np.float64]:
     low, high = reference.lows[place], reference.highs[place]
     edges = np.array([low or 0.0, *bins.edges, high or 0.0])
     return np.asarray((edges[:-1] + edges[1:]) / 2)
-
-
-SUMS = SumsLayout.ERRORS
-"""What is summed of the errors, by segment."""

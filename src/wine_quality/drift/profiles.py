@@ -112,14 +112,20 @@ class Profile:
         """Wines by hour or window, shape (h,)."""
         return np.asarray(self.counts[:, -BUCKETS:].sum(axis=1)).ravel().astype(np.int64)
 
+    def dense(self, reference: Reference) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All counts, dense.
+
+        Returns:
+            Wines by segment and cell, shape (h, segments, cells); and by the hash of their inputs,
+            shape (h, `BUCKETS`).
+        """
+        counts = self.counts.toarray().astype(np.int64)
+        shape = (len(self), len(COUNTED_SEGMENTS), reference.width)
+        return counts[:, :-BUCKETS].reshape(shape), counts[:, -BUCKETS:]
+
     def by_segment(self, row: int, reference: Reference) -> NDArray[np.int64]:
         """Wines of one hour or window, shape (segments, cells)."""
-        dense = self.counts[row].toarray().ravel()[:-BUCKETS]
-        return np.asarray(dense.reshape(len(COUNTED_SEGMENTS), reference.width), dtype=np.int64)
-
-    def buckets(self, row: int) -> NDArray[np.int64]:
-        """Wines of one hour or window by the hash of their inputs, shape (`BUCKETS`,)."""
-        return np.asarray(self.counts[row].toarray().ravel()[-BUCKETS:], dtype=np.int64)
+        return np.asarray(self.rows(row, row + 1).dense(reference)[0][0])
 
     def rows(self, first: int, last: int) -> "Profile":
         """The hours or windows from `first` up to, without, `last`."""

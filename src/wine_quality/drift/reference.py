@@ -485,9 +485,9 @@ def _fit_joint(kind: str, x: NDArray[np.float64]) -> JointSpace | None:
     z = (complete - mean) / spread
     variance, directions = np.linalg.eigh(z.T @ z / len(z))
     # of a measurement that never varies, or repeats another, nothing can be said in this direction
-    told = variance > 1e-9
-    whiten = np.where(told, directions / np.sqrt(np.where(told, variance, 1.0)), 0.0).T
-    order = np.argsort(~told, kind="stable")
+    varies = variance > 1e-9
+    whiten = np.where(varies, directions / np.sqrt(np.where(varies, variance, 1.0)), 0.0).T
+    order = np.argsort(~varies, kind="stable")
     return JointSpace(
         kind,
         tuple(mean.tolist()),

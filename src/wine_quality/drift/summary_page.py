@@ -7,7 +7,8 @@ from math import ceil
 
 import pandas as pd
 
-from wine_quality.drift.alerts import Alert
+from wine_quality.drift.alerts import Alert, model_subject
+from wine_quality.drift.reference import ALL
 from wine_quality.drift.verdict_store import Changes
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS, newest_window
@@ -22,7 +23,7 @@ MOST_RESOLVED = 20
 """Resolved alerts on the page, the latest; all are in alerts.json."""
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
-MODEL = "model (all)"
+MODEL = model_subject(ALL)
 """The model on wines of every type, as alerts call it."""
 WORDS = {
     "ok": "ok",
@@ -157,7 +158,7 @@ def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     shown = list(_windows(verdicts).itertuples(index=False, name=None))[-MOST_WINDOWS:]
     if not shown:
         return "<p>No window could be judged.</p>"
-    model = model_verdicts[model_verdicts["segment"] == "all"].assign(column=MODEL)
+    model = model_verdicts[model_verdicts["segment"] == ALL].assign(column=MODEL)
     fields = ["window_start", "model_version", "column", "verdict", "reason"]
     cells = {
         (column, start, version): (verdict, reason)
@@ -208,7 +209,7 @@ def _days(starts: Sequence[pd.Timestamp], room: int) -> str:
 
 
 def _table(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
-    subjects = [*verdicts["column"], *(f"model ({s})" for s in model_verdicts["segment"])]
+    subjects = [*verdicts["column"], *map(model_subject, model_verdicts["segment"])]
     judged = [
         *zip(verdicts["verdict"], verdicts["reason"], strict=True),
         *zip(model_verdicts["verdict"], model_verdicts["reason"], strict=True),

@@ -24,7 +24,6 @@ from wine_quality.drift.profiles import Profile, fault_counts, judged_counts
 from wine_quality.drift.reference import (
     ALL,
     BUCKETS,
-    COUNTED_SEGMENTS,
     FAULTS,
     JOINT_COLUMNS,
     SEGMENTS,
@@ -34,6 +33,7 @@ from wine_quality.drift.reference import (
     parts_name,
 )
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.vocabulary import window_table
 from wine_quality.wines import INPUTS, PARTS_OF_TOTALS, PREDICTION, TYPE
 
 Verdict = Literal["ok", "drift", "data_quality", "insufficient_data", "unfinished"]
@@ -162,10 +162,8 @@ def decide(
         `psi` is the population stability index, freed of what chance adds (NaN if nothing can be
         judged).
     """
-    windows = len(profile)
-    dense = profile.counts.toarray().astype(np.int64)
-    by_segment = dense[:, :-BUCKETS].reshape(windows, len(COUNTED_SEGMENTS), reference.width)
-    repetition = estimate_repetition(dense[:, -BUCKETS:], reference)
+    by_segment, buckets = profile.dense(reference)
+    repetition = estimate_repetition(buckets, reference)
     distances = {
         segment: _measure(select(by_segment, segment), segment, repetition, reference, settings)
         for segment in SEGMENTS
@@ -178,12 +176,7 @@ def decide(
              found.threshold, found.n, found.psi, found.reason)
             for subject, found in window.judge().items()
         ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=list(VERDICTS_DTYPES))
-    moments = {
-        name: pd.to_datetime(table[name].astype("int64"), unit="s", utc=True).dt.as_unit("us")
-        for name in ("window_start", "window_end")
-    }
-    return table.assign(**moments).astype(VERDICTS_DTYPES)
+    return window_table(rows, VERDICTS_DTYPES)
 
 
 def _measure(

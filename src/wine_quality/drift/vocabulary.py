@@ -1,8 +1,27 @@
-"""Words that verdicts and alerts share."""
+"""Words and the form of tables that verdicts and alerts share."""
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
 
 Alarm = Literal["drift", "data_quality", "no_traffic", "decayed"]
 ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "no_traffic", "decayed")
 UNFINISHED = "unfinished"
 """Verdict on a window that still goes on."""
+
+
+def window_table(rows: Sequence[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Make a table of verdicts.
+
+    Args:
+        rows: Tuples in the order of `dtypes`, or mappings; `window_start` and `window_end` are
+            seconds since 1970.
+        dtypes: Columns and types of the table.
+    """
+    table = pd.DataFrame(rows, columns=list(dtypes))
+    moments = {
+        name: pd.to_datetime(table[name].astype("int64"), unit="s", utc=True).dt.as_unit("us")
+        for name in ("window_start", "window_end")
+    }
+    return table.assign(**moments).astype(dict(dtypes))

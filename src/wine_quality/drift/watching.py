@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from wine_quality.drift.calibration import reference_counts, select
 from wine_quality.drift.evidence import Aspect, Change, Stream, StreamKind, detect
 from wine_quality.drift.joint import describe_pairs
-from wine_quality.drift.performance import SUMS
 from wine_quality.drift.profiles import Profile, judged_counts
 from wine_quality.drift.reference import (
     ABSOLUTE_ERROR,
     ALL,
-    BUCKETS,
     COUNTED_SEGMENTS,
     ERROR,
     FAULTS,
@@ -44,7 +42,6 @@ ORDINAL_COLUMNS: tuple[str, ...] = (
     ERROR,
     ABSOLUTE_ERROR,
 )
-FAULTY: tuple[Fault, ...] = (*Fault,)
 IMPOSSIBLE = "impossible"
 SETTLED_AFTER_S = 2 * 86_400
 """Event time without a change after which a subject that changes is a new finding."""
@@ -170,9 +167,8 @@ def _streams(
     version: str, profile: Profile, reference: Reference
 ) -> tuple[NDArray[np.float64], list[tuple[Stream, NDArray[np.int64], _Source]]]:
     """A version's streams, and by hour what a wine is worth."""
-    dense = profile.counts.toarray().astype(np.int64)
-    by_segment = dense[:, :-BUCKETS].reshape(len(profile), len(COUNTED_SEGMENTS), -1)
-    worth = 1 / estimate_repetition(dense[:, -BUCKETS:], reference).worth
+    by_segment, buckets = profile.dense(reference)
+    worth = 1 / estimate_repetition(buckets, reference).worth
     made = []
 
     def add(
@@ -211,7 +207,7 @@ def _streams(
 
 
 def _sound_and_faulty(block: NDArray[np.int64]) -> NDArray[np.int64]:
-    faulty = sum(block[..., fault - LOWEST] for fault in FAULTY)
+    faulty = sum(block[..., fault - LOWEST] for fault in Fault)
     return np.stack([block[..., FAULTS:].sum(axis=-1), faulty], axis=-1)
 
 
@@ -314,7 +310,7 @@ def _mean_errors(
     sums: NDArray[np.float64] | Sequence[float], segment: str, reference: Reference
 ) -> tuple[float, float]:
     layout = reference.sums_layout
-    table = np.array(sums)[layout.errors].reshape(len(COUNTED_SEGMENTS), len(SUMS))
+    table = np.array(sums)[layout.errors].reshape(len(COUNTED_SEGMENTS), len(layout.ERRORS))
     own = table.sum(axis=0) if segment == ALL else table[COUNTED_SEGMENTS.index(segment)]
     n = max(own[0], 1.0)
     return float(own[1] / n), float(own[2] / n)

@@ -27,7 +27,7 @@ long uvicorn waits for a sign of life of a worker before it kills it."""
 
 
 def serve(settings: ServiceSettings) -> None:
-    """Answer requests until told to stop; what was accepted is answered first.
+    """Answer requests until a signal stops it; what was accepted is answered first.
 
     On SIGHUP the service begins again with new API keys and a new look at everything else:
     requests under way are answered, new ones wait in the meantime. In a terminal SIGHUP means that
@@ -113,7 +113,7 @@ def _serve_alone(
     begins_again = True
     while begins_again:
         server = _Server(uvicorn.Config(**options), settings)
-        # whoever has it ignored, as nohup does, means that
+        # a process that ignores it, under nohup for example, goes on ignoring it
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, server.hang_up)
         try:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
 from wine_quality.drift.alerts import Alert, AlertSettings
+from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
-from wine_quality.drift.performance import PERFORMANCE_DTYPES, judge_performance
+from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
@@ -21,14 +21,13 @@ from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_page import MOST_CHANGES, render_page
 from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
-from wine_quality.drift.verdicts import VERDICTS_DTYPES, decide
+from wine_quality.drift.verdicts import VERDICTS_DTYPES
 from wine_quality.drift.watching import Finding, find_changes
 from wine_quality.drift.window_names import folder_name, in_words, read_folder_name
 from wine_quality.drift.windows import (
     OF_VERSIONS,
     chosen_windows,
     judge_traffic,
-    make_windows,
     mark_unfinished,
     newest_starts,
     split_future,
@@ -148,22 +147,17 @@ def judge_windows(
         hours = profile_store.load(version, reference, grain)
         past[version], future[version] = split_future(hours, now)
     past = {version: profile for version, profile in past.items() if len(profile)}
-    tables, model_tables = [], []
-    first = newest_starts(
-        [window_of(p.starts, settings) for p in past.values()], settings.newest_windows
-    )
-    for version, profile in past.items():
-        windows, ends = make_windows(profile, settings)
-        newest = int(np.searchsorted(windows.starts, first or 0))
-        windows, ends = windows.rows(newest, len(windows)), ends[newest:]
-        if len(windows):
-            judged = (windows, ends, references[version], version, settings)
-            tables.append(decide(*judged))
-            model_tables.append(judge_performance(*judged))
+    starts = [window_of(hours.starts, settings) for hours in past.values()]
+    since = newest_starts(starts, settings.newest_windows) or 0
+    judged = [
+        judge_hours(hours, references[version], version, settings, since)
+        for version, hours in past.items()
+    ]
+    tables, model_tables = [columns for columns, _ in judged], [model for _, model in judged]
     if past:
         traffic = judge_traffic(past, settings, now)
-        since = pd.Timestamp(first or 0, unit="s", tz="UTC")
-        tables.append(traffic[traffic["window_start"] >= since])
+        first = pd.Timestamp(since, unit="s", tz="UTC")
+        tables.append(traffic[traffic["window_start"] >= first])
     tables += whole_versions(reference_profiles, future, settings, now)
     if not tables:
         raise WineQualityError(NOTHING_LOGGED)
