@@ -454,7 +454,7 @@ def test_of_processes_at_once_only_one_promotes_on_a_server(
     registry_server, own_database, tmp_path
 ):
     with _use_tracking_uri(registry_server):
-        registry = ModelRegistry(f"wine-{uuid4().hex}", own_database)
+        registry = ModelRegistry(f"wine-{uuid4().hex}", lock_database=own_database)
         make_versions(registry.name, tmp_path)
         registry.promote("1", instead_of=None)
         assert_that_one_promotes(registry, registry_server, own_database)

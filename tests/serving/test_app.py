@@ -869,7 +869,7 @@ def test_the_registry_is_asked_first_under_the_lock_of_its_setting_up(
     held = []
 
     class Registry:
-        def __init__(self, name: str, trusted_types: object) -> None:
+        def __init__(self, name: str, *, trusted_types: object) -> None:
             lock = FileLock(tmp_path / "mlflow.db.setup-lock", timeout=0)
             try:
                 with lock:

@@ -41,7 +41,7 @@ class _RegistryDataset:
         self.metadata = metadata
 
     def _registry(self) -> ModelRegistry:
-        return ModelRegistry(self._model_name, self._trusted_types)
+        return ModelRegistry(self._model_name, trusted_types=self._trusted_types)
 
     def _describe(self) -> dict[str, Any]:
         return {"model_name": self._model_name}
@@ -84,7 +84,11 @@ class ModelRegistryDataset(_RegistryDataset, AbstractDataset[Any, ModelRegistry]
         self._lock_database = credentials["url"] if credentials else None
 
     def _registry(self) -> ModelRegistry:
-        return ModelRegistry(self._model_name, self._trusted_types, self._lock_database)
+        return ModelRegistry(
+            self._model_name,
+            trusted_types=self._trusted_types,
+            lock_database=self._lock_database,
+        )
 
     def load(self) -> ModelRegistry:
         """Return the registry."""

@@ -33,8 +33,9 @@ from wine_quality.wines import MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION, T
 
 MODEL = "model"
 """What alerts about the model's errors are filed under."""
-TYPE_WEIGHT, SEGMENT_WEIGHT = 1.0, 0.5
-"""Stakes: a type's columns repeat what all wines' show, and share the promise."""
+WHOLE_WEIGHT, SEGMENT_WEIGHT = 1.0, 0.5
+"""Stakes of streams of all wines and of one type: a type's columns repeat much of what those of all
+wines show."""
 ORDINAL_COLUMNS: tuple[str, ...] = (
     *MEASUREMENT_NAMES,
     PREDICTION,
@@ -189,7 +190,7 @@ def _streams(
         for column in ORDINAL_COLUMNS:
             now = judged_counts(counts[:, reference.cells[column]])
             before = reference_counts(reference, segment, column)
-            weight = TYPE_WEIGHT if segment == ALL else SEGMENT_WEIGHT
+            weight = WHOLE_WEIGHT if segment == ALL else SEGMENT_WEIGHT
             add(column, segment, StreamKind.ORDINAL, before, now, weight)
     counts = select(by_segment, ALL)
     usual = select(reference.by_segment, ALL)

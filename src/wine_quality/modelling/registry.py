@@ -116,6 +116,7 @@ class ModelRegistry:
     def __init__(
         self,
         name: str,
+        *,
         trusted_types: Collection[str] = (),
         lock_database: str | None = None,
     ) -> None:

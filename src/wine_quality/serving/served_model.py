@@ -259,10 +259,10 @@ class ModelLoader:
 
         mlflow.set_tracking_uri(self._tracking_uri)
         if self._is_set_up:
-            return ModelRegistry(self.name, self._trusted_types)
+            return ModelRegistry(self.name, trusted_types=self._trusted_types)
         # the first in a process makes MLflow's tables where they are missing
         with tracking_store(self._tracking_uri, "WINE_QUALITY_TRACKING_URI"):
-            registry = ModelRegistry(self.name, self._trusted_types)
+            registry = ModelRegistry(self.name, trusted_types=self._trusted_types)
         self._is_set_up = True
         return registry
 
