@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -94,11 +95,24 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def _tracking_server(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A tracking database and the id of its experiment; making its tables takes seconds."""
+def empty_tracking_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database without an experiment of ours, to be copied: its tables take seconds."""
+    from mlflow import MlflowClient
+
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture(scope="session")
+def _tracking_server(
+    tmp_path_factory: pytest.TempPathFactory, empty_tracking_database: Path
+) -> tuple[str, str]:
+    """A tracking database that tests share, and the id of its experiment."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(empty_tracking_database, folder)
     uri = f"sqlite:///{folder}/mlflow.db"
     experiment = MlflowClient(uri).create_experiment(
         "tests", artifact_location=(folder / "artifacts").as_uri()

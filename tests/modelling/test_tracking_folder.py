@@ -46,11 +46,11 @@ def fill(folder: Path, artifacts: str) -> None:
 
 
 @pytest.fixture
-def first(tmp_path, _tracking_server) -> Path:
+def first(tmp_path, empty_tracking_database) -> Path:
     """A folder, with a space in its name, in which runs were tracked by the first edition."""
     folder = tmp_path / "the first"
     folder.mkdir()
-    shutil.copy(_tracking_server[0].removeprefix("sqlite:///"), folder / "mlflow.db")
+    shutil.copy(empty_tracking_database, folder)
     fill(folder, (folder / "mlartifacts").as_uri())
     return folder
 
@@ -58,7 +58,7 @@ def first(tmp_path, _tracking_server) -> Path:
 def read(folder: Path) -> str:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("wines")
-    (run,) = client.search_runs([experiment.experiment_id])
+    run, *_ = client.search_runs([experiment.experiment_id], order_by=["start_time"])
     return Path(client.download_artifacts(run.info.run_id, "reference.txt")).read_text()
 
 

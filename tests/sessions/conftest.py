@@ -210,11 +210,11 @@ def after_whole_run(whole_run: Run, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fresh_root(tmp_path: Path, _tracking_server: tuple[str, str]) -> Path:
-    """A root that nothing ran in; with a tracking database, because making one takes seconds."""
+def fresh_root(tmp_path: Path, empty_tracking_database: Path) -> Path:
+    """A root that nothing ran in, with an empty tracking database."""
     root = tmp_path / "root"
     root.mkdir()
-    shutil.copy(_tracking_server[0].removeprefix("sqlite:///"), root / "mlflow.db")
+    shutil.copy(empty_tracking_database, root)
     return root
 
 
