@@ -102,7 +102,8 @@ def test_a_server_that_takes_the_connection_and_says_nothing(monkeypatch):
         start = time.monotonic()
         said = refused(f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert said.startswith("does not answer (timed out): see that it runs")
-    assert time.monotonic() - start < 30
+    # MLflow's client alone would take four minutes
+    assert time.monotonic() - start < 120
 
 
 @pytest.mark.parametrize(

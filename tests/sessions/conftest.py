@@ -106,7 +106,7 @@ def run_apart(
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

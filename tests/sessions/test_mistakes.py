@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -457,14 +456,11 @@ def test_a_tracking_server_that_is_away(
     address = f"http://127.0.0.1:{free_port()}"
     settings = f"server:\n  mlflow_tracking_uri: {address}\n"
     environment = project_environment(root=str(fresh_root), files={"mlflow.yml": settings})
-    start = time.monotonic()
     error = kedro_here(*environment, *pipeline, root=fresh_root).error
     assert error == (
         f"The MLflow server {address} does not answer (Connection refused): see that it runs and "
         "can be reached from here, or correct server.mlflow_tracking_uri in mlflow.yml."
     )
-    # ten seconds are for the server
-    assert time.monotonic() - start < 60
     assert content(fresh_root) == {}
 
 
