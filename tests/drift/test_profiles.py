@@ -1,5 +1,6 @@
 import json
 import weakref
+from collections import Counter
 from decimal import Decimal
 
 import numpy as np
@@ -105,7 +106,10 @@ def test_no_part_is_kept_while_the_next_is_made(reference, held_out, as_log):
     pd.testing.assert_frame_equal(profile.counts, profile_windows(log, reference).counts)
 
 
-def test_more_numbers_than_are_held_against_the_bounds_at_a_time(reference, held_out, as_log):
+def test_more_numbers_than_are_compared_with_the_bounds_at_a_time(
+    reference, held_out, as_log, monkeypatch
+):
+    monkeypatch.setattr(profiles, "FEWEST_SORTED", 1e9)
     log = as_log(held_out)
     many = pd.concat([log] * (2 * profiles.BLOCK // len(log) + 2), ignore_index=True)
     once, often = (profile_windows(rows, reference).counts for rows in (log, many))
@@ -119,7 +123,7 @@ def test_more_numbers_than_are_held_against_the_bounds_at_a_time(reference, held
     bounds=st.none() | st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)),
     others=st.lists(st.floats(), max_size=20),
 )
-def test_a_number_is_in_the_bin_between_whose_edges_it_lies(edges, bounds, others):
+def test_a_number_is_in_the_bin_between_whose_edges_it_lies(monkeypatch, edges, bounds, others):
     plausible = None if bounds is None else (min(bounds), max(bounds))
     bins = profiles.ColumnBins("x", tuple(sorted(edges)), (), plausible)
     numbers = np.array([*edges, *(bounds or ()), *others, np.inf, -np.inf, np.nan, -0.0])
@@ -134,8 +138,35 @@ def test_a_number_is_in_the_bin_between_whose_edges_it_lies(edges, bounds, other
             return Fault.TOO_LOW if x < plausible[0] else Fault.TOO_HIGH
         return sum(x > edge for edge in edges)
 
-    codes = profiles._number_codes(pd.Series(numbers), numbers, bins)
-    assert codes.tolist() == [bin_of(x) for x in numbers]
+    log = pd.DataFrame(
+        {"event_time": pd.Timestamp(0, tz="UTC"), "model_version": "1", "x": numbers}
+    )
+    column = profiles.ColumnReference(bins, (), (), None, None)
+    for fewest in (1, 10_000_000):
+        monkeypatch.setattr(profiles, "FEWEST_SORTED", fewest)
+        counts = profile_windows(log, Reference(0, 1, (column,), ())).counts
+        assert dict(zip(counts["bin"], counts["n"], strict=True)) == Counter(map(bin_of, numbers))
+        for row in counts[~counts["bin"].isin([Fault.INVALID, Fault.MISSING])].itertuples():
+            own = [x for x in numbers if bin_of(x) == row.bin]
+            assert (row.minimum, row.maximum) == (min(own), max(own))
+
+
+@pytest.mark.parametrize("window", ["1D", "6h", "1min"])
+def test_sorted_and_compared_numbers_are_counted_alike(
+    window, reference, held_out, as_log, monkeypatch
+):
+    rng = np.random.default_rng(3)
+    log = pd.concat([as_log(held_out, 300)] * 2, ignore_index=True).sample(frac=1, random_state=1)
+    log["event_time"] += pd.to_timedelta(rng.integers(0, 86_400, len(log)), unit="s")
+    log["model_version"] = rng.choice(["1", "2", "10"], len(log))
+    log.loc[rng.random(len(log)) < 0.1, "alcohol"] = np.nan
+    log["pH"] = log["pH"].astype(object).where(rng.random(len(log)) < 0.8, "acid")
+    found = []
+    for fewest in (1e-9, 1e9):
+        monkeypatch.setattr(profiles, "FEWEST_SORTED", fewest)
+        found.append(profile_windows(log, reference, window))
+    pd.testing.assert_frame_equal(found[0].counts, found[1].counts)
+    assert {Fault.INVALID, Fault.MISSING} <= set(found[0].counts["bin"])
 
 
 @RELAXED
