@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -353,22 +354,32 @@ def test_an_absent_column_is_counted_as_absent(absent, nasty, reference, tmp_pat
         assert_identical(reader.profile(reference), profile_windows(log, reference))
 
 
-@pytest.mark.parametrize("kind", ["text", "moments without a zone"])
 @pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
-def test_event_times_of_a_lake_may_be(kind, engine, nasty, reference, tmp_path, request):
+def test_moments_of_a_lake_without_a_time_zone_are_utc(engine, nasty, reference, tmp_path, request):
     if engine == "spark":
         request.getfixturevalue("session")
     zoneless = nasty["event_time"].dt.tz_localize(None)
-    times = zoneless.astype("str") if kind == "text" else zoneless
-    with closing(lake_of(tmp_path, nasty.assign(event_time=times, model_version=2))) as lake:
-        reader = LakeReader(lake._folder, engine)
-        since = FIRST + timedelta(days=2, hours=3)
-        # they all lie in the folder of this day
-        until = FIRST + timedelta(days=2, hours=20)
-        own = nasty[nasty["event_time"].between(since, until, inclusive="left")]
+    lake_of(tmp_path, nasty.assign(event_time=zoneless, model_version=2))
+    # they all lie in the folder of this day
+    since, until = FIRST + timedelta(days=2, hours=3), FIRST + timedelta(days=2, hours=20)
+    own = nasty[nasty["event_time"].between(since, until, inclusive="left")]
+    with closing(LakeReader(str(tmp_path), engine)) as reader:
         assert reader.versions() == ("2",)
-        expected = profile_windows(own.assign(model_version="2"), reference, "1h")
-        assert_identical(reader.profile(reference, "1h", since, until, "2"), expected)
+        found = reader.profile(reference, "1h", since, until, "2")
+    assert_identical(found, profile_windows(own.assign(model_version="2"), reference, "1h"))
+
+
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
+def test_days_outside_a_span_are_not_read(engine, lake, nasty, reference, tmp_path, request):
+    if engine == "spark":
+        request.getfixturevalue("session")
+    shutil.copytree(lake, tmp_path / "lake")
+    # wines of the span in the folder of a day that is not in it
+    shutil.copytree(tmp_path / "lake" / "day=1970-01-01", tmp_path / "lake" / "day=1980-01-01")
+    until = FIRST + timedelta(days=4)
+    with closing(LakeReader(str(tmp_path / "lake"), engine)) as reader:
+        found = reader.profile(reference, "1D", FIRST, until)
+    assert_identical(found, profile_windows(nasty[nasty["event_time"] < until], reference))
 
 
 def test_an_empty_log_has_an_empty_profile(reader, nasty, reference):
@@ -394,11 +405,13 @@ def test_a_prediction_without_its_keys_is_refused(key, nasty, reference, tmp_pat
         reader.profile(reference)
 
 
-def test_days_are_no_moments(nasty, reference, tmp_path):
-    log = nasty.head(50).assign(event_time=nasty["event_time"].dt.date)
+@pytest.mark.parametrize(("kind", "name"), [("date", "date"), ("text", "varchar")])
+def test_event_times_that_are_no_moments_are_refused(kind, name, nasty, reference, tmp_path):
+    moments = nasty["event_time"].head(50)
+    moments = moments.dt.date if kind == "date" else moments.astype("str")
     with (
-        closing(lake_of(tmp_path, log)) as reader,
-        pytest.raises(WineQualityError, match="event_time in the inference log is date: write it"),
+        closing(lake_of(tmp_path, nasty.head(50).assign(event_time=moments))) as reader,
+        pytest.raises(WineQualityError, match=f"event_time in the inference log is {name}: write"),
     ):
         reader.profile(reference)
 

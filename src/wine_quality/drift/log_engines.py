@@ -10,7 +10,7 @@ import pickle
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -377,7 +377,7 @@ class DuckdbEngine(_LakeEngine):
         threads: Number of threads.
 
     Raises:
-        WineQualityError: If there are no such files, or they have no event times.
+        WineQualityError: If there are no such files, or they have no moments.
     """
 
     # DuckDB writes SQL as PostgreSQL does
@@ -408,12 +408,8 @@ class DuckdbEngine(_LakeEngine):
             described = self._connection.execute(f"DESCRIBE FROM {rows}").fetchall()
         except duckdb.IOException as error:
             raise _nothing_in(folder) from error
-        kinds = {name: kind for name, kind, *_ in described}
-        moment = f"{EVENT_TIME}::TIMESTAMPTZ" if _is_text(kinds) else EVENT_TIME
-        self._connection.execute(
-            f"CREATE VIEW {_LOG} AS SELECT * REPLACE ({moment} AS {EVENT_TIME}) FROM {rows}"  # noqa: S608
-        )
-        self.log = _log_of(kinds)
+        self._connection.execute(f"CREATE VIEW {_LOG} AS FROM {rows}")
+        self.log = _lake({name: kind for name, kind, *_ in described})
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
         """See `LogEngine`."""
@@ -445,8 +441,7 @@ class SparkEngine(_LakeEngine):
         folder: The folder of the days' folders, as Spark reads it.
 
     Raises:
-        WineQualityError: If there are no such files, or they have no event times, or there is no
-            Spark.
+        WineQualityError: As `DuckdbEngine`, and if there is no Spark.
     """
 
     dialect = _SparkDialect(paramstyle="named")
@@ -481,14 +476,11 @@ class SparkEngine(_LakeEngine):
             rows = self._session.read.parquet(folder)
         except AnalysisException as error:
             raise _nothing_in(folder) from error
-        kinds = dict(rows.dtypes)
-        if _is_text(kinds):
-            rows = rows.withColumn(EVENT_TIME, rows[EVENT_TIME].cast("timestamp"))
         rows.createOrReplaceTempView(_LOG)
-        self.log = _log_of(kinds)
+        self.log = _lake(dict(rows.dtypes))
 
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
-        """See `LogEngine`."""
+        """See `LogEngine`; only what is counted does not come to this process as a whole."""
         yield from map(_frame, self._session.sql(self.sql(select)).toArrow().to_batches())
 
     def count(self, select: sa.Select[Any], reference: Reference, window: str) -> Profile:
@@ -502,7 +494,7 @@ class SparkEngine(_LakeEngine):
 
         parts = self._session.sql(self.sql(select)).mapInArrow(profile, "profile binary")
         # written by the function above
-        return merge_profiles(pickle.loads(row.profile) for row in parts.toLocalIterator())  # noqa: S301
+        return merge_profiles(pickle.loads(row.profile) for row in parts.collect())  # noqa: S301
 
     def close(self) -> None:
         """Stop Spark, if it was started here."""
@@ -534,28 +526,18 @@ def _frame(batch: "pa.RecordBatch") -> pd.DataFrame:
     return frame
 
 
-def _is_text(kinds: Mapping[str, str]) -> bool:
-    """Tell whether a lake keeps its event times as text, which has to be read first.
-
-    Raises:
-        WineQualityError: If it has none, or no model versions.
-    """
+def _lake(kinds: Mapping[str, str]) -> sa.TableClause:
     absent = [name for name in (EVENT_TIME, MODEL_VERSION) if name not in kinds]
     if absent:
         raise WineQualityError(
             f"the inference log has no column {' and no '.join(absent)}: write it into the files"
         )
-    kind = kinds[EVENT_TIME].lower()
-    if not kind.startswith(("timestamp", "varchar", "string")):
+    if not (kind := kinds[EVENT_TIME].lower()).startswith("timestamp"):
         raise WineQualityError(
-            f"event_time in the inference log is {kind}: write it as a moment in UTC, with time "
+            f"{EVENT_TIME} in the inference log is {kind}: write it as a moment in UTC, with time "
             "zone"
         )
-    return not kind.startswith("timestamp")
-
-
-def _log_of(kinds: Iterable[str]) -> sa.TableClause:
-    return sa.table(_LOG, *(sa.column(name) for name in kinds))
+    return sa.table(_LOG, *map(sa.column, kinds))
 
 
 def _nothing_in(folder: str) -> WineQualityError:

@@ -317,17 +317,15 @@ def window_starts(event_time: pd.Series, window: str) -> pd.Series:
     Returns:
         Start of each moment's window, UTC, a whole number of windows after 1970-01-01.
     """
-    return pd.Series(
-        pd.to_datetime(_start_micros(event_time, window), unit="us", utc=True)
-    ).dt.as_unit("us")
-
-
-def _start_micros(event_time: pd.Series, window: str) -> np.ndarray:
-    """The same as microseconds since 1970."""
     if event_time.dtype.kind != "M":
         event_time = pd.to_datetime(event_time, utc=True, cache=False)
     step = window_length(window) // pd.Timedelta(microseconds=1)
-    return event_time.to_numpy("datetime64[us]").view(np.int64) // step * step
+    starts = _micros(event_time) // step * step
+    return pd.Series(starts.view("datetime64[us]")).dt.tz_localize("UTC")
+
+
+def _micros(moments: pd.Series) -> np.ndarray:
+    return moments.to_numpy("datetime64[us]").view(np.int64)
 
 
 def profile_windows(log: pd.DataFrame, reference: Reference, window: str = "1D") -> Profile:
@@ -352,7 +350,7 @@ def profile_windows(log: pd.DataFrame, reference: Reference, window: str = "1D")
             raise WineQualityError(f"{nulls} predictions have no {name}: repair them in the log")
     if log.empty:
         return Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))
-    starts, start_of = _unique_runs(_start_micros(log["event_time"], window))
+    starts, start_of = _unique_runs(_micros(window_starts(log["event_time"], window)))
     version_of, versions = _factorize(log["model_version"].astype("str"))
     windows = pd.DataFrame(
         {
