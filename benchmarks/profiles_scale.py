@@ -9,10 +9,10 @@
 `write` draws synthetic wines, half of them labelled, about 28 MB a million on disk, into Parquet
 files by day, in bounded memory. `lake` profiles them with DuckDB into a store, with two
 threads, then adds one day and runs again. `fill` writes such a log into an empty database, and
-`count` profiles the whole of a log, from whatever holds it. `evidently` compares one window's profile, its verdicts,
-and the profile of a frame that is in memory already, with an Evidently drift report of the same
-rows. Each side first does the same with a thousand wines, which leaves out imports; the sides take
-turns, and the median round is shown. Every measurement runs in a process of its own, so that its
+`count` profiles the whole of a log, whatever holds it. `evidently` compares one window's profile,
+its verdicts, and the profile of a frame that is in memory already, with an Evidently drift report
+of the same rows. Each side first does the same with a thousand wines, which leaves out imports; the
+sides take turns, and the median round is shown. Every measurement runs in a process of its own, so that its
 peak memory is its own, with the imports; time is wall time, and CPU time beside it, which a busy
 machine stretches less. Prints Markdown.
 """
@@ -179,9 +179,9 @@ def fill(url: str, rows: int) -> None:
 
     engine = sa.create_engine(parse_database_url(url))
     METADATA.create_all(engine)
-    for chunk in log_chunks(0, rows):
-        made = {"prediction_id": uuid7_batch(len(chunk)), "received_at": chunk["event_time"]}
-        chunk = chunk.assign(**made, source="benchmark", latency_ms=1.0)
+    for wines in log_chunks(0, rows):
+        made = {"prediction_id": uuid7_batch(len(wines)), "received_at": wines["event_time"]}
+        chunk = wines.assign(**made, source="benchmark", latency_ms=1.0)
         labels = chunk.dropna(subset=QUALITY).astype({QUALITY: int})
         with engine.begin() as connection:
             for table, frame in ((PREDICTIONS, chunk), (GROUND_TRUTH, labels)):
