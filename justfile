@@ -2,6 +2,10 @@
 
 export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
 
+# `just` passes SIGTERM on to the process of a recipe's line: `exec` makes that the command itself
+# instead of a shell before it. Servers that start further processes do not pass it on, this does.
+server := "exec python -m wine_quality.foreground"
+
 uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'just lock' pyproject.toml"
 
 # list the recipes
@@ -14,67 +18,71 @@ setup:
 
 # add the optional parts to .venv, as locked: Spark (which needs Java 17), S3, Prefect and Dask
 extras:
-    .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-all.lock
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-all.lock
 
 # raw wines to monitoring verdicts; arguments go to `kedro run`
 run *arguments:
-    kedro run {{ arguments }}
+    exec kedro run {{ arguments }}
 
 # send wines to the hosted model, then their ground truth: `just traffic 500`, `just traffic 500 true`
 traffic samples="200" drift="false" *arguments:
-    kedro run --pipeline serving_simulation --params serving_simulation.samples={{ samples }},serving_simulation.drift.enabled={{ drift }} {{ arguments }}
+    exec kedro run --pipeline serving_simulation --params serving_simulation.samples={{ samples }},serving_simulation.drift.enabled={{ drift }} {{ arguments }}
 
 # hand in the ground truth that was held back
 labels *arguments:
-    kedro run --pipeline ground_truth {{ arguments }}
+    exec kedro run --pipeline ground_truth {{ arguments }}
 
 # search settings of the candidates, for the next training to use
 tune *arguments:
-    kedro run --pipeline tuning {{ arguments }}
+    exec kedro run --pipeline tuning {{ arguments }}
 
 # answer predictions with the champion
 serve *arguments:
-    python -m wine_quality.serving serve {{ arguments }}
+    exec python -m wine_quality.serving serve {{ arguments }}
 
-# serve the champion the MLflow way
+# serve the champion the MLflow way; MLflow loads whatever a version names, so its files are checked first
 serve-mlflow port="5001":
-    MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-sqlite:///data/mlflow.db}" mlflow models serve -m models:/wine-quality@champion --env-manager local -p {{ port }}
+    #!/bin/sh
+    set -e
+    export MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-sqlite:///data/mlflow.db}"
+    model="$(python -m wine_quality.serving check --tracking-uri "$MLFLOW_TRACKING_URI")"
+    {{ server }} mlflow models serve -m "$model" --env-manager local -p {{ port }}
 
 # load a local service, and write the report
 load *arguments:
     mkdir -p data/08_reporting
-    locust --headless --users 20 --run-time 1m --host http://127.0.0.1:8000 --html data/08_reporting/load.html {{ arguments }}
+    exec locust --headless --users 20 --run-time 1m --host http://127.0.0.1:8000 --html data/08_reporting/load.html {{ arguments }}
 
 # judge the logged traffic
 monitor *arguments:
-    kedro run --pipeline monitoring {{ arguments }}
+    exec kedro run --pipeline monitoring {{ arguments }}
 
 # open the lineage
 viz *arguments:
-    kedro viz run {{ arguments }}
+    {{ server }} kedro viz run {{ arguments }}
 
 # open Evidently's pages with the reports of all runs
 [no-exit-message]
 evidently workspace="data/08_reporting/evidently_workspace" port="8002":
     @case "{{ workspace }}" in *://*) ;; *) test -d "{{ workspace }}" || { echo "Error: There are no reports in {{ workspace }} yet: run './just monitor' first." >&2; exit 1; } ;; esac
-    DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace "{{ workspace }}"
+    {{ server }} env DO_NOT_TRACK=true evidently ui --host 127.0.0.1 --port {{ port }} --workspace "{{ workspace }}"
 
 # Prefect's server, the schedules of conf/base/orchestration.yml and their runs, on this machine
 schedule *arguments:
-    python -m wine_quality.orchestration serve {{ arguments }}
+    exec python -m wine_quality.orchestration serve {{ arguments }}
 
 # bring the schedules to the Prefect server that PREFECT_API_URL names
 deploy *arguments:
-    python -m wine_quality.orchestration deploy {{ arguments }}
+    exec python -m wine_quality.orchestration deploy {{ arguments }}
 
 # open the tracked runs and the model registry
 mlflow *arguments:
     @echo "Add to the address below: /#/experiments/1 for the runs, /#/models for the registry."
-    kedro mlflow ui {{ arguments }}
+    {{ server }} kedro mlflow ui {{ arguments }}
 
 # all tests; a file's tests stay in one process, and files with slow ones begin first
 test *arguments:
-    pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder {{ arguments }}
+    exec pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder {{ arguments }}
 
 # all tests with branch coverage, which takes half as long again
 coverage: (test "--cov --cov-report=term-missing:skip-covered")

@@ -12,9 +12,9 @@ threads, then adds one day and runs again. `fill` writes such a log into an empt
 `count` profiles the whole of a log, whatever holds it. `evidently` compares one window's profile,
 its verdicts, and the profile of a frame that is in memory already, with an Evidently drift report
 of the same rows. Each side first does the same with a thousand wines, which leaves out imports; the
-sides take turns, and the median round is shown. Every measurement runs in a process of its own, so that its
-peak memory is its own, with the imports; time is wall time, and CPU time beside it, which a busy
-machine stretches less. Prints Markdown.
+sides take turns, and the median round is shown. Every measurement runs in a process of its own, so
+that its peak memory is its own, with the imports; time is wall time, and CPU time beside it, which
+a busy machine stretches less. Prints Markdown.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.drift.profiles import Profile, Reference, profile_windows
+from wine_quality.drift.profiles import HOUR_S, Profile, count
+from wine_quality.drift.reference import Reference
 from wine_quality.traffic.synthetic import draw_wines, iter_wines
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
@@ -132,16 +133,17 @@ def apart(*arguments: str) -> dict[str, Any]:
 
 
 def one_update(place: Path) -> dict[str, Any]:
+    from wine_quality.drift.log_engines import lake_states
     from wine_quality.drift.log_reader import LakeReader
-    from wine_quality.drift.profile_store import ProfileStore, lake_states, update_profiles
+    from wine_quality.drift.profile_store import ProfileStore, update_profiles
 
     def update() -> int:
         references = {VERSION: read_reference(place)}
         folder = str(place / "log")
         with ProfileStore(f"sqlite:///{place}/profiles.db") as profiles:
-            states = lake_states(folder, [VERSION], "1D")
+            states = lake_states(folder, [VERSION], f"{HOUR_S}s")
             log = LakeReader(folder, "duckdb", memory_limit=MEMORY, threads=2)
-            return len(update_profiles(profiles, log, references, states, "1D"))
+            return update_profiles(profiles, log, references, states, HOUR_S)
 
     return {"update": measured(update)}
 
@@ -162,10 +164,12 @@ def one_window(place: Path) -> dict[str, Any]:
 
     from wine_quality.drift.settings import DriftSettings
     from wine_quality.drift.verdicts import decide
+    from wine_quality.drift.windows import make_windows
 
     # the second verdicts find the thresholds of windows of that size calibrated
+    windows = make_windows(counted, DriftSettings())
     for what in ("first verdicts", "later verdicts"):
-        found[what] = measured(lambda: decide(counted, known, DriftSettings()))
+        found[what] = measured(lambda: decide(*windows, known, VERSION, DriftSettings()))
     return found
 
 
@@ -173,7 +177,7 @@ def fill(url: str, rows: int) -> None:
     """Write a log into an empty database, by the day."""
     import sqlalchemy as sa
 
-    from wine_quality.database_urls import parse_database_url
+    from wine_quality.database.addresses import parse_database_url
     from wine_quality.serving.identifiers import uuid7_batch
     from wine_quality.serving.log_schema import GROUND_TRUTH, METADATA, PREDICTIONS
 
@@ -194,41 +198,36 @@ def fill(url: str, rows: int) -> None:
 
 
 def one_count(source: str, engine: str) -> dict[str, Any]:
-    """Profile a whole log; connections are open and workers warm before."""
+    """Count a whole log by hour; connections are open and workers warm before."""
     from wine_quality.drift.log_reader import DatabaseReader, LakeReader
     from wine_quality.serving.log_schema import labelled_predictions
 
-    wines = draw_wines(REFERENCE_ROWS, SEED)
-    known = Reference.from_wines(
-        wines.assign(prediction=predict(wines, np.random.default_rng(SEED)))
-    )
-    is_database = "://" in source and not source.startswith("s3://")
+    with tempfile.TemporaryDirectory() as folder:
+        write_reference(Path(folder))
+        known = read_reference(Path(folder))
     reader = (
         DatabaseReader(source, labelled_predictions())
-        if is_database
+        if source.startswith(("sqlite:", "postgres"))
         else LakeReader(source, engine, threads=1)
     )
     with closing(reader) as log:
-        until = FIRST_DAY + pd.Timedelta("1min")
-        log.profile(known, until=until)
-        return {"count": measured(lambda: int(log.profile(known).counts["n"].sum()))}
+        log.profile(known, until=FIRST_DAY + pd.Timedelta("1min"))
+        return {"count": measured(lambda: int(log.profile(known).wines.sum()))}
 
 
-def count(source: str, engine: str, rounds: int) -> None:
+def count_log(source: str, engine: str, rounds: int) -> None:
     print("| rows | s | CPU s of this process | peak MB |\n|--:|--:|--:|--:|")
     for _ in range(rounds):
         found = apart("one-count", source, "--engine", engine)["count"]
         numbers = (f"{found[key]:.1f}" for key in ("seconds", "cpu"))
-        print_row(
-            f"{found['result'] // len((*INPUTS, PREDICTION)):,}", *numbers, f"{found['peak']:.0f}"
-        )
+        print_row(f"{found['result']:,}", *numbers, f"{found['peak']:.0f}")
 
 
 def one_frame(place: Path) -> dict[str, Any]:
     known = read_reference(place)
-    profile_windows(pd.read_parquet(place / "few"), known)
+    count(pd.read_parquet(place / "few"), known)
     log = pd.read_parquet(place / "log")
-    return {"profile of a frame in memory": measured(lambda: profile_windows(log, known))}
+    return {"profile of a frame in memory": measured(lambda: count(log, known))}
 
 
 def one_report(place: Path) -> dict[str, Any]:
@@ -337,7 +336,7 @@ def main() -> None:
     elif given.command == "fill":
         fill(given.url, given.rows)
     elif given.command == "count":
-        count(given.source, given.engine, given.rounds)
+        count_log(given.source, given.engine, given.rounds)
     else:
         if given.command == "one-count":
             found = one_count(given.source, given.engine)

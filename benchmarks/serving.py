@@ -21,7 +21,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,6 +46,7 @@ class Peer:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    logs: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path) -> None:
@@ -126,20 +129,20 @@ def train(folder: Path, trees: int, jobs: int = 1) -> tuple[Any, list[dict[str, 
     return model, json.loads(held_out[list(INPUTS)].to_json(orient="records"))
 
 
-def peers(folder: Path, wine: dict[str, Any], mlserver: str, postgres: str) -> list[Peer]:
+def peers(folder: Path, wine: dict[str, Any], given: argparse.Namespace) -> list[Peer]:
     """Everything to measure; ours first."""
     python = sys.executable
     uri = f"sqlite:///{folder}/mlflow.db"
     single = json.dumps(wine).encode()
     split = json.dumps({"dataframe_split": {"columns": list(wine), "data": [list(wine.values())]}})
 
-    def ours(name: str, *flags: str, log: str = "") -> Peer:
+    def ours(name: str, *flags: str, log: str = "", **more: str) -> Peer:
         port = free_port()
         log = log or f"sqlite:///{folder}/{name.replace(' ', '_').replace(',', '')}.db"
         return Peer(
             name, [python, "-m", "wine_quality.serving", "serve", "--port", str(port), *flags],
             "/predict", single, "/health/ready", port,
-            {"WINE_QUALITY_TRACKING_URI": uri, "WINE_QUALITY_LOG_URL": log},
+            {"WINE_QUALITY_TRACKING_URI": uri, "WINE_QUALITY_LOG_URL": log, **more}, logs=True,
         )  # fmt: skip
 
     def uvicorn(name: str, app: str, health: str, *flags: str, **more: str) -> Peer:
@@ -151,6 +154,7 @@ def peers(folder: Path, wine: dict[str, Any], mlserver: str, postgres: str) -> l
         "ours, log taken out", "unlogged:create", "/health/ready", "--factory",
         WINE_QUALITY_TRACKING_URI=uri, WINE_QUALITY_LOG_URL=f"sqlite:///{folder}/unlogged.db",
     )  # fmt: skip
+    noop = uvicorn("FastAPI that does nothing", "noop:app", "/openapi.json")
     tutorial = uvicorn(
         "tutorial", "tutorial:app", "/openapi.json", BENCHMARK_PICKLE=f"{folder}/model.pickle"
     )
@@ -165,12 +169,14 @@ def peers(folder: Path, wine: dict[str, Any], mlserver: str, postgres: str) -> l
             "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
         },
     )  # fmt: skip
-    found = [ours("ours, SQLite"), unlogged, ours("ours, 2 workers", "--workers", "2")]
-    if postgres:
-        found.append(ours("ours, PostgreSQL", log=postgres))
+    found = [ours("ours, SQLite"), noop, unlogged, ours("ours, 2 workers", "--workers", "2")]
+    if given.against:
+        found.insert(1, ours("ours, the other revision", PYTHONPATH=str(given.against)))
+    if given.postgres:
+        found.append(ours("ours, PostgreSQL", log=given.postgres))
     found += [tutorial, mlflow]
-    if mlserver:
-        found.append(_mlserver(folder, wine, mlserver))
+    if given.mlserver:
+        found.append(_mlserver(folder, wine, given.mlserver))
     return found
 
 
@@ -202,7 +208,9 @@ def _mlserver(folder: Path, wine: dict[str, Any], command: str) -> Peer:
     )  # fmt: skip
 
 
-def batches(folder: Path, peer: Peer, model: Any, wines: list[dict[str, Any]]) -> None:
+def batches(
+    folder: Path, services: Sequence[Peer], model: Any, wines: list[dict[str, Any]]
+) -> None:
     """A batch of 1,000 wines against the bare call of the model on them."""
     import pandas as pd
 
@@ -213,31 +221,43 @@ def batches(folder: Path, peer: Peer, model: Any, wines: list[dict[str, Any]]) -
     types = frame["type"].tolist()
     measurements = frame[list(MEASUREMENT_NAMES)].to_numpy()
     engine = OnnxEngine((folder / "model.onnx").read_bytes())
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{peer.port}/predict/batch", json.dumps({"wines": wines}).encode(),
-        {"Content-Type": "application/json"},
-    )  # fmt: skip
-    calls = {
+    body = json.dumps({"wines": wines}).encode()
+
+    def send(peer: Peer) -> None:
+        url = f"http://127.0.0.1:{peer.port}/predict/batch"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request).read()
+
+    calls: dict[str, Callable[[], Any]] = {
         "bare ONNX Runtime": lambda: engine(types, measurements),
         "bare scikit-learn": lambda: model.predict(frame),
-        "POST /predict/batch, logged": lambda: urllib.request.urlopen(request).read(),
     }
+    for peer in services:
+        if peer.logs:
+            calls[f"POST /predict/batch, {peer.name}"] = partial(send, peer)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(15):
+    for _ in range(25):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
             seconds[name].append(1000 * (time.perf_counter() - start))
-    print("\n| 1,000 wines at once | median ms |\n|---|--:|")
+    bare = seconds["bare ONNX Runtime"]
+    print("\n| 1,000 wines at once | median ms | it / bare ONNX Runtime, median |\n|---|--:|--:|")
     for name, found in seconds.items():
-        print(f"| {name} | {statistics.median(found):.1f} |")
+        ratio = statistics.median(ours / its for ours, its in zip(found, bare, strict=True))
+        print(f"| {name} | {statistics.median(found):.1f} | {ratio:.2f}× |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mlserver", default="", help="its command, from a venv of its own")
     parser.add_argument("--postgres", default="", help="URL of an empty database")
-    parser.add_argument("--only", default="", help="measure the services that begin like this")
+    parser.add_argument(
+        "--against", type=Path, help="source folder of another revision of ours, to be measured too"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="measure the services that begin like these"
+    )
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=5)
@@ -247,8 +267,8 @@ def main() -> None:
     with TemporaryDirectory(prefix="serving-benchmark-") as name:
         folder = Path(name)
         model, wines = train(folder, given.trees, given.jobs)
-        services = peers(folder, wines[0], given.mlserver, given.postgres)
-        services = [p for p in services if p.name.startswith(given.only)]
+        services = peers(folder, wines[0], given)
+        services = [p for p in services if p.name.startswith(tuple(given.only))]
         try:
             for peer in services:
                 peer.start(folder)
@@ -258,7 +278,7 @@ def main() -> None:
                 for peer in services:
                     found[peer.name].append(peer.measure(folder, given.connections, given.seconds))
             report(found, services[0].name, given)
-            batches(folder, services[0], model, wines)
+            batches(folder, services, model, wines)
         finally:
             for peer in services:
                 peer.stop()

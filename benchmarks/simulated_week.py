@@ -7,16 +7,16 @@ The weeks are those of `conf/week`: planned, drifted and labelled by the project
 answered by extra trees that were fitted to other synthetic wines, and judged at the settings of
 `conf/base`. Prints Markdown. Intervals of shares are Wilson's, of counts Garwood's, 95 %.
 
-An alert is of a drift if it is about the drift's subject, in a window that the drift touches. The
-predictions and the model's errors may follow any drift; alerts about them are false only in windows
-that no drift touches, alerts about a column in all windows that its own drift does not touch.
+An alert is of a drift if it is about the drift's subject and was found while the drift lasts. The
+predictions, the model's errors and how measurements go together may follow any drift; alerts about
+them are false only where no drift lasts, alerts about a column where its own does not.
 """
 
 import argparse
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,11 +31,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 from wine_quality import settings as project
-from wine_quality.drift.alerts import Alert, AlertSettings, raise_alerts
-from wine_quality.drift.performance import judge_performance
-from wine_quality.drift.profiles import Reference, profile_windows
-from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.verdicts import decide
+from wine_quality.drift.alerts import Alert, raise_alerts
+from wine_quality.drift.profiles import HOUR_S, count
+from wine_quality.drift.reference import Reference
+from wine_quality.drift.verdicts import JOINT, VERDICTS_DTYPES
+from wine_quality.drift.watching import MODEL, find_changes
 from wine_quality.pipelines.parameters import ProjectParameters, check_parameters
 from wine_quality.pipelines.serving_simulation.parameters import SimulationParameters
 from wine_quality.traffic.ground_truth import judge_wines
@@ -46,10 +46,11 @@ from wine_quality.wines import MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
 
 SEED = 20_260_101
 FITTED, SAMPLE = 5_197, 6_497
-RULES = (AlertSettings(after=1, of=1), AlertSettings(after=2, of=3))
-WINDOWS = ("1h", "6h")
-FOLLOWING = (PREDICTION, "model")
+FOLLOWING = (PREDICTION, MODEL, JOINT)
 """Subjects that may follow any drift."""
+NO_VERDICTS = pd.DataFrame(columns=list(VERDICTS_DTYPES))
+SETTLING = pd.Timedelta("6h")
+"""What is found so soon after a drift's end is still of it."""
 Truth = list[dict[str, Any]]
 Drift = tuple[str, str]
 """A drift of one period: the period's start, and the drift's name."""
@@ -60,21 +61,15 @@ class Score:
     """What the alerts of one week were worth.
 
     Attributes:
-        delays: Hours from a drift's onset to the end of the first window that tells of it, by the
-            start of the drift's period and its name; NaN if none does.
-        hits: Windows in which a drift that works in full is told of, and all such windows, by the
-            same.
-        false_alarms: Windows with a false alert about a column, about the model's errors or the
-            predictions.
-        quiet: Windows that no drift touches.
-        windows: All windows.
+        delays: Hours from a drift's onset to the end of the hour in which it was found, by the
+            start of the drift's period and its name; NaN if it was not.
+        onsets: Hours by which the alert's onset misses the true one, likewise.
+        false_alerts: Alerts that are of no drift.
     """
 
     delays: Mapping[Drift, float]
-    hits: Mapping[Drift, tuple[int, int]]
-    false_alarms: int
-    quiet: int
-    windows: int
+    onsets: Mapping[Drift, float]
+    false_alerts: int
 
 
 def main() -> int:
@@ -84,13 +79,10 @@ def main() -> int:
     arguments = parser.parse_args()
     parameters = read_parameters()
     if arguments.run:
-        print_run(arguments.run, parameters)
+        print_run(arguments.run)
         return 0
     began = time.perf_counter()
-    scores: dict[tuple[str, AlertSettings], list[Score]] = {}
-    for week in range(arguments.weeks):
-        for setting, result in simulate(parameters, SEED + week):
-            scores.setdefault(setting, []).append(result)
+    scores = [simulate(parameters, SEED + week) for week in range(arguments.weeks)]
     print_scores(scores)
     seconds = time.perf_counter() - began
     print(f"\n{arguments.weeks} weeks, seeds from {SEED}, {seconds:.0f} s")
@@ -103,23 +95,17 @@ def read_parameters() -> ProjectParameters:
     return check_parameters(loader["parameters"])
 
 
-def simulate(
-    parameters: ProjectParameters, seed: int
-) -> Iterator[tuple[tuple[str, AlertSettings], Score]]:
-    """Simulate a week and score every window length and rule."""
+def simulate(parameters: ProjectParameters, seed: int) -> Score:
+    """Simulate a week and score its alerts."""
     simulation = parameters.serving_simulation
     start = simulation.event_time.start
     end = start + timedelta(hours=simulation.event_time.hours)
     truth = describe_drift(simulation.drift.active(), start, end)
     model, reference = fit(seed)
-    log = answer(model, send(simulation, seed))
-    for window in WINDOWS:
-        judged = judge(
-            log, reference, parameters.monitoring.drift.model_copy(update={"window": window})
-        )
-        for rule in RULES:
-            alerts = raise_alerts(*judged, rule)
-            yield (window, rule), score(truth, alerts, judged[0])
+    profile = count(answer(model, send(simulation, seed)), reference, HOUR_S)
+    promised = parameters.monitoring.alerts.false_alerts_per_month
+    findings = find_changes({"1": profile}, {"1": reference}, promised)
+    return score(truth, raise_alerts(findings, NO_VERDICTS))
 
 
 def fit(seed: int) -> tuple[Any, Reference]:
@@ -166,66 +152,42 @@ def answer(model: Any, traffic: pd.DataFrame) -> pd.DataFrame:
     return traffic.assign(prediction=model.predict(design(traffic)), model_version="1")
 
 
-def judge(
-    log: pd.DataFrame, reference: Reference, settings: DriftSettings
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    profile = profile_windows(log, reference, settings.window)
-    return decide(profile, reference, settings), judge_performance(profile, reference, settings)
-
-
-def score(truth: Truth, alerts: list[Alert], verdicts: pd.DataFrame) -> Score:
-    windows = verdicts[["window_start", "window_end"]].drop_duplicates()
-    found = pd.DataFrame(alerts, columns=["window_start", "window_end", "subject"])
-    found = found.assign(
-        window_start=pd.to_datetime(found["window_start"], utc=True),
-        window_end=pd.to_datetime(found["window_end"], utc=True),
-        # the model's errors are judged for all wines and by type
-        subject=found["subject"].str.replace(r" \(.*", "", regex=True),
-        false=True,
-    )
-    delays, hits, touched = {}, {}, pd.Series(data=False, index=windows.index)
+def score(truth: Truth, alerts: Sequence[Alert]) -> Score:
+    found = [pd.Timestamp(alert.found) + pd.Timedelta(seconds=HOUR_S) for alert in alerts]
+    of_drift = [False] * len(alerts)
+    delays, onsets = {}, {}
     for drift in truth:
-        onset, full, until = (pd.Timestamp(drift[at]) for at in ("onset", "full", "until"))
-        touched |= (windows["window_start"] < until) & (windows["window_end"] > onset)
-        during = (found["window_start"] < until) & (found["window_end"] > onset)
-        of_drift = during & (found["subject"] == drift["subject"])
-        found.loc[of_drift | (during & found["subject"].isin(FOLLOWING)), "false"] = False
-        first = found.loc[of_drift, "window_end"].min()
-        delays[key(drift)] = (first - onset) / pd.Timedelta(hours=1)
-        whole = windows[(windows["window_start"] >= full) & (windows["window_end"] <= until)]
-        told = whole["window_start"].isin(found.loc[of_drift, "window_start"])
-        hits[key(drift)] = int(told.sum()), len(whole)
-    return Score(
-        delays=delays,
-        hits=hits,
-        false_alarms=found.loc[found["false"], "window_start"].nunique(),
-        quiet=int((~touched).sum()),
-        windows=len(windows),
-    )
+        onset, until = (pd.Timestamp(drift[at]) for at in ("onset", "until"))
+        delays[key(drift)] = onsets[key(drift)] = float("nan")
+        for k, (alert, moment) in enumerate(zip(alerts, found, strict=True)):
+            if not onset < moment <= until + SETTLING:
+                continue
+            own = alert.subject == drift["subject"]
+            of_drift[k] |= own or alert.subject in FOLLOWING
+            if own and np.isnan(delays[key(drift)]):
+                delays[key(drift)] = (moment - onset) / pd.Timedelta(hours=1)
+                onsets[key(drift)] = abs(pd.Timestamp(alert.since) - onset) / pd.Timedelta(hours=1)
+    return Score(delays, onsets, of_drift.count(False))
 
 
 def key(drift: Mapping[str, Any]) -> Drift:
     return drift["period_start"], drift["name"]
 
 
-def print_scores(scores: Mapping[tuple[str, AlertSettings], list[Score]]) -> None:
-    names = list(next(iter(scores.values()))[0].delays)
-    head = ["window", "alert after", *(name for _, name in names), "false alarms a week"]
-    print("Hours from the onset to the end of the first window that tells of it: median "
-          "(smallest to largest), and in how many weeks it was told of at all\n")  # fmt: skip
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for (window, rule), weeks in scores.items():
-        cells = [delay_cell([week.delays[name] for week in weeks]) for name in names]
-        false = sum(week.false_alarms for week in weeks)
-        low, high = garwood(false)
-        n = len(weeks)
-        cells.append(f"{false / n:.1f} ({false}/{n}; {low / n:.1f} to {high / n:.1f})")
-        print(f"| {window} | {rule.after} of {rule.of} | {' | '.join(cells)} |")
-    print("\nShare of the windows told of while the drift works in full\n")
-    print(f"| {' | '.join(head[:-1])} |\n|{'---|' * (len(head) - 1)}")
-    for (window, rule), weeks in scores.items():
-        cells = [share_cell([week.hits[name] for week in weeks]) for name in names]
-        print(f"| {window} | {rule.after} of {rule.of} | {' | '.join(cells)} |")
+def print_scores(weeks: Sequence[Score]) -> None:
+    names = list(weeks[0].delays)
+    print("Hours from the onset to the alert, and by which the alert's onset misses it: median "
+          "(smallest to largest; weeks in which it was found)\n")  # fmt: skip
+    print("| drift | hours to the alert | onset missed by |\n|---|---|---|")
+    for name in names:
+        cells = (
+            delay_cell([week.delays[name] for week in weeks]),
+            delay_cell([week.onsets[name] for week in weeks]),
+        )
+        print(f"| {name[1]} | {' | '.join(cells)} |")
+    false, n = sum(week.false_alerts for week in weeks), len(weeks)
+    low, high = garwood(false)
+    print(f"\nFalse alerts a week: {false / n:.2f} ({false}/{n}; {low / n:.2f} to {high / n:.2f})")
 
 
 def delay_cell(delays: list[float]) -> str:
@@ -236,36 +198,27 @@ def delay_cell(delays: list[float]) -> str:
     return f"{np.median(known):.0f} h ({spread}; {len(known)}/{len(delays)})"
 
 
-def share_cell(hits: list[tuple[int, int]]) -> str:
-    told, n = (sum(column) for column in zip(*hits, strict=True))
-    interval = stats.binomtest(told, n).proportion_ci(method="wilson")
-    return f"{told / n:.0%} ({told}/{n}; {interval.low:.0%} to {interval.high:.0%})"
-
-
 def garwood(count: int) -> tuple[float, float]:
     """Exact 95 % interval of a Poisson mean (Biometrika 28(3/4), 1936)."""
     low = stats.chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
     return float(low), float(stats.chi2.ppf(0.975, 2 * count + 2) / 2)
 
 
-def print_run(root: Path, parameters: ProjectParameters) -> None:
-    """Hold the verdicts of a run against what it injected."""
+def print_run(root: Path) -> None:
+    """Compare the alerts of a run with what it injected."""
     truth: Truth = json.loads((root / "05_model_input" / "injected_drift.json").read_text())
-    verdicts = pd.read_parquet(root / "08_reporting" / "verdicts.parquet")
-    model = pd.read_parquet(root / "08_reporting" / "model_verdicts.parquet")
-    alerts = raise_alerts(verdicts, model, parameters.monitoring.alerts)
-    found = score(truth, alerts, verdicts)
-    print("| drift | subject | injected | first told of | windows told of in full force |")
+    alerts = json.loads((root / "08_reporting" / "alerts.json").read_text())
+    found = score(truth, [Alert.from_dict(alert) for alert in alerts])
+    print("| drift | subject | injected | found after | onset missed by |")
     print("|---|---|---|---|---|")
     for drift in truth:
-        told, n = found.hits[key(drift)]
         onset, until = (pd.Timestamp(drift[at]) for at in ("onset", "until"))
         print(
             f"| {drift['name']} ({drift['kind']}) | {drift['subject']} "
             f"| {onset:%a %H:%M} to {until:%a %H:%M} "
-            f"| after {found.delays[key(drift)]:.0f} h | {told} of {n} |"
+            f"| {found.delays[key(drift)]:.0f} h | {found.onsets[key(drift)]:.0f} h |"
         )
-    print(f"\nFalse alarms in {found.false_alarms} of {found.windows} windows.")
+    print(f"\nFalse alerts: {found.false_alerts}.")
 
 
 if __name__ == "__main__":

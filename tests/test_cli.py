@@ -1,3 +1,4 @@
+import click
 import pytest
 from kedro.config import BadConfigException, MissingConfigException
 from kedro.framework import project
@@ -14,10 +15,56 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from yaml import YAMLError, safe_load
 
-from wine_quality.cli import explain
+from wine_quality.cli import _parse_params, explain
 from wine_quality.errors import WineQualityError
 from wine_quality.pipelines.download.parameters import SourceFile
 from wine_quality.traffic.synthetic import draw_wines
+
+
+def given(text: str) -> object:
+    """What `--params` makes of a text."""
+    option = click.Option(["--params"], callback=_parse_params, type=click.UNPROCESSED)
+    command = click.Command("run", params=[option], callback=lambda params: params)
+    return command.main(["--params", text], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        ("", {}),
+        ("a.b=1, a.c=x", {"a": {"b": 1, "c": "x"}}),
+        (
+            "monitoring.alerts.fail_on=[drift,decayed],serving_simulation.samples=5",
+            {
+                "monitoring": {"alerts": {"fail_on": ["drift", "decayed"]}},
+                "serving_simulation": {"samples": 5},
+            },
+        ),
+        ("a={b: [1, 2], c: {d: 3}},e=", {"a": {"b": [1, 2], "c": {"d": 3}}, "e": None}),
+        ("a=[],b={}", {"a": [], "b": {}}),
+        ("a='x,y',b=[\"1,2\", '3']", {"a": "x,y", "b": ["1,2", "3"]}),
+        # no quotation
+        ("a=it's,b=it's", {"a": "it's", "b": "it's"}),
+        ("a=b=c", {"a": "b=c"}),
+    ],
+)
+def test_parameters_may_be_lists_and_hold_commas(text, parameters):
+    assert given(text) == parameters
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a=1,b", "Item `b` must contain a key and a value separated by `=`."),
+        ("=1", "Parameter key cannot be an empty string."),
+        ("a=x,y", "Item `y` must contain a key"),
+        ("a=[x,y", "a cannot be read"),
+    ],
+)
+def test_parameters_that_cannot_be_read_are_refused(text, said):
+    with pytest.raises(click.UsageError) as caught:
+        given(text)
+    assert said in caught.value.message
 
 
 def refuse() -> None:

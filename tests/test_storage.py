@@ -15,7 +15,6 @@ from wine_quality.storage import (
     find_store,
     is_address,
     is_from_store,
-    refuse_database_in_store,
     write_whole,
 )
 
@@ -185,24 +184,3 @@ def test_an_upload_of_mlflows_names_its_own_place(store, tmp_path):
     assert message.startswith("The object store cannot be used (Failed to upload ")
     assert "to no-such-bucket/artifacts/model" in message
     assert "reference.parquet" not in message
-
-
-@pytest.mark.parametrize("url", ["sqlite:///s3://wines/log.db", "sqlite+pysqlite:///s3://w/x.db"])
-def test_a_database_in_a_store_is_refused(url):
-    with pytest.raises(WineQualityError, match="SQLite needs a disk") as caught:
-        refuse_database_in_store(url)
-    assert str(caught.value).startswith(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:////var/wines.db",
-        "sqlite://",
-        "postgresql://a:b@host/wines",
-        "http://host",
-        "s3://x",
-    ],
-)
-def test_other_addresses_pass(url):
-    refuse_database_in_store(url)

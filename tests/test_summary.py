@@ -1,10 +1,13 @@
+from dataclasses import replace
+from datetime import UTC, datetime
 from io import StringIO
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from wine_quality.summary import MOST_ELSEWHERE, SECTIONS, SUMMARISED, print_summary
+from wine_quality.drift.alerts import Alert
+from wine_quality.summary import MOST_ALERTS, SECTIONS, SUMMARISED, print_summary
 
 WINE_AUDIT = {
     "read": 6500,
@@ -44,9 +47,9 @@ TUNING_RESULTS = pd.DataFrame(
         "metric": "rmse",
         "finished": [40, 8],
         "pruned": [11, 0],
-        "configured": [0.71234, None],
+        "configured": [0.71234, 0.8],
         "best": [0.70111, 0.8],
-        "settings": ["n_neighbors 12", "max_depth 4"],
+        "settings": ["n_neighbors 12", "as configured"],
     }
 )
 PUBLISHED = pd.DataFrame(
@@ -116,7 +119,7 @@ def verdicts(start: str, subject: str, **verdict_by_subject: str) -> pd.DataFram
             "model_version": "7",
             subject: list(verdict_by_subject),
             "verdict": list(verdict_by_subject.values()),
-            "reason": [f"{name}: because of {name}: so" for name in verdict_by_subject],
+            "reason": [f"because of {name}: so" for name in verdict_by_subject],
         }
     )
 
@@ -224,8 +227,8 @@ def test_tuning():
         "n_neighbors",
         "12",
     ] in rows
-    # the settings as configured lay outside of the search space
-    assert ["decision", "tree", "8", "(0", "pruned)", "0.8000", "max_depth", "4"] in rows
+    best = ["RMSE", "0.8000", "0.8000", "as", "configured"]
+    assert ["decision", "tree", "8", "(0", "pruned)", *best] in rows
 
 
 def test_the_seconds_of_each_stage_and_its_longest_step():
@@ -292,6 +295,12 @@ def test_ground_truth():
         "600 labels handed in, 590 of them new; 7 are not due yet; "
         "50 could not be handed in, and wait for the next run"
     ) in printed({"label_delivery": labels})
+    nothing = {"due": 0, "submitted": 0, "new": 0, "held_back": 0}
+    assert "no label was held back, so there is none to hand in: traffic holds labels back " in (
+        printed({"label_delivery": nothing})
+    )
+    sent = printed({"traffic_summary": TRAFFIC, "label_delivery": nothing})
+    assert "0 labels handed in" in sent
     text = printed({"label_delivery": {"due": 5, "submitted": 5, "new": 5, "held_back": 0}})
     assert "5 labels handed in, 5 of them new" in text
     assert "new;" not in text
@@ -316,28 +325,27 @@ def test_the_newest_windows_verdicts():
     assert "decayed" not in text
 
 
-def test_new_alerts_of_earlier_windows_are_told():
+def test_open_and_new_alerts_are_told():
     judged = {
         "verdicts": verdicts("2026-01-02", "column", pH="ok"),
         "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),
     }
-    alert = {
-        "window_start": "2026-01-01T00:00:00+00:00",
-        "subject": "residual_sugar",
-        "verdict": "drift",
-        "reason": "residual_sugar: it rose",
-        "newest": False,
-        "new": True,
-    }
-    text = printed(judged | {"alerts": [alert]})
-    assert "1 new alert in an earlier window" in text
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    alert = Alert(
+        "drift", "7", "residual_sugar", "all", since, since, since, since, None, 200, "it rose"
+    )
+    text = printed(judged | {"alerts": [replace(alert, new=True).to_dict()]})
+    assert "1 open alert, 1 new in all" in text
     assert ["2026-01-01", "00:00", "residual", "sugar", "drift", "it", "rose"] in [
         line.split() for line in text.splitlines()
     ]
-    assert "earlier" not in printed(judged | {"alerts": [alert | {"new": False}]})
-    many = printed(judged | {"alerts": [alert] * (MOST_ELSEWHERE + 2)})
-    assert f"{MOST_ELSEWHERE + 2} new alerts in earlier windows, the latest 10" in many
-    assert many.count("it rose") == MOST_ELSEWHERE
+    over = replace(alert, resolved=datetime(2026, 1, 1, 6, tzinfo=UTC))
+    assert "it rose" not in printed(judged | {"alerts": [over.to_dict()]})
+    news = printed(judged | {"alerts": [replace(over, new=True).to_dict()]})
+    assert "it rose; resolved 2026-01-01 06:00" in news
+    many = printed(judged | {"alerts": [alert.to_dict()] * (MOST_ALERTS + 2)})
+    assert f"{MOST_ALERTS + 2} open alerts, 0 new in all, the latest 10" in many
+    assert many.count("it rose") == MOST_ALERTS
 
 
 def test_an_alarming_verdict_is_coloured():
@@ -373,7 +381,7 @@ def test_a_section_needs_all_of_its_outputs():
 
 
 def test_brackets_are_no_markup():
-    reason = {"reason": "reason: all [red] wines"}
+    reason = {"reason": "all [red] wines"}
     one = {
         "verdicts": verdicts("2026-01-02", "column", chlorides="drift").assign(**reason),
         "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),

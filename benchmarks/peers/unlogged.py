@@ -1,18 +1,18 @@
 """Our service with its log taken out, to see what the log costs."""
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 
-from wine_quality.serving.inference_log import LoggedBatch, PredictionBatch
-from wine_quality.serving.log_queue import LogQueue
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch
 from wine_quality.serving.worker import create as create_worker
 
 
-async def _acknowledge(_: LogQueue, batch: PredictionBatch) -> LoggedBatch:
-    rows = [(r["prediction_id"], r["prediction"], r["model_version"]) for r in batch.rows]
-    ids, predictions, versions = zip(*rows, strict=True)
-    return LoggedBatch(ids, predictions, versions, repeated=False)
+def _acknowledge(_: InferenceLog, batches: Sequence[PredictionBatch]) -> list[LoggedBatch]:
+    return [LoggedBatch.of(batch) for batch in batches]
 
 
 def create() -> FastAPI:
-    LogQueue.append = _acknowledge  # type: ignore[method-assign]
+    InferenceLog.append_many = _acknowledge  # type: ignore[assignment, method-assign]
     return create_worker()

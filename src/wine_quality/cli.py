@@ -5,8 +5,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
-from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,8 +14,13 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from wine_quality.errors import WineQualityError
-from wine_quality.hooks import describe_tracking_trouble
 from wine_quality.log_filters import NODE_FAILURES
+from wine_quality.modelling.tracking import (
+    describe_database_trouble,
+    explain_mlflow,
+    tracking_setting,
+)
+from wine_quality.project import project_folder
 from wine_quality.storage import address_of, describe_trouble, is_address, is_from_store
 
 if TYPE_CHECKING:
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
 
     from wine_quality.modelling.registry import ModelRegistry
+
+
+Kinds = type[BaseException] | tuple[type[BaseException], ...]
 
 
 @click.group(name="wine_quality")
@@ -42,14 +50,16 @@ def explain(error: BaseException) -> str | None:
     from mlflow.exceptions import MlflowException
     from omegaconf.errors import OmegaConfBaseException
     from pydantic import ValidationError
+    from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
     from yaml import YAMLError
 
     chain = list(_chain(error))
-    in_words: tuple[tuple[type[BaseException], Callable[[Any], str | None]], ...] = (
+    in_words: tuple[tuple[Kinds, Callable[[Any], str | None]], ...] = (
         (WineQualityError, str),
         (Exception, partial(_about_store, chain)),
         (SQLAlchemyError, _about_tracking),
+        ((MlflowException, RequestException), _about_mlflow),
         (OSError, _about_file),
         (KeyError, _about_variable),
         (ParameterValidationError, str),
@@ -102,7 +112,14 @@ def _about_tracking(error: "SQLAlchemyError") -> str:
     # the inference log explains its own troubles, so this is MLflow's database
     import mlflow
 
-    return describe_tracking_trouble(mlflow.get_tracking_uri(), error)
+    return describe_database_trouble(mlflow.get_tracking_uri(), error)
+
+
+def _about_mlflow(error: Exception) -> str | None:
+    import mlflow
+
+    address = mlflow.get_tracking_uri()
+    return explain_mlflow(address, error, tracking_setting(address))
 
 
 def _about_file(error: OSError) -> str | None:
@@ -147,6 +164,51 @@ def _raised_by_kedro(error: BaseException) -> bool:
     return bool(trace and trace.tb_frame.f_globals.get("__name__", "").startswith("kedro."))
 
 
+def _split_at_commas(text: str) -> list[str]:
+    """Split text at the commas that stand in no bracket and in no quotes."""
+    items, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and items[-1].rstrip()[-1:] in ("=", "[", "{", ",", ":"):
+            quote = letter
+        else:
+            depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth <= 0 and not quote:
+            items.append("")
+        else:
+            items[-1] += letter
+    return items
+
+
+def _parse_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Read `--params` as Kedro does, which would split a list at its commas, too."""
+    from kedro.framework.cli.utils import _split_params
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    if not isinstance(value, str):
+        return value
+    given = OmegaConf.create()
+    for item in filter(str.strip, _split_at_commas(value)):
+        name, _, text = item.strip().partition("=")
+        # where the name is missing or the item holds no value, Kedro says so
+        _split_params(context, option, f"{name}=" if "=" in item else name)
+        try:
+            given.merge_with_dotlist([f"{name.strip()}={text}"])
+        except YAMLError as error:
+            context.fail(f"--params: {name.strip()} cannot be read: {error}")
+    return OmegaConf.to_container(given)
+
+
+def _run_options() -> Iterator[click.Parameter]:
+    """Give the options of `kedro run`, with our reading of `--params`."""
+    for option in map(copy, kedro_run.params):
+        if option.name == "params":
+            option.callback = _parse_params
+        yield option
+
+
 def _run(show_traceback: bool, **options: Any) -> Any:
     # both spellings are documented here, the shorter one is not wrong
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
@@ -173,7 +235,7 @@ cli.add_command(
         callback=_run,
         help=kedro_run.help,
         params=[
-            *kedro_run.params,
+            *_run_options(),
             click.Option(
                 ["--traceback", "show_traceback"],
                 is_flag=True,
@@ -218,7 +280,7 @@ def promote(version: str, env: str | None) -> None:
     """
     with _registry(env) as registry:
         present = registry.version("champion")
-        registry.promote(version, instead_of=present.version if present else None)
+        registry.promote(version, instead_of=present)
         before = f"; before it was version {present.version}" if present else ""
         click.echo(f"Champion of {registry.name} is version {version}{before}.")
 
@@ -237,18 +299,21 @@ def _registry(env: str | None) -> "Iterator[ModelRegistry]":
     """Give the registry of an environment; end in one line where a person can mend what fails."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
-    from kedro.utils import find_kedro_project
 
     from wine_quality.modelling.registry import ModelRegistry
 
     try:
-        project = find_kedro_project(Path.cwd()) or Path.cwd()
+        project = project_folder()
         bootstrap_project(project)
         session = KedroSession.create(project, env=env)
         with session:
             # kedro-mlflow sets the tracking server when the context is made
             context = session.load_context()
-            yield ModelRegistry(context.config_loader["globals"]["registered_model"])
+            configured = context.config_loader
+            yield ModelRegistry(
+                configured["globals"]["registered_model"],
+                lock_database=configured["credentials"]["monitoring"]["url"],
+            )
     except Exception as error:
         message = explain(error)
         if message is None:

@@ -1,12 +1,13 @@
 """What every run does beside its nodes: check its parameters, tag its MLflow run, end in words."""
 
-import os
+import logging
 import time
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -15,19 +16,28 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from wine_quality.database_urls import sqlite_file, without_password
+from wine_quality.database.addresses import refuse_database_in_store
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.tracking import check_tracking_file, tracking_setting, tracking_store
 from wine_quality.storage import (
     address_of,
     check_place,
     find_store,
     is_address,
-    refuse_database_in_store,
 )
+
+if TYPE_CHECKING:
+    from wine_quality.pipelines.parameters import ProjectParameters
 
 
 class ConfigurationHook:
-    """Checks the configuration of the session, and builds its training pipeline from it."""
+    """Checks the configuration of the session, and keeps it for the pipelines to be built from.
+
+    Attributes:
+        parameters: The session's parameters; None before a session has begun.
+    """
+
+    parameters: "ProjectParameters | None" = None
 
     # outermost, so that a mistake stops the run before anything is set up or written
     @hook_impl(wrapper=True, tryfirst=True)
@@ -35,17 +45,38 @@ class ConfigurationHook:
         """Check environment, parameters and tracking file; have the pipelines built anew."""
         from kedro.framework.project import PACKAGE_NAME, pipelines
 
-        from wine_quality import pipeline_registry
         from wine_quality.pipelines.parameters import check_parameters
 
         _check_environment(context)
         checked = check_parameters(context.config_loader["parameters"])
         tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         refuse_database_in_store(tracking)
-        _check_tracking_file(tracking)
-        pipeline_registry.configure_candidates(checked.training)
+        check_tracking_file(tracking)
+        self.parameters = checked
         pipelines.configure(f"{PACKAGE_NAME}.pipeline_registry")
         return (yield)
+
+
+class PreflightHook:
+    """Checks, before the first node of a run, all that would otherwise end the run later."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the configuration."""
+        self._config = context.config_loader
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Try candidates and backend, and see that what datasets need is installed.
+
+        Raises:
+            WineQualityError: Something that the run needs is not as it has to be.
+        """
+        from wine_quality.pipelines.parameters import check_parameters
+        from wine_quality.pipelines.preflight import check_before_run
+
+        parameters = check_parameters(self._config["parameters"])
+        check_before_run(pipeline, catalog, parameters, self._config["globals"]["trusted_types"])
 
 
 class StorageHook:
@@ -82,9 +113,8 @@ class MissingInputsHook:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
         """Look for the inputs that another pipeline makes."""
-        from wine_quality.pipeline_registry import register_pipelines
+        from kedro.framework.project import pipelines as registered
 
-        registered = register_pipelines()
         makers = {
             output: name
             for name, made in registered.items()
@@ -105,6 +135,57 @@ class MissingInputsHook:
             )
 
 
+class RunLockHook:
+    """Has a run wait for another that writes the same files.
+
+    Tuning is left out: several runs may search a study at once.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep what the lock needs to know."""
+        root = context.config_loader["globals"]["root"]
+        self._root = root if is_address(root) else str(context.project_path / root)
+        self._database = context.config_loader["credentials"]["monitoring"]["url"]
+
+    # outermost: whatever looks at the files does so when the other run has ended
+    @hook_impl(wrapper=True, tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> Generator[None, object, object]:
+        """Take the lock."""
+        from kedro.framework.project import pipelines as registered
+
+        from wine_quality.run_lock import run_lock
+
+        written = pipeline.all_outputs()
+        writing = {
+            name
+            for name, made in registered.items()
+            if name not in ("__default__", "tuning") and made.all_outputs() & written
+        }
+        # a run that was interrupted in a notebook's process did not release it
+        self._held.close()
+        self._held.enter_context(run_lock(self._root, self._database, writing))
+        try:
+            return (yield)
+        except BaseException:
+            self._held.close()
+            raise
+
+    # after the summary
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Release the lock."""
+        self._held.close()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Release the lock."""
+        self._held.close()
+
+
 class TrackingHook:
     """Adds to the MLflow run what kedro-mlflow does not know."""
 
@@ -113,35 +194,38 @@ class TrackingHook:
 
     @hook_impl(wrapper=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Keep the environment's name; let one process at a time set the tracking database up.
+        """Keep the environment's name; see that the tracking store can be used.
 
         Raises:
-            WineQualityError: The database cannot be used; the message names it.
+            WineQualityError: It cannot be; the message names it.
         """
-        from alembic.util import CommandError
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
-        from sqlalchemy.exc import SQLAlchemyError
 
-        from wine_quality.modelling.registry_lock import setup_lock
-
+        quieten_mlflow()
         self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
         uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
-        try:
-            with setup_lock(uri):
-                return (yield)
-        # of its migrations, MLflow's database tells by Alembic's error
-        except (SQLAlchemyError, CommandError) as error:
-            raise WineQualityError(describe_tracking_trouble(uri, error)) from error
+        with tracking_store(uri, tracking_setting(uri)):
+            return (yield)
 
     @hook_impl(trylast=True)
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Tag the run with environment and git revision."""
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Tag the run with environment and git revision.
+
+        Raises:
+            WineQualityError: It would register a model, and MLflow is told not to track it.
+        """
         import mlflow
 
-        if mlflow.active_run():
+        if not mlflow.active_run():
+            if "registered_version" in pipeline.all_outputs():
+                raise WineQualityError(
+                    "A model is registered in a tracked run, and this one is not tracked: do not "
+                    "list its pipeline under tracking.disable_tracking in mlflow.yml."
+                )
+        else:
             mlflow.set_tags(
                 {"environment": self._environment, "git_revision": _git_revision(run_params)}
             )
@@ -184,6 +268,7 @@ class RunSummaryHook:
         import mlflow
 
         self._clock = StageClock()
+        self._outputs: dict[str, Any] = {}
         self._tracked = mlflow.active_run() is not None
 
     @hook_impl(tryfirst=True)
@@ -192,22 +277,27 @@ class RunSummaryHook:
         self._clock.note(node.name)
 
     @hook_impl(trylast=True)
-    def after_dataset_saved(self, node: Node) -> None:
-        """Note that a node is at work."""
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Note that a node is at work; keep what the summary tells of.
+
+        It is not loaded at the end: by then another run may have written the file.
+        """
+        from wine_quality.summary import SUMMARISED
+
         self._clock.note(node.name)
+        if dataset_name in SUMMARISED:
+            self._outputs[dataset_name] = data
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         """Print the sections whose datasets this run wrote."""
         from rich.console import Console
 
-        from wine_quality.summary import SUMMARISED, print_summary
+        from wine_quality.summary import print_summary
 
-        written = pipeline.outputs() | pipeline.all_outputs()
-        outputs = {name: catalog.load(name) for name in sorted(written & SUMMARISED)}
-        if outputs:
-            places = self._places(written, catalog)
-            print_summary(outputs, places, Console(), self._clock.seconds())
+        if self._outputs:
+            places = self._places(pipeline.all_outputs(), catalog)
+            print_summary(self._outputs, places, Console(), self._clock.seconds())
 
     def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""
@@ -254,29 +344,14 @@ def _check_environment(context: KedroContext) -> None:
         )
 
 
-def _check_tracking_file(uri: str) -> None:
-    """Refuse a SQLite file that may not be written; MLflow would try for minutes before it says so.
+def quieten_mlflow() -> None:
+    """Keep MLflow's bars and news from who runs a pipeline, unless the environment wants them."""
+    from mlflow import environment_variables as mlflow_variables
 
-    Raises:
-        WineQualityError: The file, or the folder that it would be made in, is read only.
-    """
-    file = sqlite_file(uri)
-    if file is None:
-        return
-    place = next(path for path in (file, *file.absolute().parents) if path.exists())
-    if not os.access(place, os.W_OK):
-        raise WineQualityError(
-            describe_tracking_trouble(uri, PermissionError(f"{place} may not be written"))
-        )
-
-
-def describe_tracking_trouble(uri: str, error: Exception) -> str:
-    """Say that MLflow's database cannot be used, which one it is, and what to do."""
-    return (
-        f"The tracking database {without_password(uri)} cannot be used "
-        f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name another in "
-        "mlflow.yml."
-    )
+    if not mlflow_variables.MLFLOW_LOGGING_LEVEL.is_set():
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if not mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
+        mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
 
 def flatten(values: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from kedro.pipeline import Pipeline
 
+from wine_quality.hooks import ConfigurationHook
 from wine_quality.pipelines import (
     download,
     monitoring,
@@ -16,6 +16,7 @@ from wine_quality.pipelines import (
 )
 from wine_quality.pipelines.parameters import check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.project import project_folder
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,6 @@ class CandidateNames:
     published: tuple[str, ...]
 
 
-_candidates: CandidateNames | None = None
-
-
-def configure_candidates(parameters: TrainingParameters) -> None:
-    """Set which candidates the pipelines have, from the parameters of the run at hand."""
-    global _candidates
-    _candidates = name_candidates(parameters)
-
-
 def name_candidates(parameters: TrainingParameters) -> CandidateNames:
     """List the candidates that take part, and those of them that are tuned."""
     enabled = {name: c for name, c in parameters.candidates.items() if c.enabled}
@@ -54,11 +46,35 @@ def name_candidates(parameters: TrainingParameters) -> CandidateNames:
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Register the four pipelines, their sum as the default, and what stands beside them.
+    """Register the pipelines of the session at hand; without one, those of the environment's files.
+
+    Kedro calls this without saying for which session. Its hook is asked: a second configuration
+    loader would take the session's globals out of force, because OmegaConf's resolvers are one for
+    the whole process.
+    """
+    from kedro.framework.project import settings
+
+    for hook in settings.HOOKS:
+        if isinstance(hook, ConfigurationHook) and hook.parameters:
+            return build_pipelines(hook.parameters.training)
+    folder = project_folder() / settings.CONF_SOURCE
+    if not folder.is_dir():
+        return {}
+    loader = settings.CONFIG_LOADER_CLASS(
+        conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
+    )
+    return build_pipelines(check_parameters(loader["parameters"]).training)
+
+
+def build_pipelines(parameters: TrainingParameters) -> dict[str, Pipeline]:
+    """Build the four pipelines, their sum as the default, and what stands beside them.
 
     The default tunes a little, too: the candidates and the budget that are called quick.
+
+    Args:
+        parameters: Name the candidates.
     """
-    names = _run_candidates()
+    names = name_candidates(parameters)
     main = {
         "processing": processing.create_pipeline(),
         "training": training.create_pipeline(names.compared, names.published),
@@ -72,16 +88,3 @@ def register_pipelines() -> dict[str, Pipeline]:
         "ground_truth": serving_simulation.create_ground_truth_pipeline(),
         "download": download.create_pipeline(),
     }
-
-
-def _run_candidates() -> CandidateNames:
-    """Return the configured candidates; without a session, those of the environment's files."""
-    if _candidates is not None:
-        return _candidates
-    from kedro.framework.project import settings
-
-    folder = Path.cwd() / settings.CONF_SOURCE
-    loader = settings.CONFIG_LOADER_CLASS(
-        conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
-    )
-    return name_candidates(check_parameters(loader["parameters"]).training)

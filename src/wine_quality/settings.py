@@ -2,27 +2,26 @@
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 
+import yaml
 from kedro.config import OmegaConfigLoader
-from kedro.utils import find_kedro_project
+from kedro.framework.project import LOGGING
 from omegaconf.resolvers import oc
 
 from wine_quality.hooks import (
     ConfigurationHook,
     MissingInputsHook,
+    PreflightHook,
+    RunLockHook,
     RunSummaryHook,
     StorageHook,
     TrackingHook,
 )
 from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
 from wine_quality.orchestration.session import OrchestrationHook
+from wine_quality.project import project_folder, temporary_folder
 from wine_quality.storage import is_address
-
-# the tracking database's migrations are no news to the person who runs a pipeline
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _project_path(relative: str) -> str:
@@ -32,8 +31,17 @@ def _project_path(relative: str) -> str:
     """
     if is_address(relative):
         return relative
-    return str((find_kedro_project(Path.cwd()) or Path.cwd()) / relative)
+    return str(project_folder() / relative)
 
+
+def _configure_logging() -> None:
+    """Log as conf/logging.yml says, which Kedro reads in the project's own folder only."""
+    file = project_folder() / "conf/logging.yml"
+    if project_folder() != Path.cwd() and "KEDRO_LOGGING_CONFIG" not in os.environ:
+        LOGGING.configure(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+_configure_logging()
 
 # Kedro takes no filter of ours in logging.yml
 for _logger in ("py.warnings", "mlflow.store.db.utils"):
@@ -48,14 +56,16 @@ CONFIG_LOADER_ARGS = {
     "custom_resolvers": {
         "oc.env": oc.env,
         "project_path": _project_path,
-        "temporary_folder": tempfile.gettempdir,
+        "temporary_folder": temporary_folder,
     },
 }
 # of those that want to be first, the last one named is
 HOOKS = (
+    PreflightHook(),
     MissingInputsHook(),
     TrackingHook(),
     RunSummaryHook(),
+    RunLockHook(),
     OrchestrationHook(),
     StorageHook(),
     ConfigurationHook(),

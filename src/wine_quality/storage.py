@@ -123,21 +123,6 @@ def describe_trouble(error: BaseException, place: str | None = None) -> str:
     )
 
 
-def refuse_database_in_store(url: str) -> None:
-    """Refuse an SQLite database at an address: it is a file that has to be written in place.
-
-    Raises:
-        WineQualityError: It is one.
-    """
-    dialect, _, path = url.partition(":")
-    if dialect.startswith("sqlite") and is_address(path):
-        raise WineQualityError(
-            f"{url} cannot be: SQLite needs a disk, and an object store is none. Name a file of "
-            "this machine (sqlite:////var/lib/wines.db) or PostgreSQL (postgresql://…); only files "
-            "go to a store."
-        )
-
-
 def _in_words(error: BaseException) -> str:
     """Tell a client's error by what the store answered, or else as it tells itself."""
     answer = getattr(error, "response", {}).get("Error", {})

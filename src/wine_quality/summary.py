@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wine_quality.drift.alerts import Alert, by_subject, is_newest, new_elsewhere
+from wine_quality.drift.alerts import Alert, by_subject
+from wine_quality.drift.windows import OF_VERSIONS, newest_window
 
 VERDICT_STYLES = {
     "ok": "green",
@@ -20,8 +21,8 @@ VERDICT_STYLES = {
 }
 STAGES = ("processing", "tuning", "training", "serving_simulation", "monitoring")
 """In the order of the data; some steps of a later one run before an earlier one is done."""
-MOST_ELSEWHERE = 10
-"""New alerts of earlier windows that are printed, the latest."""
+MOST_ALERTS = 10
+"""Alerts that are printed, the latest."""
 Outputs = Mapping[str, Any]
 
 
@@ -89,12 +90,11 @@ def _tuning(outputs: Outputs) -> RenderableType:
     results: pd.DataFrame = outputs["tuning_results"]
     table = _table("candidate", "trials", "as configured", "best", "settings")
     for row in results.to_dict(orient="records"):
-        configured = row["configured"]
         _add_row(
             table,
             row["candidate"].replace("_", " "),
             f"{row['finished']} ({row['pruned']} pruned)",
-            "" if pd.isna(configured) else f"{row['metric'].upper()} {configured:.4f}",
+            f"{row['metric'].upper()} {row['configured']:.4f}",
             f"{row['best']:.4f}",
             row["settings"],
         )
@@ -205,6 +205,11 @@ def _traffic(outputs: Outputs) -> RenderableType:
 
 def _ground_truth(outputs: Outputs) -> RenderableType:
     labels = outputs["label_delivery"]
+    if not labels["due"] and not labels["held_back"] and "traffic_summary" not in outputs:
+        return Text(
+            "no label was held back, so there is none to hand in: traffic holds labels back with "
+            "--params serving_simulation.ground_truth.hold_back=true"
+        )
     waiting = labels["due"] - labels["submitted"]
     parts = [f"{labels['submitted']:,} labels handed in, {labels['new']:,} of them new"]
     parts += [f"{labels['held_back']:,} are not due yet"] if labels["held_back"] else []
@@ -217,37 +222,41 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _verdicts(outputs: Outputs) -> RenderableType:
-    verdicts, model = outputs["verdicts"], outputs["model_verdicts"]
-    verdicts = verdicts[is_newest(verdicts["window_start"], verdicts["column"])]
-    start = min(verdicts["window_start"])
+    newest, model = newest_window(outputs["verdicts"]), outputs["model_verdicts"]
+    start = newest["window_start"].iloc[0]
     model = model[(model["window_start"] == start) & (model["segment"] == "all")]
-    windows = len(outputs["verdicts"][["window_start", "model_version"]].drop_duplicates())
+    columns = outputs["verdicts"][~outputs["verdicts"]["column"].isin(OF_VERSIONS)]
+    windows = len(columns[["window_start", "model_version"]].drop_duplicates())
     table = _table("subject", "verdict", "reason")
-    for row in by_subject(verdicts, model).to_dict(orient="records"):
-        _add_row(table, *_judgement(row))
-    title = f"Newest of {windows} windows, from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
-    return Group(Text(title), table, *_new_elsewhere(outputs.get("alerts", [])))
+    for row in by_subject(newest, model).to_dict(orient="records"):
+        _add_row(table, *_judgement(row["subject"], row["verdict"], row["reason"]))
+    title = (
+        f"Newest of {windows} window{'' if windows == 1 else 's'}, "
+        f"from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
+    )
+    alerts = [Alert.from_dict(alert) for alert in outputs.get("alerts", [])]
+    return Group(Text(title), table, *_alerts(alerts))
 
 
-def _judgement(row: Mapping[Any, Any]) -> tuple[str, Text, str]:
-    """Subject, verdict and reason, which begins with what it is about: that stands before it."""
-    verdict = Text(row["verdict"], style=VERDICT_STYLES.get(row["verdict"], "dim"))
-    return row["subject"].replace("_", " "), verdict, row["reason"].partition(": ")[2]
+def _judgement(subject: str, verdict: str, reason: str) -> tuple[str, Text, str]:
+    styled = Text(verdict, style=VERDICT_STYLES.get(verdict, "dim"))
+    return subject.replace("_", " "), styled, reason
 
 
-def _new_elsewhere(alerts: Sequence[Alert]) -> list[RenderableType]:
-    """Tell the new alerts of earlier windows, the latest window first."""
-    new = new_elsewhere(alerts)
-    if not new:
+def _alerts(alerts: Sequence[Alert]) -> list[RenderableType]:
+    """Show the alerts that are open or new, the latest first."""
+    shown = [alert for alert in alerts if alert.is_open or alert.new]
+    if not shown:
         return []
-    table = _table("window", "subject", "verdict", "reason")
-    for alert in [*reversed(new)][:MOST_ELSEWHERE]:
-        moment = f"{pd.Timestamp(alert['window_start']):%Y-%m-%d %H:%M}"
-        _add_row(table, moment, *_judgement(alert))
-    many = f"{len(new):,} new alerts in earlier windows"
-    title = many if len(new) > 1 else "1 new alert in an earlier window"
-    shown = f", the latest {MOST_ELSEWHERE}" if len(new) > MOST_ELSEWHERE else ""
-    return [Text(f"\n{title}{shown}"), table]
+    table = _table("since (UTC)", "subject", "alert", "reason")
+    for alert in [*reversed(shown)][:MOST_ALERTS]:
+        state = "" if alert.is_open else f"; resolved {alert.resolved:%Y-%m-%d %H:%M}"
+        found = _judgement(alert.subject, alert.verdict, alert.reason + state)
+        _add_row(table, f"{alert.since:%Y-%m-%d %H:%M}", *found)
+    n_open, n_new = sum(alert.is_open for alert in shown), sum(alert.new for alert in shown)
+    title = f"{n_open:,} open alert{'' if n_open == 1 else 's'}, {n_new:,} new in all"
+    latest = f", the latest {MOST_ALERTS}" if len(shown) > MOST_ALERTS else ""
+    return [Text(f"\n{title}{latest}"), table]
 
 
 SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] = {

@@ -3,6 +3,7 @@ import inspect
 import mlflow
 import plotly.graph_objects as go
 import pytest
+from kedro_datasets.text import TextDataset
 
 from wine_quality.datasets import FigureArtifactDataset, TextArtifactDataset
 
@@ -34,6 +35,21 @@ def test_a_figure_is_one_in_its_folder(folder, experiment_id):
         dataset.save(figure)
     assert dataset.load() == figure
     assert artifact(run, "figures/drift.json") == figure.to_json()
+
+
+def test_the_artifact_is_what_this_run_wrote(tmp_path, experiment_id, monkeypatch):
+    """Another run writes the file as soon as this one has."""
+    written = TextDataset.save
+
+    def overtaken(self, data):
+        written(self, data)
+        (tmp_path / "card.md").write_text("of another run")
+
+    monkeypatch.setattr(TextDataset, "save", overtaken)
+    dataset = TextArtifactDataset(filepath=f"{tmp_path}/card.md")
+    with mlflow.start_run(experiment_id=experiment_id) as run:
+        dataset.save("a card")
+    assert artifact(run, "card.md") == "a card"
 
 
 def test_without_a_run_there_is_a_file_alone(tmp_path, experiment_id):

@@ -9,7 +9,8 @@ from kedro.io import DatasetError
 from wine_quality.cli import explain
 from wine_quality.datasets import InferenceLogConnection, InferenceLogDataset, LakeLogDataset
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import PredictionBatch
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

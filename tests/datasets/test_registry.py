@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import mlflow
 import pytest
 from kedro.io import DatasetError
@@ -6,13 +9,20 @@ from pandas.testing import assert_frame_equal
 from wine_quality.cli import explain
 from wine_quality.datasets import (
     ChampionDataset,
+    ModelRegistryDataset,
     ModelVersionDataset,
-    PreviousChampionDataset,
     ReferencesDataset,
 )
-from wine_quality.drift.profiles import Reference
+from wine_quality.drift.reference import Reference
+from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, build_model
-from wine_quality.modelling.registry import CHALLENGER, CHAMPION, TrainedModel
+from wine_quality.modelling.promotion import Promotion, Settlement
+from wine_quality.modelling.registry import (
+    CHAMPION,
+    PROFILE_ARTIFACT,
+    ModelRegistry,
+    TrainedModel,
+)
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 
@@ -28,9 +38,13 @@ def trained(labelled_wines):
 
 @pytest.fixture
 def save_version(registry, experiment_id, trained):
-    def save():
+    """Saves a version as a run does; gives the run's dataset."""
+
+    def save(**changes):
+        dataset = ModelVersionDataset(model_name=registry.name)
         with mlflow.start_run(experiment_id=experiment_id):
-            ModelVersionDataset(model_name=registry.name).save(trained)
+            dataset.save(replace(trained, **changes))
+        return dataset
 
     return save
 
@@ -39,26 +53,41 @@ def test_before_the_first_version(registry):
     name = registry.name
     assert not ModelVersionDataset(model_name=name).exists()
     assert not ChampionDataset(model_name=name).exists()
-    assert PreviousChampionDataset(model_name=name).load() is None
-    with pytest.raises(DatasetError, match=f"The registry has no version of {name}"):
-        ModelVersionDataset(model_name=name).load()
     with pytest.raises(DatasetError) as caught:
         ChampionDataset(model_name=name).load()
     assert "has no champion" in explain(caught.value)
 
 
-def test_a_saved_model_is_the_newest_version(registry, save_version):
+def test_a_run_gets_back_the_version_that_it_registered_itself(registry, save_version):
+    one, other = save_version(), save_version()
+    assert (one.load().version, other.load().version) == ("1", "2")
+    assert one.load().tags["candidate"] == "tree"
+    assert one.load().run_id != other.load().run_id
+
+
+def test_the_version_of_another_run_is_nobodys_own(registry, save_version):
+    save_version()
     dataset = ModelVersionDataset(model_name=registry.name)
-    save_version()
-    save_version()
-    assert dataset.exists()
-    assert (dataset.load().version, dataset.load().tags["candidate"]) == ("2", "tree")
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match=f"has registered no version of {registry.name}"):
+        dataset.load()
 
 
-def test_the_profile_of_the_reference_travels_with_the_version(registry, save_version, trained):
+def test_references_know_the_registered_profile_and_the_version_for_good(
+    registry, save_version, trained
+):
+    profile = Reference.from_wines(trained.reference).to_dict()
     save_version()
-    profile = Reference.from_dict(registry.reference_profile("1"))
-    assert profile == Reference.from_wines(trained.reference)
+    save_version(files={PROFILE_ARTIFACT: json.dumps(profile)})
+    save_version(files={PROFILE_ARTIFACT: json.dumps({"rows": 5})})
+    references = ReferencesDataset(model_name=registry.name).load()
+    assert references.profile("2") == profile
+    # those of a time before references had segments, and before there were any
+    assert references.profile("3") is None
+    assert references.profile("1") is None
+    assert references.key("1") != references.key("2")
+    with pytest.raises(WineQualityError, match=r"Version 9 of .* is not in the registry"):
+        references.key("9")
 
 
 def test_a_model_saved_outside_of_a_run_is_refused(registry, trained):
@@ -67,45 +96,77 @@ def test_a_model_saved_outside_of_a_run_is_refused(registry, trained):
     assert explain(caught.value).startswith("No MLflow run is active")
 
 
-def test_a_decision_sets_the_alias(registry, save_version, trained, labelled_wines):
-    champion = ChampionDataset(model_name=registry.name)
-    save_version()
-    champion.save({"promoted": True, "version": "1", "judged_against": None})
-    save_version()
-    champion.save({"promoted": False, "version": "2"})
-    assert champion.exists()
-    assert registry.version(CHAMPION).version == "1"
-    assert registry.version(CHALLENGER).version == "2"
-    loaded = champion.load()
-    assert loaded.version.version == "1"
-    assert (loaded.model.predict(labelled_wines) == trained.model.predict(labelled_wines)).all()
-    previous, reference = PreviousChampionDataset(model_name=registry.name).load()
-    assert previous == loaded.version
-    assert_frame_equal(reference, trained.reference)
+def settled_with(champion):
+    return Settlement(Promotion("wine", "1", "run", True, "1", None, "so"), champion)
 
 
-def test_a_version_that_was_judged_against_another_champion_stays_challenger(
-    registry, save_version
+def test_a_run_goes_on_with_the_champion_that_it_ended_with(
+    registry, save_version, trained, labelled_wines
 ):
+    own = save_version().load()
+    registry.promote("1", instead_of=None)
     champion = ChampionDataset(model_name=registry.name)
+    champion.save(settled_with(own))
     save_version()
+    registry.promote("2", instead_of=own)
+    assert champion.load().version == own
+    loaded = ChampionDataset(model_name=registry.name).load()
+    assert loaded.version.version == "2"
+    assert (loaded.model.predict(labelled_wines) == trained.model.predict(labelled_wines)).all()
+
+
+def test_a_run_that_ended_without_a_champion_says_so(registry, save_version):
     save_version()
-    champion.save({"promoted": True, "version": "1", "judged_against": None})
+    champion = ChampionDataset(model_name=registry.name)
+    champion.save(settled_with(None))
     with pytest.raises(DatasetError) as caught:
-        champion.save({"promoted": True, "version": "2", "judged_against": None})
-    assert "meanwhile version 1 has become champion" in explain(caught.value)
-    assert registry.version(CHAMPION).version == "1"
-    assert registry.version(CHALLENGER).version == "2"
+        champion.load()
+    assert "has no champion" in explain(caught.value)
+
+
+def test_the_registry_is_given_with_the_database_of_its_lock(registry):
+    dataset = ModelRegistryDataset(
+        model_name=registry.name, credentials={"url": "sqlite:////data/log.db"}
+    )
+    assert dataset.load().name == registry.name
+    assert dataset.load()._lock_database == "sqlite:////data/log.db"
+
+
+def test_before_a_run_a_champion_that_cannot_be_compared_with_is_told(
+    registry, save_version, caplog
+):
+    dataset = ModelRegistryDataset(model_name=registry.name)
+    dataset.check_before_run()
+    save_version()
+    registry.promote("1", instead_of=None)
+    dataset.check_before_run()
+    assert caplog.text == ""
+    client = mlflow.MlflowClient()
+    client.create_model_version(registry.name, "/nowhere")
+    registry.set_alias(CHAMPION, "2")
+    dataset.check_before_run()
+    (line,) = caplog.messages
+    assert line.startswith(f"Version 2, the champion of {registry.name}, has no reference")
+    assert "'kedro champion promote VERSION'" in line
+
+
+def test_before_a_run_a_lock_that_cannot_be_taken_ends_it(registry, monkeypatch):
+    def refuse(self):
+        raise WineQualityError("the database of locks cannot be used")
+
+    monkeypatch.setattr(ModelRegistry, "check_lock", refuse)
+    with pytest.raises(WineQualityError, match="database of locks"):
+        ModelRegistryDataset(model_name=registry.name).check_before_run()
 
 
 def test_references_are_loaded_by_version(registry, save_version, trained):
     references = ReferencesDataset(model_name=registry.name).load()
     save_version()
-    assert_frame_equal(references("1"), trained.reference)
+    assert_frame_equal(references.wines("1"), trained.reference)
 
 
-@pytest.mark.parametrize("kind", [PreviousChampionDataset, ReferencesDataset])
-def test_what_is_history_cannot_be_saved(registry, kind):
+@pytest.mark.parametrize("kind", [ModelRegistryDataset, ReferencesDataset])
+def test_what_is_read_only_cannot_be_saved(registry, kind):
     with pytest.raises(DatasetError, match="read only"):
         kind(model_name=registry.name).save("anything")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wine_quality.drift.profiles import Reference
+from wine_quality.drift.reference import Reference
 from wine_quality.wines import PREDICTION, QUALITY, TYPE
 
 CENTRES_AND_SPREADS = {

@@ -1,6 +1,8 @@
 import json
 import logging
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,17 +12,37 @@ from pydantic import ValidationError
 from wine_quality import retrying
 from wine_quality.drift.alerts import (
     MOST_LOGGED,
+    Alert,
     AlertSettings,
-    describe,
+    by_subject,
     failing,
-    new_elsewhere,
     raise_alerts,
-    tell,
+    send,
 )
 from wine_quality.drift.told_alerts import ToldAlerts
+from wine_quality.drift.watching import Finding
+
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+FIRST_S = int(FIRST.timestamp())
 
 
-def judged(*windows, subject="column", version="1"):
+def alert(subject="pH", verdict="drift", since=FIRST, resolved=None, **others) -> Alert:
+    plain = Alert(
+        verdict, "1", subject, "all", since + HOUR, since, since - HOUR, since + HOUR, resolved,
+        200, "because",
+    )  # fmt: skip
+    return replace(plain, **others)
+
+
+def finding(subject="pH", verdict="drift", hour=0, resolved=None) -> Finding:
+    moment = FIRST_S + 3600 * hour
+    ends = None if resolved is None else FIRST_S + 3600 * resolved
+    return Finding(verdict, "1", subject, "red", moment + 3600, moment, moment - 3600,
+                   moment + 3600, ends, 200, "because")  # fmt: skip
+
+
+def judged(*windows, subject="column", version="1", value=0.5):
     """Verdicts of consecutive days; each window maps its columns (or segments) to verdicts."""
     rows = [
         {
@@ -29,84 +51,115 @@ def judged(*windows, subject="column", version="1"):
             "model_version": version,
             subject: name,
             "verdict": verdict,
-            "value": 5.0,
-            "threshold": 4.0,
+            "value": value,
+            "threshold": 0.1,
             "n": 200,
-            "reason": f"{name}: because",
+            "reason": "because",
         }
         for number, window in enumerate(windows, 1)
         for name, verdict in window.items()
     ]
     columns = ["window_start", "window_end", "model_version", subject, "verdict"]
-    return pd.DataFrame(rows, columns=[*columns, "value", "threshold", "n", "reason"])
+    table = pd.DataFrame(rows, columns=[*columns, "value", "threshold", "n", "reason"])
+    return table if subject == "segment" else table.assign(segment="all")
 
 
-NO_MODEL = judged(subject="segment")
+def raised(*windows, findings=(), value=0.5):
+    """Day of the beginning, subject, verdict and day of the end of each alert."""
+    alerts = raise_alerts(findings, judged(*windows, value=value))
+    return [(a.since.day, a.subject, a.verdict, a.resolved and a.resolved.day) for a in alerts]
 
 
-def raised(*windows, **settings):
-    alerts = raise_alerts(judged(*windows), NO_MODEL, AlertSettings(**settings))
-    return [(alert["window_start"][8:10], alert["subject"], alert["verdict"]) for alert in alerts]
+def test_what_evidence_has_found_is_an_alert():
+    (found,) = raise_alerts([finding(resolved=30)], judged())
+    assert found == Alert(
+        "drift", "1", "pH", "red", FIRST + HOUR, FIRST, FIRST - HOUR, FIRST + HOUR,
+        FIRST + 30 * HOUR, 200, "because",
+    )  # fmt: skip
+    assert not found.is_open
+    assert raise_alerts([finding()], judged())[0].is_open
 
 
-def test_every_alarm_is_an_alert_by_default_and_quiet_verdicts_are_none():
-    windows = {"pH": "drift", "alcohol": "ok"}, {"pH": "ok", "alcohol": "data_quality"}
-    assert raised(*windows) == [("01", "pH", "drift"), ("02", "alcohol", "data_quality")]
+def test_a_windows_verdict_alone_alerts_nobody_where_chance_may_have_made_it():
+    assert raised({"pH": "drift", "alcohol": "data_quality", "joint": "drift"}) == []
 
 
-def test_nothing_judged_raises_nothing():
-    assert raise_alerts(judged(), NO_MODEL, AlertSettings()) == []
+def test_what_needs_no_evidence_over_time_alerts_at_once():
+    windows = {"traffic": "ok", "copies": "ok"}, {"traffic": "no_traffic", "copies": "data_quality"}
+    assert raised(*windows) == [
+        (2, "traffic", "no_traffic", None),
+        (2, "copies", "data_quality", None),
+    ]
+    # absent, empty or stuck: all of the column's values
+    assert raised({"pH": "data_quality"}, value=1.0) == [(1, "pH", "data_quality", None)]
 
 
-def test_an_alert_waits_for_k_of_n_windows_of_its_own_subject():
-    windows = (
-        {"pH": "drift", "alcohol": "ok"},
-        {"pH": "ok", "alcohol": "drift"},
-        {"pH": "drift", "alcohol": "ok"},
-        {"pH": "ok", "alcohol": "ok"},
-        {"pH": "ok", "alcohol": "drift"},
-    )
-    assert raised(*windows, after=2, of=3) == [("03", "pH", "drift")]
+def test_windows_in_a_row_are_one_alert_which_ends_with_them():
+    bad, good = {"copies": "data_quality"}, {"copies": "ok"}
+    assert raised(bad, bad, good, bad) == [
+        (1, "copies", "data_quality", 3),
+        (4, "copies", "data_quality", None),
+    ]
+    changed = {"traffic": "data_quality"}, {"traffic": "no_traffic"}, {"traffic": "ok"}
+    assert raised(*changed) == [
+        (1, "traffic", "data_quality", 2),
+        (2, "traffic", "no_traffic", 3),
+    ]
 
 
-def test_windows_that_were_not_judged_are_passed_over():
-    windows = {"pH": "drift"}, {"pH": "insufficient_data"}, {"pH": "drift"}
-    assert raised(*windows, after=2, of=2) == [("03", "pH", "drift")]
+def test_windows_that_were_not_judged_end_nothing():
+    bad = {"copies": "data_quality"}
+    for unjudged in ("insufficient_data", "unfinished"):
+        assert raised(bad, {"copies": unjudged}, bad) == [(1, "copies", "data_quality", None)]
 
 
-def test_versions_do_not_count_for_each_other():
+def test_versions_have_alerts_of_their_own():
     both = pd.concat(
-        [judged({"pH": "drift"}), judged({"pH": "ok"}, {"pH": "drift"}, version="2")],
+        [judged({"copies": "data_quality"}), judged({"copies": "ok"}, version="2")],
         ignore_index=True,
     )
-    assert raise_alerts(both, NO_MODEL, AlertSettings(after=2, of=2)) == []
+    assert [a.model_version for a in raise_alerts([], both)] == ["1"]
 
 
-def test_the_model_is_a_subject_and_an_alert_is_plain_json():
-    model = judged({"all": "no_labels"}, {"all": "decayed", "red": "ok"}, subject="segment")
-    alerts = raise_alerts(judged({"pH": "ok"}, {"pH": "ok"}), model, AlertSettings())
-    assert json.loads(json.dumps(alerts)) == [
-        {
-            "window_start": "2026-01-02T00:00:00+00:00",
-            "window_end": "2026-01-03T00:00:00+00:00",
-            "model_version": "1",
-            "subject": "model (all)",
-            "verdict": "decayed",
-            "value": 5.0,
-            "threshold": 4.0,
-            "n": 200,
-            "reason": "all: because",
-            "newest": True,
-            "new": False,
-            "told": False,
-        }
+def test_what_evidence_has_found_too_is_alerted_once():
+    windows = {"pH": "data_quality"}
+    both = raised(windows, findings=[finding(verdict="data_quality")], value=1.0)
+    assert both == [(1, "pH", "data_quality", None)]
+    # a drift is another matter
+    assert len(raised(windows, findings=[finding()], value=1.0)) == 2
+
+
+def test_alerts_come_in_the_order_in_which_they_were_found():
+    findings = [finding(hour=30), finding("alcohol", hour=2)]
+    windows = {"copies": "ok"}, {"copies": "data_quality"}
+    assert [subject for _, subject, *_ in raised(*windows, findings=findings)] == [
+        "alcohol",
+        "copies",
+        "pH",
     ]
+
+
+@pytest.mark.parametrize("resolved", [None, FIRST + HOUR])
+def test_an_alert_survives_json(resolved):
+    original = alert(resolved=resolved, new=True)
+    plain = json.loads(json.dumps(original.to_dict()))
+    assert Alert.from_dict(plain) == original
+    assert plain["open"] == original.is_open
+    assert plain["since"] == "2026-01-01T00:00:00+00:00"
+
+
+def test_an_alert_is_described_by_its_subject_and_since_when():
+    assert alert("residual_sugar").describe() == (
+        "residual sugar, since 2026-01-01 00:00 UTC: because"
+    )
+    over = alert(resolved=FIRST + 5 * HOUR)
+    assert over.describe() == "pH, from 2026-01-01 00:00 to 2026-01-01 05:00 UTC: because"
 
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"after": 3, "of": 2}, "after"),
+        ({"false_alerts_per_month": 0}, "false_alerts_per_month"),
         ({"webhook": "ftp://somewhere"}, "webhook"),
         ({"webhook": "http://127.0.0.1:abc/"}, "port that is no number"),
         ({"webhook": "http://a b/"}, "no host"),
@@ -120,20 +173,20 @@ def test_wrong_settings_are_named(settings, problem):
         AlertSettings(**settings)
 
 
-def test_only_chosen_verdicts_of_the_newest_window_fail_a_run():
-    windows = {"pH": "drift"}, {"pH": "drift", "alcohol": "data_quality"}
-    alerts = raise_alerts(judged(*windows), NO_MODEL, AlertSettings())
-    chosen = failing(alerts, AlertSettings(fail_on=("drift",)))
-    assert [(a["window_start"][8:10], a["subject"]) for a in chosen] == [("02", "pH")]
+def test_only_what_is_open_and_new_and_chosen_fails_a_run():
+    alerts = [
+        alert(new=True),
+        alert("alcohol", new=True, resolved=FIRST + HOUR),
+        alert("density"),
+        alert("chlorides", "data_quality", new=True),
+    ]
+    assert failing(alerts, AlertSettings(fail_on=("drift",))) == alerts[:1]
     assert failing(alerts, AlertSettings()) == []
 
 
-def test_what_is_new_may_be_in_a_window_that_is_not_the_newest(told):
-    settings = AlertSettings()
-    late = raise_alerts(judged({"pH": "drift"}, {"alcohol": "drift"}), NO_MODEL, settings)
-    found = tell(late, told, settings)
-    assert [alert["subject"] for alert in new_elsewhere(found)] == ["pH"]
-    assert new_elsewhere(tell(late, told, settings)) == []
+def test_verdicts_on_columns_and_on_the_model_are_filed_by_subject():
+    table = by_subject(judged({"pH": "ok"}), judged({"red": "decayed"}, subject="segment"))
+    assert table["subject"].tolist() == ["pH", "model (red)"]
 
 
 @pytest.fixture
@@ -143,47 +196,36 @@ def told(tmp_path):
 
 
 def test_a_run_without_alerts_takes_no_lock(told, tmp_path):
-    assert tell([], told, AlertSettings()) == []
+    assert send([], told, AlertSettings()) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_alert_is_told_once(told, caplog):
-    settings = AlertSettings()
-    first = raise_alerts(judged({"pH": "drift"}), NO_MODEL, settings)
-    assert [alert["told"] for alert in tell(first, told, settings)] == [True]
-    both = raise_alerts(judged({"pH": "drift"}, {"alcohol": "drift"}), NO_MODEL, settings)
-    assert [alert["subject"] for alert in told.untold(both)] == ["alcohol"]
+def test_an_alert_is_sent_once(told, caplog):
+    settings, second = AlertSettings(), alert("alcohol", since=FIRST + 24 * HOUR)
+    assert [(a.new, a.sent) for a in send([alert()], told, settings)] == [(True, True)]
+    assert told.untold([alert(), second]) == [second]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        told_now = tell(both, told, settings)
-    assert [(alert["new"], alert["told"]) for alert in told_now] == [(False, True), (True, True)]
+        sent = send([alert(), second], told, settings)
+    assert [(a.new, a.sent) for a in sent] == [(False, True), (True, True)]
     assert [record.getMessage() for record in caplog.records] == [
-        "drift since 2026-01-02T00:00:00+00:00: alcohol: because"
+        "drift: alcohol, since 2026-01-02 00:00 UTC: because"
     ]
 
 
 def test_many_new_alerts_are_counted_in_the_log(told, caplog):
     settings = AlertSettings()
-    windows = [{"pH": "drift"}] * MOST_LOGGED
+    days = [alert(str(k), since=FIRST + k * 24 * HOUR) for k in range(MOST_LOGGED)]
     with caplog.at_level(logging.WARNING):
-        tell(raise_alerts(judged(*windows), NO_MODEL, settings), told, settings)
+        send(days, told, settings)
         assert len(caplog.records) == MOST_LOGGED
         caplog.clear()
-        decayed = judged(*[{"all": "decayed"}] * (MOST_LOGGED + 1), subject="segment")
-        tell(raise_alerts(judged(*windows, {"pH": "drift"}), decayed, settings), told, settings)
+        decayed = [replace(a, verdict="decayed") for a in days]
+        send([*days, *decayed, alert()], told, settings)
     assert [record.getMessage() for record in caplog.records] == [
-        "12 new alerts, the first since 2026-01-01T00:00:00+00:00, the last since "
-        "2026-01-11T00:00:00+00:00 (decayed 11, drift 1): see the monitoring page"
+        "11 new alerts, the first since 2026-01-01 00:00, the last since 2026-01-10 00:00 "
+        "(decayed 10, drift 1): see the monitoring page"
     ]
-
-
-def test_an_alert_is_described_by_its_subject():
-    (alert,) = raise_alerts(
-        judged(), judged({"all": "decayed"}, subject="segment"), AlertSettings()
-    )
-    assert describe(alert) == "model (all): because"
-    (alert,) = raise_alerts(judged({"residual_sugar": "drift"}), NO_MODEL, AlertSettings())
-    assert describe(alert) == "residual sugar: because"
 
 
 @pytest.fixture
@@ -201,28 +243,24 @@ def webhook(monkeypatch, serve_webhook):
         yield address, received, statuses
 
 
-def acidity_alert():
-    return raise_alerts(judged({"pH": "drift"}), NO_MODEL, AlertSettings())
-
-
 def test_a_webhook_gets_the_new_alerts_and_a_stumble_is_forgiven(webhook, told):
     address, received, statuses = webhook
     statuses[:] = [503, 200]
-    alerts = tell(acidity_alert(), told, AlertSettings(webhook=address))
-    assert [alert["told"] for alert in alerts] == [True]
-    assert [[alert["subject"] for alert in post] for post in received] == [["pH"], ["pH"]]
-    tell(acidity_alert(), told, AlertSettings(webhook=address))
+    alerts = send([alert()], told, AlertSettings(webhook=address))
+    assert [a.sent for a in alerts] == [True]
+    assert [[a["subject"] for a in post] for post in received] == [["pH"], ["pH"]]
+    send([alert()], told, AlertSettings(webhook=address))
     assert len(received) == 2
 
 
 @pytest.mark.parametrize(("status", "posts"), [(404, 1), (503, 3)])
-def test_what_could_not_be_posted_is_told_by_the_next_run(webhook, told, caplog, status, posts):
+def test_what_could_not_be_posted_is_sent_by_the_next_run(webhook, told, caplog, status, posts):
     address, received, statuses = webhook
     statuses[:] = [status]
-    untold_yet = tell(acidity_alert(), told, AlertSettings(webhook=address, attempts=3))
-    assert [alert["told"] for alert in untold_yet] == [False]
+    not_sent = send([alert()], told, AlertSettings(webhook=address, attempts=3))
+    assert [a.sent for a in not_sent] == [False]
     assert len(received) == posts
     assert "1 alerts could not be posted" in caplog.text
     statuses[:] = [200]
-    assert tell(acidity_alert(), told, AlertSettings(webhook=address))[0]["told"]
+    assert send([alert()], told, AlertSettings(webhook=address))[0].sent
     assert len(received) == posts + 1

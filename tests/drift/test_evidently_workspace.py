@@ -12,10 +12,10 @@ import pytest
 
 from wine_quality.drift.evidently_reports import report_window
 from wine_quality.drift.evidently_workspace import add_to_workspace, read_workspace, title_of
-from wine_quality.drift.profiles import profile_windows
+from wine_quality.drift.judging import judge_log
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.verdicts import decide
 from wine_quality.errors import WineQualityError
+from wine_quality.wines import INPUTS, PREDICTION
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::evidently")]
 
@@ -30,7 +30,8 @@ def snapshots(draw_wines, held_out, reference, as_log) -> list[str]:
     wines["alcohol"] = wines["alcohol"].where(~second, wines["alcohol"] + 2)
     wines["pH"] = wines["pH"].where(~second)
     log = as_log(wines, 150)
-    verdicts = decide(profile_windows(log, reference), reference, DriftSettings())
+    verdicts, _ = judge_log(log, reference, DriftSettings())
+    verdicts = verdicts[verdicts["column"].isin([*INPUTS, PREDICTION])]
     pages = []
     for start, judged in verdicts.groupby("window_start"):
         rows = log[log["event_time"].dt.normalize() == start]

@@ -16,14 +16,9 @@ from hypothesis import strategies as st
 
 from wine_quality.drift import log_engines
 from wine_quality.drift.log_reader import DatabaseReader, LakeReader, LogReader
-from wine_quality.drift.profiles import (
-    LARGEST_ERROR,
-    Fault,
-    Profile,
-    Reference,
-    profile_windows,
-    window_starts,
-)
+from wine_quality.drift.profiles import HOUR_S, LARGEST_ERROR, Profile, count
+from wine_quality.drift.reference import FAULTS, LOWEST, Fault, Reference
+from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.log_schema import (
@@ -36,27 +31,25 @@ from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
 
 FIRST = pd.Timestamp("1969-12-30", tz="UTC")
 MEASURED = (*MEASUREMENT_NAMES, "prediction")
-WINDOWS = ("1D", "6h", "7D", "15min", "1s")
+GRAINS = (HOUR_S, 900, 1)
 
 
 def assert_identical(ours: Profile, expected: Profile) -> None:
-    pd.testing.assert_frame_equal(ours.counts, expected.counts, check_exact=True)
-    keys = ["window_start", "model_version", "segment", "labelled", "within_half", "within_one"]
-    pd.testing.assert_frame_equal(ours.errors[keys], expected.errors[keys], check_exact=True)
-    for name in ("error", "absolute_error", "squared_error", "fourth_power"):
-        # errors that cancel out are as exact as their sizes allow
-        size = expected.errors["absolute_error" if name == "error" else name]
-        found, wanted = ours.errors[name], expected.errors[name]
-        assert ((found == wanted) | ((found - wanted).abs() <= 1e-9 * size)).all(), name
+    assert ours.starts.tolist() == expected.starts.tolist()
+    assert (ours.counts != expected.counts).nnz == 0
+    np.testing.assert_array_equal(ours.lows, expected.lows)
+    np.testing.assert_array_equal(ours.highs, expected.highs)
+    # sums that cancel out are as exact as the largest of them allows
+    size = np.abs(expected.sums).max(axis=1, initial=1.0, keepdims=True)
+    assert (np.abs(ours.sums - expected.sums) <= 1e-9 * size).all()
 
 
 def nasty_log(held_out: pd.DataFrame, reference: Reference, rows: int) -> pd.DataFrame:
     """Wines of two versions in ten days around 1970, with every value that goes wrong somewhere."""
     rng = np.random.default_rng(5)
     log = held_out.sample(rows, replace=True, random_state=5).reset_index(drop=True)
-    for column in reference.columns:
-        bins = column.bins
-        if bins.is_category:
+    for bins in reference.columns:
+        if bins.is_category or bins.name not in MEASURED:
             continue
         ties = np.array(
             [y for x in bins.edges for y in (x, np.nextafter(x, 1e9), np.nextafter(x, -1e9))]
@@ -207,25 +200,27 @@ def reader(request: pytest.FixtureRequest) -> LogReader:
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("window", ["1D", "6h"])
-def test_every_engine_counts_as_pandas_does(reader, window, nasty, reference):
-    expected = profile_windows(nasty, reference, window)
-    faults = set(expected.counts["bin"][expected.counts["bin"] < 0])
+@pytest.mark.parametrize("grain", [HOUR_S, 900])
+def test_every_engine_counts_as_pandas_does(reader, grain, nasty, reference):
+    expected = count(nasty, reference, grain)
+    whole = expected.regroup(np.zeros(len(expected), np.int64)).by_segment(0, reference)
+    found = sum(whole[:, place][:, :FAULTS].sum(axis=0) for place in reference.cells.values())
+    faults = {fault for fault in Fault if found[fault - LOWEST]}
     assert faults == {*Fault} - {Fault.ABSENT}
-    assert_identical(reader.profile(reference, window), expected)
+    assert_identical(reader.profile(reference, grain), expected)
 
 
 def test_a_span_and_a_version_are_counted_alone(reader, nasty, reference):
     since, until = FIRST + timedelta(days=1), FIRST + timedelta(days=4)
     own = nasty["event_time"].between(since, until, inclusive="left")
-    expected = profile_windows(nasty[own & (nasty["model_version"] == "2")], reference)
+    expected = count(nasty[own & (nasty["model_version"] == "2")], reference)
     elsewhere = timezone(timedelta(hours=-9))
     found = reader.profile(
-        reference, "1D", since.astimezone(elsewhere), until.astimezone(elsewhere), "2"
+        reference, HOUR_S, since.astimezone(elsewhere), until.astimezone(elsewhere), "2"
     )
     assert_identical(found, expected)
     with pytest.raises(ValueError, match="time zone"):
-        reader.profile(reference, "1D", datetime(2026, 1, 1))
+        reader.profile(reference, HOUR_S, datetime(2026, 1, 1))
 
 
 @pytest.mark.parametrize("reader", ["duckdb_log", "sqlite_log", "postgres_log"], indirect=True)
@@ -243,16 +238,16 @@ def test_rows_are_read_in_parts(reader, nasty, monkeypatch):
 def test_parts_of_a_log_add_up(reader, nasty, reference):
     middle = FIRST + timedelta(days=5)
     parts = [
-        reader.profile(reference, "1D", None, middle),
-        reader.profile(reference, "1D", middle, None),
+        reader.profile(reference, HOUR_S, None, middle),
+        reader.profile(reference, HOUR_S, middle, None),
     ]
-    assert_identical(parts[0].merge(parts[1]), profile_windows(nasty, reference, "1D"))
+    assert_identical(parts[0].merge(parts[1]), count(nasty, reference))
 
 
 @pytest.mark.parametrize("window", ["1D", "6h"])
 @pytest.mark.parametrize("reader", ["sqlite_log", "postgres_log"], indirect=True)
 def test_states_of_a_database_tell_its_rows(reader, window, nasty):
-    own = nasty.assign(window_start=window_starts(nasty["event_time"], window))
+    own = nasty.assign(window_start=nasty["event_time"].dt.floor(window_length(window)))
     own["seconds"] = own["labelled_at"].astype("int64").where(own["quality"].notna()) // 1_000_000
     expected = [
         f"{len(rows)}:{rows['quality'].count()}:{rows['quality'].sum():.0f}"
@@ -316,14 +311,14 @@ wines = st.fixed_dictionaries(
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rows=st.lists(wines, min_size=1, max_size=30), window=st.sampled_from(WINDOWS))
-def test_columns_of_any_type_are_counted_as_pandas_counts_them(reference, tmp_path, rows, window):
+@given(rows=st.lists(wines, min_size=1, max_size=30), grain=st.sampled_from(GRAINS))
+def test_columns_of_any_type_are_counted_as_pandas_counts_them(reference, tmp_path, rows, grain):
     # a column of nothing but None has no type that DuckDB could read
     types = {"type": "str", "pH": "float64", "alcohol": "Int64", "chlorides": "str"}
     log = pd.DataFrame(rows).astype(types | {"quality": "float64"})
     log["event_time"] = pd.to_datetime(log["event_time"]).dt.as_unit("us")
     with closing(lake_of(tmp_path, log)) as reader:
-        assert_identical(reader.profile(reference, window), profile_windows(log, reference, window))
+        assert_identical(reader.profile(reference, grain), count(log, reference, grain))
 
 
 @pytest.mark.parametrize(
@@ -344,14 +339,14 @@ def test_a_bad_column_leaves_the_others_alone(change, nasty, reference, tmp_path
     log = nasty.head(200).assign(**change)
     log = log.astype({name: "float64" for name, value in change.items() if value is None})
     with closing(lake_of(tmp_path, log)) as reader:
-        assert_identical(reader.profile(reference), profile_windows(log, reference))
+        assert_identical(reader.profile(reference), count(log, reference))
 
 
 @pytest.mark.parametrize("absent", ["alcohol", "type", "prediction", "quality"])
 def test_an_absent_column_is_counted_as_absent(absent, nasty, reference, tmp_path):
     log = nasty.drop(columns=absent)
     with closing(lake_of(tmp_path, log)) as reader:
-        assert_identical(reader.profile(reference), profile_windows(log, reference))
+        assert_identical(reader.profile(reference), count(log, reference))
 
 
 @pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
@@ -365,8 +360,8 @@ def test_moments_of_a_lake_without_a_time_zone_are_utc(engine, nasty, reference,
     own = nasty[nasty["event_time"].between(since, until, inclusive="left")]
     with closing(LakeReader(str(tmp_path), engine)) as reader:
         assert reader.versions() == ("2",)
-        found = reader.profile(reference, "1h", since, until, "2")
-    assert_identical(found, profile_windows(own.assign(model_version="2"), reference, "1h"))
+        found = reader.profile(reference, HOUR_S, since, until, "2")
+    assert_identical(found, count(own, reference))
 
 
 @pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
@@ -378,14 +373,14 @@ def test_days_outside_a_span_are_not_read(engine, lake, nasty, reference, tmp_pa
     shutil.copytree(tmp_path / "lake" / "day=1970-01-01", tmp_path / "lake" / "day=1980-01-01")
     until = FIRST + timedelta(days=4)
     with closing(LakeReader(str(tmp_path / "lake"), engine)) as reader:
-        found = reader.profile(reference, "1D", FIRST, until)
-    assert_identical(found, profile_windows(nasty[nasty["event_time"] < until], reference))
+        found = reader.profile(reference, HOUR_S, FIRST, until)
+    assert_identical(found, count(nasty[nasty["event_time"] < until], reference))
 
 
 def test_an_empty_log_has_an_empty_profile(reader, nasty, reference):
     later = FIRST + timedelta(days=1000)
-    profile = reader.profile(reference, "1D", since=later)
-    assert_identical(profile, profile_windows(nasty.head(0), reference))
+    profile = reader.profile(reference, HOUR_S, since=later)
+    assert_identical(profile, count(nasty.head(0), reference))
     assert reader.read(later, columns=["pH", "event_time"]).empty
 
 
@@ -393,11 +388,17 @@ def test_an_empty_log_has_an_empty_profile(reader, nasty, reference):
 def test_a_prediction_without_its_keys_is_refused(key, nasty, reference, tmp_path):
     log = nasty.head(50).copy()
     log.loc[log.index[:3], key] = None
+    if key == "event_time":
+        with (
+            closing(lake_of(tmp_path, log)) as reader,
+            pytest.raises(WineQualityError, match="3 predictions have no event time"),
+        ):
+            reader.profile(reference)
     with (
         closing(lake_of(tmp_path, log)) as reader,
-        pytest.raises(WineQualityError, match=f"3 predictions have no {key.replace('_', ' ')}"),
+        pytest.raises(WineQualityError, match=f"predictions have no {key}"),
     ):
-        reader.profile(reference)
+        reader.versions()
     with (
         closing(lake_of(tmp_path, log.drop(columns=key))) as reader,
         pytest.raises(WineQualityError, match=f"no column {key}"),
@@ -418,10 +419,9 @@ def test_event_times_that_are_no_moments_are_refused(kind, name, nasty, referenc
 
 def test_an_absurd_prediction_does_not_take_its_window_down(reader, reference):
     # 1e300 stands in the log
-    errors = reader.profile(reference).errors
-    assert (errors["fourth_power"] > LARGEST_ERROR**3).any()
-    assert np.isfinite(errors.select_dtypes("number")).all(axis=None)
-    assert (errors["labelled"] > 0).all()
+    sums = reader.profile(reference).sums
+    assert (sums > LARGEST_ERROR).any()
+    assert np.isfinite(sums).all()
 
 
 def test_text_in_a_measurement_of_sqlite_is_counted_as_invalid(nasty, reference, tmp_path):
@@ -430,9 +430,10 @@ def test_text_in_a_measurement_of_sqlite_is_counted_as_invalid(nasty, reference,
     with closing(sqlite3.connect(tmp_path / "log.db")) as connection, connection:
         connection.execute("UPDATE predictions SET alcohol = 'strong' WHERE model_version = '1'")
     with closing(DatabaseReader(url, labelled_predictions())) as reader:
-        counts = reader.profile(reference).counts
-    own = counts[(counts["model_version"] == "1") & (counts["column"] == "alcohol")]
-    assert set(own["bin"]) == {Fault.INVALID}
+        profile = reader.profile(reference, version="1")
+    whole = profile.regroup(np.zeros(len(profile), np.int64)).by_segment(0, reference)
+    cells = whole.sum(axis=0)[reference.cells["alcohol"]]
+    assert np.flatnonzero(cells).tolist() == [Fault.INVALID - LOWEST]
 
 
 def test_a_log_that_is_not_there_is_said_to_be_missing(tmp_path):

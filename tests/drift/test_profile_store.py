@@ -2,26 +2,27 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from wine_quality.drift import profile_store
+from wine_quality.drift.log_engines import lake_states
 from wine_quality.drift.log_reader import LakeReader
-from wine_quality.drift.profile_store import (
-    ProfileStore,
-    lake_states,
-    reference_fingerprint,
-    update_profiles,
-)
-from wine_quality.drift.profiles import Reference, profile_windows
+from wine_quality.drift.profile_store import ProfileStore, update_profiles
+from wine_quality.drift.profiles import HOUR_S, Profile, count
+from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
 
 DAY = timedelta(days=1)
 VERSION = "3"
+HOURS = 24
+"""Hours of a day: a lake's files tell days, so that all of a day's hours are looked through."""
 
 
 @pytest.fixture
@@ -47,112 +48,114 @@ def write_day(lake: Path, day: str, part: pd.DataFrame, name: str = "part-0") ->
     part.to_parquet(lake / f"day={day}" / f"{name}.parquet", index=False)
 
 
-def run(url: str, lake: Path, reference: Reference, window: str = "1D") -> list[str]:
-    """One run of the monitoring: the days it counted."""
+def run(url: str, lake: Path, reference: Reference, grain: int = HOUR_S) -> int:
+    """One run of the monitoring: how many hours it counted."""
     with ProfileStore(url) as store:
-        states = lake_states(str(lake), [VERSION], window)
+        states = lake_states(str(lake), [VERSION], f"{grain}s")
         with closing(LakeReader(str(lake), "duckdb")) as log:
-            counted = update_profiles(store, log, {VERSION: reference}, states, window)
-    return [f"{start:%Y-%m-%d}" for start in counted["window_start"]]
+            return update_profiles(store, log, {VERSION: reference}, states, grain)
 
 
-def assert_stored(url: str, log: pd.DataFrame, reference: Reference, window: str = "1D") -> None:
+def assert_stored(url: str, log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> None:
     with ProfileStore(url) as store:
-        stored = store.load(VERSION, reference, window)
-    expected = profile_windows(log, reference, window)
-    keys = ["window_start", "segment"]
-    for found, wanted in ((stored.counts, expected.counts), (stored.errors, expected.errors)):
-        by = [name for name in ("window_start", "column", "bin", "segment") if name in found]
-        pd.testing.assert_frame_equal(
-            found.sort_values(by, ignore_index=True),
-            wanted.sort_values(by, ignore_index=True),
-            rtol=1e-9,
-        )
-    assert not stored.errors.duplicated(keys).any()
+        stored = store.load(VERSION, reference, grain)
+    expected = count(log, reference, grain)
+    assert stored.starts.tolist() == expected.starts.tolist()
+    assert (stored.counts != expected.counts).nnz == 0
+    np.testing.assert_array_equal(stored.lows, expected.lows)
+    np.testing.assert_array_equal(stored.highs, expected.highs)
+    np.testing.assert_allclose(stored.sums, expected.sums, rtol=1e-9, atol=1e-9)
 
 
 def test_a_second_run_counts_only_what_changed(url, lake, log, reference):
     days = sorted(log["event_time"].dt.strftime("%Y-%m-%d").unique())
-    assert run(url, lake, reference) == days
+    assert run(url, lake, reference) == len(days) * HOURS
     assert_stored(url, log, reference)
-    assert run(url, lake, reference) == []
+    assert run(url, lake, reference) == 0
     # late labels: a day is rewritten
     late = log.assign(quality=log["quality"].fillna(6.0))
     of_day = late["event_time"].dt.strftime("%Y-%m-%d") == days[4]
     write_day(lake, days[4], late[of_day])
     # and a new day
     extra = log.head(10).assign(event_time=log["event_time"].max() + DAY)
-    new = f"{extra['event_time'].iloc[0]:%Y-%m-%d}"
-    write_day(lake, new, extra)
-    assert run(url, lake, reference) == [days[4], new]
+    write_day(lake, f"{extra['event_time'].iloc[0]:%Y-%m-%d}", extra)
+    assert run(url, lake, reference) == 2 * HOURS
     assert_stored(url, pd.concat([late.where(of_day, log), extra]), reference)
 
 
-def test_windows_of_any_length_follow_the_days_they_touch(url, lake, log, reference):
-    assert len(run(url, lake, reference, "7D")) == 4
-    # quarters of a day, empty ones included
-    assert len(run(url, lake, reference, "6h")) == 80
-    assert_stored(url, log, reference, "7D")
-    assert_stored(url, log, reference, "6h")
-    write_day(lake, "2026-03-02", log.iloc[30:31], "part-1")
-    assert len(run(url, lake, reference, "6h")) == 4
-    assert run(url, lake, reference, "7D") == ["2026-02-26"]
+def test_hours_of_any_length_stand_beside_each_other(url, lake, log, reference):
+    assert run(url, lake, reference, 900) == 20 * 4 * HOURS
+    assert run(url, lake, reference, HOUR_S) == 20 * HOURS
+    assert_stored(url, log, reference, 900)
+    assert_stored(url, log, reference, HOUR_S)
 
 
-def test_another_reference_counts_anew_and_keeps_the_old(url, lake, log, reference, draw_wines):
+def test_another_reference_counts_for_itself_and_keeps_the_other(
+    url, lake, log, reference, draw_wines
+):
     other = Reference.from_wines(draw_wines(800, 9))
-    assert reference_fingerprint(other) != reference_fingerprint(reference)
+    assert other.fingerprint != reference.fingerprint
     run(url, lake, reference)
-    assert len(run(url, lake, other)) == 20
+    assert run(url, lake, other) == 20 * HOURS
     assert_stored(url, log, reference)
     assert_stored(url, log, other)
+    last = int(log["event_time"].max().floor("1h").timestamp())
     with ProfileStore(url) as store:
-        later = store.load(VERSION, other, "1D", since=log["event_time"].max().normalize())
-    assert set(later.counts["window_start"]) == {log["event_time"].max().normalize()}
+        assert store.load(VERSION, other, HOUR_S, since=last).starts.tolist() == [last]
 
 
-def test_rows_tell_the_states_of_a_database(lake, log, reference, url):
+def test_a_log_that_was_shortened_loses_no_count(lake, log, reference, url):
     with (
         ProfileStore(url) as store,
         closing(LakeReader(str(lake), "duckdb")) as reader,
     ):
-        states = reader.states("1D", [VERSION])
-        assert len(update_profiles(store, reader, {VERSION: reference}, states)) == 20
-        assert update_profiles(store, reader, {VERSION: reference}, states).empty
-        # the log was shortened: what was counted stays
-        assert update_profiles(store, reader, {VERSION: reference}, states.head(3)).empty
+        states = reader.states("3600s", [VERSION])
+        count_all = {VERSION: reference}
+        assert update_profiles(store, reader, count_all, states, HOUR_S) == 20 * HOURS
+        assert update_profiles(store, reader, count_all, states, HOUR_S) == 0
+        assert update_profiles(store, reader, count_all, states.head(3), HOUR_S) == 0
+        with pytest.raises(WineQualityError, match="no reference is known of the versions 3"):
+            update_profiles(store, reader, {}, states, HOUR_S)
     assert_stored(url, log, reference)
+
+
+def test_a_reference_is_kept_once(url, reference, held_out):
+    with ProfileStore(url) as store:
+        assert store.reference("wine-quality/3/abc") is None
+        store.keep_reference("wine-quality/3/abc", reference)
+        store.keep_reference("wine-quality/3/abc", Reference.from_wines(held_out.head(500)))
+        assert store.reference("wine-quality/3/abc") == reference
 
 
 def killed_run(url: str, lake: Path, reference: Reference, spans: int) -> None:
     """A run that dies after so many spans, in the middle of the next one's transaction."""
-    insert, done = profile_store._rows, []
+    pack, done = profile_store._pack, []
 
-    def rows(frame: pd.DataFrame) -> list[dict]:
-        done.append(frame)
-        if len(done) > 2 * spans + 1:
+    def packed(profile: Profile) -> Iterator[bytes]:
+        done.append(profile)
+        if len(done) > spans:
             os.kill(os.getpid(), signal.SIGKILL)
-        return insert(frame)
+        return pack(profile)
 
-    profile_store._rows = rows
+    profile_store._pack = packed
     run(url, lake, reference)
 
 
-def test_a_killed_run_loses_no_window_and_doubles_none(url, lake, log, reference):
+def test_a_killed_run_loses_no_hour_and_doubles_none(url, lake, log, reference):
     context = multiprocessing.get_context("spawn")
     victim = context.Process(target=killed_run, args=(url, lake, reference, 1))
     victim.start()
     victim.join(120)
     assert victim.exitcode == -signal.SIGKILL
     with ProfileStore(url) as store:
-        kept = store.load(VERSION, reference, "1D").counts["window_start"].nunique()
+        kept = len(store.states(VERSION, reference, HOUR_S))
     # one span of seven days was committed, the second was being written
-    assert kept == 7
-    assert len(run(url, lake, reference)) == 20 - kept
+    assert kept == 7 * HOURS
+    assert run(url, lake, reference) == 20 * HOURS - kept
     assert_stored(url, log, reference)
 
 
-def test_two_runs_at_once_store_each_window_once(url, lake, log, reference):
+def test_two_runs_at_once_store_each_hour_once(url, lake, log, reference):
     start, counted, failed = threading.Barrier(2), [], []
 
     def one() -> None:
@@ -170,7 +173,7 @@ def test_two_runs_at_once_store_each_window_once(url, lake, log, reference):
     assert not failed
     assert len(counted) == 2
     assert_stored(url, log, reference)
-    assert run(url, lake, reference) == []
+    assert run(url, lake, reference) == 0
 
 
 def test_places_that_hold_no_profiles_are_refused(tmp_path):

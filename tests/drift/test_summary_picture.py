@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 
 from wine_quality.drift.performance import judge_performance
-from wine_quality.drift.profiles import Reference, profile_windows
+from wine_quality.drift.profiles import Profile, count
+from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_picture import MOST_LABELS, plot_summary
-from wine_quality.drift.verdicts import VERDICTS_DTYPES, decide
-from wine_quality.drift.windows import judge_traffic
-from wine_quality.wines import INPUTS
+from wine_quality.drift.verdicts import JUDGED_COLUMNS, VERDICTS_DTYPES, decide
+from wine_quality.drift.windows import judge_traffic, make_windows
 
 Judged = tuple[pd.DataFrame, pd.DataFrame]
+SUBJECTS = len(JUDGED_COLUMNS) + 2
+"""Beside the columns how they go together, and copies."""
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +27,17 @@ def judge(
     reference: Reference, as_log: Callable[..., pd.DataFrame]
 ) -> Callable[[pd.DataFrame, int], Judged]:
     def judge(wines: pd.DataFrame, per_day: int) -> Judged:
-        profile = profile_windows(as_log(wines, per_day), reference)
-        settings = DriftSettings()
-        now = pd.Timestamp("2027-01-01", tz="UTC")
-        traffic = judge_traffic(profile.counts, settings, now.to_pydatetime())
-        verdicts = pd.concat([decide(profile, reference, settings), traffic], ignore_index=True)
-        return verdicts, judge_performance(profile, reference, settings)
+        return judged(count(as_log(wines, per_day), reference), reference)
 
     return judge
+
+
+def judged(hours: Profile, reference: Reference) -> Judged:
+    settings, now = DriftSettings(), pd.Timestamp("2027-01-01", tz="UTC").to_pydatetime()
+    windows = *make_windows(hours, settings), reference, "3", settings
+    traffic = judge_traffic({"3": hours}, settings, now)
+    verdicts = pd.concat([decide(*windows), traffic], ignore_index=True)
+    return verdicts, judge_performance(*windows)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,7 @@ def test_cells_hold_the_scores_by_their_thresholds(week):
     verdicts, _ = week
     columns = verdicts[verdicts["column"] != "traffic"]
     heat = panels(*week)["Drift"]
-    shown = heat.collections[0].get_array().reshape(len(INPUTS) + 1, 7)
+    shown = heat.collections[0].get_array().reshape(SUBJECTS, 7)
     times = (columns["value"] / columns["threshold"]).to_numpy().reshape(7, -1).T
     np.testing.assert_allclose(shown, times)
     names = [label.get_text() for label in heat.get_yticklabels()]
@@ -91,24 +96,21 @@ def test_the_error_stands_in_the_range_that_is_no_decay_or_is_marked(week):
     np.testing.assert_allclose(lines["decayed"].get_ydata(), whole["mae"][5:6])
     tops = [bar.get_y() + bar.get_height() for bar in error.patches]
     for top, row in zip(tops[:6], whole.itertuples(), strict=False):
-        assert (row.mae > top) == (row.verdict == "decayed")
+        assert (row.mae > top) == (row.mae_score > row.mae_threshold)
         assert top > row.reference_mae
 
 
 def test_traffic_is_drawn_and_its_lack_marked(judge, draw_wines, as_log, reference):
     log = as_log(draw_wines(300, 72), 50)
     log = log[log["event_time"].dt.day != 3]
-    profile = profile_windows(log, reference)
-    traffic = judge_traffic(profile.counts, DriftSettings(), log["event_time"].max())
-    verdicts = pd.concat([decide(profile, reference, DriftSettings()), traffic])
-    axes = panels(verdicts, judge_performance(profile, reference, DriftSettings()))["Traffic"]
+    axes = panels(*judged(count(log, reference), reference))["Traffic"]
     assert [bar.get_height() for bar in axes.patches] == [50, 50, 0, 50, 50, 50]
     assert texts(axes) == ["0"]
 
 
 def test_a_window_too_small_to_judge_is_marked_as_such(judge, draw_wines):
     drawn = panels(*judge(draw_wines(20, 73), 20))
-    assert texts(drawn["Drift"]) == ["–"] * (len(INPUTS) + 1)
+    assert texts(drawn["Drift"]) == ["–"] * SUBJECTS
     assert [bar.get_height() for bar in drawn["Traffic"].patches] == [20]
 
 

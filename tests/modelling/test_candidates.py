@@ -98,7 +98,12 @@ def test_the_same_seed_gives_the_same_model(labelled_wines):
     ("estimator", "settings", "why"),
     [
         ("sklearn.tree.NoSuchTree", {}, "module 'sklearn.tree' has no 'NoSuchTree'"),
-        ("no_such_package.Model", {}, "No module named 'no_such_package'"),
+        (
+            "no_such_package.Model",
+            {},
+            "cannot be imported: No module named 'no_such_package'. Install what has "
+            "no_such_package ('pip install no_such_package' for most), or correct its estimator",
+        ),
         ("DecisionTreeRegressor", {}, "not a class path of the form package.module.Class"),
         (TREE.estimator, {"depth": 3}, "unexpected keyword argument 'depth'"),
         ("collections.Counter", {}, "get_params"),
@@ -107,7 +112,7 @@ def test_the_same_seed_gives_the_same_model(labelled_wines):
 def test_a_candidate_that_cannot_be_built_says_which_and_why(estimator, settings, why):
     with pytest.raises(WineQualityError, match="training parameters") as caught:
         build_model(Candidate(estimator=estimator, settings=settings), 0)
-    assert str(caught.value).startswith(f"Candidate {estimator} with settings {settings} cannot")
+    assert str(caught.value).startswith(f"Candidate {estimator} ")
     assert why in str(caught.value)
 
 

@@ -1,10 +1,23 @@
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wine_quality.modelling.promotion import Promotion, decide
-from wine_quality.modelling.registry import RegisteredVersion
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling import promotion
+from wine_quality.modelling.promotion import Opponent, Promotion, decide, find_opponent, settle
+from wine_quality.modelling.registry import (
+    CHALLENGER,
+    CHAMPION,
+    ChampionChangedError,
+    ModelRegistry,
+    RegisteredVersion,
+)
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
@@ -12,7 +25,8 @@ HELD_OUT = draw_wines(120, 6, missing=True)
 
 
 def version(number, **tags):
-    return RegisteredVersion("wine-quality", number, f"run {number}", tags)
+    made = datetime(2026, 1, int(number), tzinfo=UTC)
+    return RegisteredVersion("wine-quality", number, f"run {number}", made, tags)
 
 
 def judged(spread, seed=0, wines=HELD_OUT):
@@ -22,12 +36,12 @@ def judged(spread, seed=0, wines=HELD_OUT):
 
 
 def decision(reference, champion_reference, seed=3):
-    return decide(version("8"), reference, version("5"), champion_reference, seed)
+    return decide(version("8"), reference, Opponent(version("5"), champion_reference), seed)
 
 
 def test_the_first_version_becomes_champion():
-    assert decide(version("1"), judged(1), None, None, 0) == Promotion(
-        "wine-quality", "1", True, "1", None, "it is the first champion"
+    assert decide(version("1"), judged(1), None, 0) == Promotion(
+        "wine-quality", "1", "run 1", True, "1", None, "it is the first champion"
     )
 
 
@@ -50,10 +64,10 @@ def test_which_error_counts_is_a_choice():
     steady = HELD_OUT[[*INPUTS, QUALITY]].assign(**{PREDICTION: HELD_OUT[QUALITY] + 0.5})
     wild = steady.assign(**{PREDICTION: HELD_OUT[QUALITY] + 2.0 * (np.arange(120) % 6 == 0)})
     new, champion = version("8"), version("5")
-    by_square = decide(new, steady, champion, wild, 3)
+    by_square = decide(new, steady, Opponent(champion, wild), 3)
     assert by_square.promoted
     assert "mean squared error 0.2500 against 0.6667" in by_square.reason
-    by_size = decide(new, steady, champion, wild, 3, metric="mae")
+    by_size = decide(new, steady, Opponent(champion, wild), 3, metric="mae")
     assert not by_size.promoted
     assert "mean absolute error 0.5000 against 0.3333" in by_size.reason
 
@@ -107,7 +121,7 @@ def test_a_champion_of_other_columns_is_not_compared():
 
 def test_models_of_different_environments_are_not_compared():
     new, champion = version("8", environment="uci"), version("5", environment="local")
-    found = decide(new, judged(0.1), champion, judged(2.0), 3)
+    found = decide(new, judged(0.1), Opponent(champion, judged(2.0)), 3)
     assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
     assert found.reason == (
         "version 5 was trained in environment local and this one in uci, so the two are not "
@@ -118,20 +132,29 @@ def test_models_of_different_environments_are_not_compared():
 @pytest.mark.parametrize("tags", [{"environment": "uci"}, {}])
 def test_models_of_one_environment_or_an_unknown_one_are_compared(tags):
     new = version("8", environment="uci")
-    assert decide(new, judged(0.1), version("5", **tags), judged(2.0), 3).promoted
+    assert decide(new, judged(0.1), Opponent(version("5", **tags), judged(2.0)), 3).promoted
+
+
+def test_a_champion_without_a_readable_reference_stays_and_says_how_to_promote():
+    found = decide(version("8"), judged(0.1), Opponent(version("5"), None, "no such file"), 3)
+    assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
+    assert found.reason == (
+        "version 5 has no reference to compare with (no such file); to promote it anyway: "
+        "'kedro champion promote 8'"
+    )
 
 
 @pytest.mark.parametrize("champion", [None, version("5")], ids=["first", "better"])
 def test_a_model_whose_onnx_form_answers_otherwise_is_not_promoted(champion):
     new = version("8", onnx="it differs by 2 points", onnx_parity="failed")
-    found = decide(new, judged(0.1), champion, champion and judged(2.0), 3)
+    found = decide(new, judged(0.1), champion and Opponent(champion, judged(2.0)), 3)
     assert (found.promoted, found.champion) == (False, champion and "5")
     assert found.reason == "it must not be served: it differs by 2 points"
 
 
 def test_a_model_without_an_onnx_form_may_be_promoted():
     new = version("8", onnx="SVR cannot be converted", onnx_parity="none")
-    assert decide(new, judged(0.1), version("5"), judged(2.0), 3).promoted
+    assert decide(new, judged(0.1), Opponent(version("5"), judged(2.0)), 3).promoted
 
 
 def test_copies_of_a_wine_do_not_make_a_gain_surer():
@@ -147,12 +170,119 @@ def test_copies_of_a_wine_do_not_make_a_gain_surer():
 
 
 def test_a_decision_as_plain_values():
-    plain = Promotion("wine-quality", "8", False, "5", "5", "because").to_dict()
+    plain = Promotion("wine-quality", "8", "run 8", False, "5", "5", "because").to_dict()
     assert plain == {
         "model": "wine-quality",
         "version": "8",
+        "run_id": "run 8",
         "promoted": False,
         "champion": "5",
         "judged_against": "5",
         "reason": "because",
     }
+
+
+# What the registry accepts
+
+
+@pytest.fixture
+def add(registry, experiment_id):
+    """Registers a version that has nothing but a reference; gives both."""
+    client = mlflow.MlflowClient()
+
+    def register(reference):
+        with mlflow.start_run(experiment_id=experiment_id) as run, TemporaryDirectory() as folder:
+            if reference is not None:
+                reference.to_parquet(Path(folder) / "held_out_wines.parquet")
+                mlflow.log_artifacts(folder, "reference")
+        if not client.search_registered_models(f"name = '{registry.name}'"):
+            client.create_registered_model(registry.name)
+        made = client.create_model_version(registry.name, run.info.artifact_uri, run.info.run_id)
+        return registry.version(str(made.version)), reference
+
+    return register
+
+
+def aliases(registry):
+    found = (registry.version(alias) for alias in (CHAMPION, CHALLENGER))
+    return tuple(version and version.version for version in found)
+
+
+def test_a_decision_sets_the_aliases(registry, add):
+    first, better, worse = (add(judged(spread)) for spread in (0.9, 0.3, 0.8))
+    settled = settle(registry, *first, 0)
+    assert settled.promotion.reason == "it is the first champion"
+    assert settled.champion.is_same_as(first[0])
+    assert aliases(registry) == ("1", None)
+    assert settle(registry, *better, 0).promotion.judged_against == "1"
+    settled = settle(registry, *worse, 0)
+    assert not settled.promotion.promoted
+    assert settled.champion.is_same_as(better[0])
+    assert aliases(registry) == ("2", "3")
+
+
+@pytest.mark.parametrize(("spread", "champion"), [(0.3, "2"), (0.8, "3")])
+def test_a_version_that_loses_the_race_is_judged_against_the_winner(
+    registry, add, monkeypatch, spread, champion
+):
+    """Two runs judge against version 1; the other one promotes version 3 first."""
+    settle(registry, *add(judged(1.5)), 0)
+    slower, faster = add(judged(spread)), add(judged(0.5))
+    promote = ModelRegistry.promote
+
+    def promote_second(self, *arguments, **named):
+        monkeypatch.setattr(ModelRegistry, "promote", promote)
+        assert settle(registry, *faster, 0).promotion.promoted
+        return promote(self, *arguments, **named)
+
+    monkeypatch.setattr(ModelRegistry, "promote", promote_second)
+    settled = settle(registry, *slower, 0)
+    assert settled.promotion.judged_against == "3"
+    assert settled.promotion.promoted == (champion == "2")
+    assert aliases(registry) == (champion, None if champion == "2" else "2")
+    assert settled.champion.is_same_as(registry.version(CHAMPION))
+
+
+def test_a_champion_that_changes_all_the_time_is_said(registry, add, monkeypatch):
+    def refuse(self, version, instead_of):
+        raise ChampionChangedError("once more")
+
+    monkeypatch.setattr(promotion, "ATTEMPTS", 3)
+    monkeypatch.setattr(ModelRegistry, "promote", refuse)
+    with pytest.raises(ChampionChangedError, match="once more"):
+        settle(registry, *add(judged(1)), 0)
+    assert aliases(registry) == (None, "1")
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        (None, "has no reference in the registry"),
+        (judged(1).drop(columns=PREDICTION), "its reference has no column prediction"),
+    ],
+)
+def test_what_somebody_else_registered_stays_champion(registry, add, reference, problem):
+    foreign, _ = add(reference)
+    registry.set_alias(CHAMPION, foreign.version)
+    assert problem in find_opponent(registry).problem
+    settled = settle(registry, *add(judged(0.1)), 0)
+    assert settled.promotion.reason.endswith("'kedro champion promote 2'")
+    assert problem in settled.promotion.reason
+    assert aliases(registry) == ("1", "2")
+
+
+def test_a_reference_that_is_no_table_is_a_problem_in_words(registry, add):
+    foreign, _ = add(None)
+    registry.set_alias(CHAMPION, foreign.version)
+    client = mlflow.MlflowClient()
+    client.log_text(foreign.run_id, "not a table", "reference/held_out_wines.parquet")
+    assert "cannot be read" in find_opponent(registry).problem
+
+
+def test_a_version_that_was_deleted_meanwhile_is_not_promoted(registry, add):
+    new, reference = add(judged(1))
+    mlflow.MlflowClient().delete_registered_model(registry.name)
+    add(judged(2))
+    with pytest.raises(WineQualityError, match="was deleted while it was judged"):
+        settle(registry, new, reference, 0)
+    assert aliases(registry) == (None, None)

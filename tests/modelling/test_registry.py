@@ -1,25 +1,33 @@
 import hashlib
 import multiprocessing
+import os
+import sys
 from pathlib import Path
+from uuid import uuid4
 
 import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 from pandas.testing import assert_frame_equal
 
+from wine_quality.database import locks
+from wine_quality.database.addresses import sqlite_file
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling import onnx_export, registry_lock
+from wine_quality.modelling import onnx_export
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.registry import (
     CHALLENGER,
     CHAMPION,
+    FORMER_CHAMPIONS_TAG,
     ONNX_ARTIFACT,
     ChampionChangedError,
     ModelRegistry,
     TrainedModel,
 )
+from wine_quality.modelling.registry_lock import promotion_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
 TREE = "sklearn.tree.DecisionTreeRegressor"
@@ -232,8 +240,8 @@ def test_a_version_has_the_digest_of_its_model(register, labelled_wines, tmp_pat
 def test_a_model_without_an_onnx_form_says_so_and_may_be_champion(
     registry, register, labelled_wines
 ):
-    version = register(train(labelled_wines, "sklearn.svm.SVR", kernel="linear"))
-    assert version.tags["onnx"].startswith("SVR with kernel linear cannot be converted")
+    version = register(train(labelled_wines, "sklearn.neighbors.KNeighborsRegressor", p=1))
+    assert version.tags["onnx"].startswith("KNeighborsRegressor with metric manhattan and weights")
     assert "onnx_sha256" not in version.tags
     with pytest.raises((MlflowException, OSError)):
         artifact(version, ONNX_ARTIFACT)
@@ -289,10 +297,15 @@ def test_the_profile_of_a_version(registry, register, labelled_wines):
 @pytest.fixture
 def versions(registry, tmp_path):
     """Five versions without a model: who is champion has nothing to do with what they are."""
+    return make_versions(registry.name, tmp_path)
+
+
+def make_versions(name, folder):
     client = MlflowClient()
-    client.create_registered_model(registry.name)
+    client.create_registered_model(name)
+    run = client.create_run(client.create_experiment(f"{name} {uuid4().hex}"))
     for _ in range(5):
-        client.create_model_version(registry.name, source=tmp_path.as_uri())
+        client.create_model_version(name, run.info.artifact_uri, run.info.run_id)
     return client
 
 
@@ -302,9 +315,9 @@ def champion_of(registry):
 
 def test_a_promotion_holds_only_against_the_champion_that_it_was_judged_against(registry, versions):
     registry.promote("1", instead_of=None)
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     with pytest.raises(ChampionChangedError) as caught:
-        registry.promote("3", instead_of="1")
+        registry.promote("3", instead_of=registry.version("1"))
     assert str(caught.value) == (
         f"Version 3 of {registry.name} was judged against version 1, but meanwhile version 2 has "
         "become champion: train again, or promote it by hand with 'kedro champion promote 3'."
@@ -314,21 +327,38 @@ def test_a_promotion_holds_only_against_the_champion_that_it_was_judged_against(
         registry.promote("3", instead_of=None)
 
 
+def test_a_version_is_told_from_one_of_its_number_in_a_deleted_model(registry, versions, tmp_path):
+    registry.promote("1", instead_of=None)
+    judged_against = registry.version("1")
+    assert judged_against.is_same_as(registry.version(CHAMPION))
+    assert not judged_against.is_same_as(registry.version("2"))
+    versions.delete_registered_model(registry.name)
+    make_versions(registry.name, tmp_path)
+    registry.promote("1", instead_of=None)
+    assert not judged_against.is_same_as(registry.version("1"))
+    with pytest.raises(ChampionChangedError) as caught:
+        registry.promote("2", instead_of=judged_against)
+    assert "against version 1, but meanwhile another version 1 has become champion" in str(
+        caught.value
+    )
+    assert champion_of(registry) == "1"
+
+
 def test_a_promoted_challenger_is_challenger_no_more(registry, versions):
     registry.set_alias(CHALLENGER, "2")
     registry.promote("1", instead_of=None)
     assert registry.version(CHALLENGER).version == "2"
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     assert registry.version(CHALLENGER) is None
 
 
 def test_rolling_back_goes_through_the_champions_before(registry, versions):
     registry.promote("1", instead_of=None)
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     # set by hand in MLflow, past all of this
     versions.set_registered_model_alias(registry.name, CHAMPION, "4")
-    registry.promote("3", instead_of="4")
-    registry.promote("3", instead_of="3")
+    registry.promote("3", instead_of=registry.version("4"))
+    registry.promote("3", instead_of=registry.version("3"))
     assert registry.former_champions() == ("1", "4")
     assert [registry.roll_back().version for _ in range(2)] == ["4", "1"]
     assert champion_of(registry) == "1"
@@ -339,7 +369,7 @@ def test_rolling_back_goes_through_the_champions_before(registry, versions):
 
 def test_a_champion_that_was_deleted_cannot_come_back(registry, versions):
     registry.promote("1", instead_of=None)
-    registry.promote("2", instead_of="1")
+    registry.promote("2", instead_of=registry.version("1"))
     versions.delete_model_version(registry.name, "1")
     with pytest.raises(WineQualityError, match="has no version 1"):
         registry.roll_back()
@@ -350,36 +380,58 @@ def test_a_champion_that_was_deleted_cannot_come_back(registry, versions):
 def test_only_a_version_can_be_promoted(registry, versions, version):
     registry.promote("1", instead_of=None)
     with pytest.raises(WineQualityError, match=f"has no version {version}: "):
-        registry.promote(version, instead_of="1")
+        registry.promote(version, instead_of=registry.version("1"))
 
 
 def test_nobody_was_champion_of_nothing(registry):
     assert registry.former_champions() == ()
 
 
-def promote_at_once(uri, name, version, start, results):
+@pytest.fixture(scope="module")
+def registry_server(tmp_path_factory, free_port, run_server):
+    """Address of an MLflow server, which knows no locks."""
+    folder = tmp_path_factory.mktemp("server")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    # of no use here, and slow to begin
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    health = f"http://127.0.0.1:{port}/health"
+    with run_server(command, health, folder / "log", env=environment):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def own_database(request, tmp_path, postgres_schema):
+    """Address of the project's own database, one of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/data/inference_log.db"
+        return
+    with postgres_schema("lock promotions in PostgreSQL") as address:
+        yield address
+
+
+def promote_at_once(uri, name, own_database, version, start, results):
     mlflow.set_tracking_uri(uri)
-    registry = ModelRegistry(name)
+    registry = ModelRegistry(name, lock_database=own_database)
     registry.version(CHAMPION)
     start.wait(60)
     try:
-        registry.promote(version, instead_of="1")
+        registry.promote(version, instead_of=registry.version("1"))
         results.put((version, "champion"))
     except ChampionChangedError:
         results.put((version, "refused"))
 
 
-@pytest.mark.parametrize("on_server", [False, True], ids=["file lock", "server"])
-def test_of_two_processes_only_one_promotes(registry, versions, on_server, monkeypatch):
-    registry.promote("1", instead_of=None)
-    uri = mlflow.get_tracking_uri()
+def assert_that_one_promotes(registry, uri, own_database):
     context = multiprocessing.get_context("fork")
-    if on_server:
-        # as if the registry were behind a server, where there is no file to lock
-        monkeypatch.setattr(registry_lock, "_database_file", lambda _: None)
     start, results = context.Barrier(3), context.Queue()
     processes = [
-        context.Process(target=promote_at_once, args=(uri, registry.name, version, start, results))
+        context.Process(
+            target=promote_at_once,
+            args=(uri, registry.name, own_database, version, start, results),
+        )
         for version in ("2", "3", "4")
     ]
     for process in processes:
@@ -392,26 +444,53 @@ def test_of_two_processes_only_one_promotes(registry, versions, on_server, monke
     assert registry.former_champions() == ("1",)
 
 
+def test_of_processes_at_once_only_one_promotes(registry, versions):
+    registry.promote("1", instead_of=None)
+    assert_that_one_promotes(registry, mlflow.get_tracking_uri(), None)
+
+
+@pytest.mark.slow
+def test_of_processes_at_once_only_one_promotes_on_a_server(
+    registry_server, own_database, tmp_path
+):
+    with _use_tracking_uri(registry_server):
+        registry = ModelRegistry(f"wine-{uuid4().hex}", own_database)
+        make_versions(registry.name, tmp_path)
+        registry.promote("1", instead_of=None)
+        assert_that_one_promotes(registry, registry_server, own_database)
+        # nothing but the model is in the registry
+        assert [m.name for m in MlflowClient().search_registered_models()].count(registry.name) == 1
+        assert not [m.name for m in MlflowClient().search_registered_models() if "lock" in m.name]
+
+
+@pytest.mark.slow
+def test_a_promotion_on_a_server_needs_a_database_for_its_lock(registry_server, tmp_path):
+    with _use_tracking_uri(registry_server):
+        registry = ModelRegistry(f"wine-{uuid4().hex}")
+        make_versions(registry.name, tmp_path)
+        with pytest.raises(WineQualityError, match="no database was named for the lock"):
+            registry.promote("1", instead_of=None)
+        assert registry.version(CHAMPION) is None
+
+
+def test_a_promotion_whose_lock_was_lost_changes_nothing(registry, versions, monkeypatch):
+    registry.promote("1", instead_of=None)
+    lock = Path(f"{sqlite_file(mlflow.get_tracking_uri())}.{registry.name}.promotion-lock")
+    monkeypatch.setattr(
+        ModelRegistry, "former_champions", lambda _: lock.unlink() or ("never", "there")
+    )
+    with pytest.raises(WineQualityError, match="lock for changing the champion was lost"):
+        registry.promote("2", instead_of=registry.version("1"))
+    assert champion_of(registry) == "1"
+    assert versions.get_registered_model(registry.name).tags[FORMER_CHAMPIONS_TAG] == ""
+
+
 def test_a_process_waits_for_the_lock_and_says_so_when_it_gives_up(registry, versions, monkeypatch):
-    monkeypatch.setattr(registry_lock, "PATIENCE", 0.2)
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.2)
     with (
-        registry_lock.registry_lock(versions, registry.name),
+        promotion_lock(mlflow.get_tracking_uri(), registry.name, None),
         pytest.raises(WineQualityError, match="Another process has been changing the champion"),
     ):
         registry.promote("1", instead_of=None)
     registry.promote("1", instead_of=None)
     assert champion_of(registry) == "1"
-
-
-def test_a_lock_that_was_left_behind_on_a_server_is_taken_over(registry, versions, monkeypatch):
-    monkeypatch.setattr(registry_lock, "_database_file", lambda _: None)
-    monkeypatch.setattr(registry_lock, "PATIENCE", 0.3)
-    lock = registry.name + registry_lock.SUFFIX
-    versions.create_registered_model(lock)
-    with pytest.raises(WineQualityError, match="Another process has been changing the champion"):
-        registry.promote("1", instead_of=None)
-    monkeypatch.setattr(registry_lock, "STALE", 0.0)
-    registry.promote("1", instead_of=None)
-    assert champion_of(registry) == "1"
-    with pytest.raises(MlflowException, match="not found"):
-        versions.get_registered_model(lock)

@@ -1,10 +1,8 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from wine_quality.database_urls import sqlite_file
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import registry_lock
 from wine_quality.modelling.registry_lock import setup_lock
@@ -46,7 +44,7 @@ def test_processes_that_begin_at_once_set_an_empty_tracking_database_up(tmp_path
 
 
 def test_who_waits_too_long_for_the_tracking_database_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry_lock, "SETUP_PATIENCE", 0.2)
+    monkeypatch.setattr(registry_lock, "SETUP_PATIENCE_S", 0.2)
     address = f"sqlite:///{tmp_path}/mlflow.db"
     with (
         setup_lock(address),
@@ -61,16 +59,3 @@ def test_nothing_is_locked_where_nothing_may_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(registry_lock.os, "access", lambda *_: False)
     with setup_lock(f"sqlite:///{tmp_path}/mlflow.db"):
         assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("address", "file"),
-    [
-        ("sqlite:////srv/mlflow.db", Path("/srv/mlflow.db")),
-        ("sqlite:///data/mlflow.db", Path("data/mlflow.db")),
-        ("postgresql://host/mlflow", None),
-        ("https://mlflow.example.org", None),
-    ],
-)
-def test_the_file_that_is_locked(address, file):
-    assert sqlite_file(address) == file

@@ -3,9 +3,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -89,11 +89,100 @@ def test_the_settings_as_configured_are_tried_first(tune):
     assert found.configured_value == tune.seen[0].value >= found.value
 
 
-def test_configured_settings_outside_of_the_space_are_not_tried(tune):
-    outside = NEIGHBOURS.with_settings({"n_neighbors": 400})
+def value_of(wines, candidate):
+    """Metric of a candidate as it stands, on the folds that `tune` uses."""
+    folds = assign_folds(wines, SEARCH.folds, 1, SEARCH.seed)
+    return cross_validate(build_model(candidate, SEARCH.seed), wines, folds)["mae"].mean()
+
+
+OUTSIDE = {
+    "outside": {"n_neighbors": 100, "weights": "uniform"},
+    "another type": {"n_neighbors": 5, "weights": None},
+    "one left to the estimator": {"n_neighbors": 5},
+    "all left to the estimator": {},
+}
+
+
+@pytest.mark.parametrize("settings", OUTSIDE.values(), ids=OUTSIDE)
+def test_configured_settings_outside_of_the_space_are_tried_too(tune, labelled_wines, settings):
+    outside = NEIGHBOURS.model_copy(update={"settings": settings})
     found = tune(outside)
-    assert found.configured_value is None
-    assert all(trial.settings["n_neighbors"] <= 40 for trial in tune.seen)
+    assert tune.seen[0].settings == settings
+    assert found.configured_value == pytest.approx(value_of(labelled_wines, outside))
+    assert found.finished == len(tune.seen) == 6
+    assert all(set(trial.settings) == {"n_neighbors", "weights"} for trial in tune.seen[1:])
+    # another search goes on from there
+    tune.seen.clear()
+    assert tune(outside) == found
+    assert tune.seen == []
+
+
+def test_settings_as_configured_that_no_other_beats_are_the_best(tune):
+    # 39 or 40 neighbours by distance are better than the one that the space offers
+    space = {"n_neighbors": {"type": "int", "low": 1, "high": 2}}
+    configured = {"n_neighbors": 40, "weights": "distance"}
+    changes = {"search_space": space, "settings": configured}
+    found = tune(Candidate.model_validate(NEIGHBOURS.model_dump() | changes))
+    assert found.value == found.configured_value
+    assert found.settings == {"n_neighbors": 40}
+    drawn = [trial.value for trial in tune.seen[1:]]
+    assert min(drawn) > found.configured_value
+
+
+def test_of_equally_good_settings_those_as_configured_are_the_best(tune):
+    # the estimator's default is 5, so that the space holds a copy of what is configured
+    space = {"n_neighbors": {"type": "int", "low": 5, "high": 6}}
+    changes = {"search_space": space, "settings": {}}
+    found = tune(Candidate.model_validate(NEIGHBOURS.model_dump() | changes))
+    assert sorted({trial.value for trial in tune.seen if trial.settings.get("n_neighbors") == 5})
+    assert found.value <= found.configured_value
+    if found.value == found.configured_value:
+        assert found.settings == {}
+
+
+def test_what_is_configured_anew_is_tried_though_the_budget_is_spent(tune, labelled_wines):
+    first = tune()
+    tune.seen.clear()
+    other = NEIGHBOURS.with_settings({"n_neighbors": 77})
+    found = tune(other)
+    assert found.study == first.study
+    assert [trial.settings["n_neighbors"] for trial in tune.seen] == [77]
+    assert found.configured_value == pytest.approx(value_of(labelled_wines, other))
+    assert found.finished == first.finished + 1
+
+
+def test_the_settings_as_configured_are_judged_on_every_fold(tune):
+    """Also where a trial of the same settings was stopped after the first folds."""
+    search = SearchSettings(folds=3, seed=7, prune=True)
+    tune(budget=Budget(trials=25, minutes=5), search=search)
+    pruned = next(trial for trial in tune.seen if trial.state == "pruned")
+    tune.seen.clear()
+    found = tune(
+        NEIGHBOURS.with_settings(pruned.settings),
+        budget=Budget(trials=25, minutes=5),
+        search=search,
+    )
+    (trial,) = tune.seen
+    assert (trial.settings, trial.state, len(trial.values)) == (pruned.settings, "complete", 3)
+    assert found.configured_value == trial.value
+
+
+def test_a_study_of_the_first_edition_is_gone_on_with(tune, url, labelled_wines):
+    name = tune(budget=Budget(trials=2, minutes=5)).study
+    study = optuna.load_study(study_name=name, storage=url)
+    old = [
+        optuna.trial.create_trial(
+            params=trial.params, distributions=trial.distributions, value=trial.value
+        )
+        for trial in study.trials
+    ]
+    optuna.delete_study(study_name=name, storage=url)
+    # without the attribute that names the settings as configured
+    optuna.create_study(study_name=name, storage=url).add_trials(old)
+    tune.seen.clear()
+    found = tune(budget=Budget(trials=3, minutes=5))
+    assert [trial.number for trial in tune.seen] == [2]
+    assert found.configured_value == old[0].value
 
 
 def test_the_same_seed_searches_the_same(tune, url, labelled_wines, tmp_path):
@@ -281,9 +370,8 @@ def test_after_a_kill_no_finished_trial_is_lost_or_repeated(start_worker, shared
     interrupted = of_state(before, TrialState.RUNNING, TrialState.FAIL)
     if how is signal.SIGINT:
         # it waits to be run again at once, without a heartbeat to be missed first
-        assert [t.params for t in of_state(before, TrialState.WAITING)] == [
-            t.params for t in interrupted
-        ]
+        waiting = of_state(before, TrialState.WAITING)
+        assert [t.system_attrs["fixed_params"] for t in waiting] == [t.params for t in interrupted]
         assert of_state(before, TrialState.RUNNING) == []
     assert len(finished) >= 4
 
@@ -318,78 +406,6 @@ def test_two_workers_share_a_study(start_worker, shared_url):
     assert_judged_once(complete)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_settings_that_another_process_tries_are_waited_for(tune, url, monkeypatch):
-    monkeypatch.setattr(tuning, "POLL", 0.05)
-    one = {"n_neighbors": {"type": "int", "low": 5, "high": 6}}
-    few = Candidate.model_validate(
-        NEIGHBOURS.model_dump() | {"search_space": one, "settings": {"n_neighbors": 7}}
-    )
-    name = tune(few, budget=Budget(trials=1, minutes=5)).study
-    (first,) = tune.seen
-    study = optuna.load_study(study_name=name, storage=tuning._open_database(url))
-    elsewhere = study.ask()
-    other = {5: 6, 6: 5}[first.settings["n_neighbors"]]
-    # the only settings that are not known yet are under way in another process, which says nothing
-    # for a while and then is done
-    study._storage.record_heartbeat(elsewhere._trial_id)
-    space = optuna.distributions.IntDistribution(5, 6)
-    study._storage.set_trial_param(elsewhere._trial_id, "n_neighbors", other, space)
-    waited = []
-
-    def sleep(seconds):
-        waited.append(seconds)
-        if len(waited) == 3:
-            study.tell(elsewhere, 0.123)
-
-    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
-    tune.seen.clear()
-    found = tune(few, budget=Budget(trials=12, minutes=5))
-    assert len(waited) >= 3
-    assert {trial.value for trial in tune.seen} == {first.value, 0.123}
-    assert found.value == 0.123
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_trial_that_another_process_has_ended_is_let_go(tune, url, monkeypatch):
-    judge = tuning._Objective.__call__
-    ended = []
-
-    def judge_too_late(objective, trial):
-        value = judge(objective, trial)
-        if not ended:
-            (name,) = optuna.get_all_study_names(storage=url)
-            elsewhere = optuna.load_study(study_name=name, storage=url)
-            elsewhere.tell(trial.number, 0.123)
-            ended.append(trial.number)
-        return value
-
-    monkeypatch.setattr(tuning._Objective, "__call__", judge_too_late)
-    found = tune(budget=Budget(trials=3, minutes=5))
-    assert (found.finished, found.value) == (3, 0.123)
-    assert [trial.number for trial in tune.seen] == [1, 2]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_stale_trial_elsewhere_is_waited_for_and_then_run_again(tune, url, monkeypatch):
-    monkeypatch.setattr(tuning, "HEARTBEAT", 1)
-    monkeypatch.setattr(tuning, "GRACE", 2)
-    monkeypatch.setattr(tuning, "POLL", 0.05)
-    name = tune(budget=Budget(trials=2, minutes=5)).study
-    study = optuna.load_study(study_name=name, storage=tuning._open_database(url))
-    lost = study.ask()
-    settings = {
-        "n_neighbors": lost.suggest_int("n_neighbors", 1, 40, log=True),
-        "weights": lost.suggest_categorical("weights", ("uniform", "distance")),
-    }
-    study._storage.record_heartbeat(lost._trial_id)
-    tune.seen.clear()
-    begun = time.monotonic()
-    tune(budget=Budget(trials=3, minutes=5))
-    assert time.monotonic() - begun > 1
-    assert [trial.settings for trial in tune.seen] == [settings]
-
-
 ONE = Candidate.model_validate(
     NEIGHBOURS.model_dump()
     | {
@@ -403,76 +419,151 @@ ONE = Candidate.model_validate(
 def begin_elsewhere(tune, url):
     """Begins a trial as another process would, which is not heard of again."""
 
-    def begin(**settings):
-        name = tune(ONE, budget=Budget(trials=1, minutes=5)).study
+    def begin(candidate=ONE, **settings):
+        name = tune(candidate, budget=Budget(trials=1, minutes=5)).study
         tune.seen.clear()
-        study = optuna.load_study(study_name=name, storage=tuning._open_database(url))
+        study = optuna.load_study(study_name=name, storage=url)
+        study.enqueue_trial(settings)
         trial = study.ask()
-        for key, value in settings.items():
-            space = optuna.distributions.IntDistribution(5, 6)
-            study._storage.set_trial_param(trial._trial_id, key, value, space)
+        for key in settings:
+            trial.suggest_int(key, 5, 6)
         return study, trial
 
     return begin
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("settings", [{}, {"n_neighbors": 6}], ids=["new", "put back before"])
-def test_a_trial_killed_before_its_first_sign_of_life_is_run_again(
-    tune, begin_elsewhere, monkeypatch, settings
-):
-    monkeypatch.setattr(tuning, "HEARTBEAT", 1)
-    monkeypatch.setattr(tuning, "GRACE", 1)
-    monkeypatch.setattr(tuning, "POLL", 0.05)
+class Clock:
+    """Stands for `time` in the module: an hour passes with every look that is waited for."""
+
+    def __init__(self, seconds=3600.0, then=lambda slept: None):
+        self.slept = 0
+        self._seconds, self._then = seconds, then
+
+    def sleep(self, _):
+        self.slept += 1
+        assert self.slept < 20, "waits for ever"
+        self._then(self.slept)
+
+    def monotonic(self):
+        return self.slept * self._seconds
+
+
+def test_settings_that_another_process_tries_are_waited_for(tune, begin_elsewhere, monkeypatch):
+    # the only settings that are not known yet are under way elsewhere for a while, then done
+    study, elsewhere = begin_elsewhere(n_neighbors=6)
+
+    def end(slept):
+        if slept == 3:
+            study.tell(elsewhere, 0.123)
+
+    clock = Clock(seconds=1, then=end)
+    monkeypatch.setattr(tuning, "time", clock)
+    found = tune(ONE, budget=Budget(trials=12, minutes=5))
+    assert clock.slept >= 3
+    assert {trial.value for trial in tune.seen} <= {found.configured_value, 0.123}
+    assert found.value == 0.123
+    assert found.finished == 12
+
+
+def test_a_trial_that_another_process_has_ended_is_let_go(tune, url, monkeypatch):
+    judge = tuning._Search._judge
+    ended = []
+
+    def judge_too_late(search, trial):
+        value = judge(search, trial)
+        if not ended:
+            (name,) = optuna.get_all_study_names(storage=url)
+            elsewhere = optuna.load_study(study_name=name, storage=url)
+            elsewhere.tell(trial.number, 0.123)
+            ended.append(trial.number)
+        return value
+
+    monkeypatch.setattr(tuning._Search, "_judge", judge_too_late)
+    found = tune(budget=Budget(trials=3, minutes=5))
+    assert (found.finished, found.value) == (3, 0.123)
+    assert [trial.number for trial in tune.seen] == [1, 2]
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_neighbors": 6}], ids=["nothing drawn yet", "drawn"])
+def test_a_trial_without_a_sign_of_life_is_run_again(tune, begin_elsewhere, monkeypatch, settings):
     study, lost = begin_elsewhere(**settings)
-
-    def give_up(*_):
-        raise TimeoutError("the lost trial is still waited for")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(60)
-    try:
-        found = tune(ONE, budget=Budget(trials=2, minutes=5))
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+    clock = Clock(seconds=tuning.GRACE / 3)
+    monkeypatch.setattr(tuning, "time", clock)
+    found = tune(ONE, budget=Budget(trials=2, minutes=500))
     assert found.finished == 2
     assert study.trials[lost.number].state == TrialState.FAIL
     (again,) = tune.seen
     assert settings.items() <= again.settings.items()
+    # its signs are compared over the whole grace period
+    assert clock.slept == 4
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_trial_that_has_only_just_begun_is_lent_no_sign_of_life(begin_elsewhere, monkeypatch):
-    study, young = begin_elsewhere()
-    lent = []
-    monkeypatch.setattr(study._storage, "record_heartbeat", lent.append)
-    tuning._put_back_stale(study)
-    assert lent == []
-    monkeypatch.setattr(tuning, "GRACE", -1)
-    tuning._put_back_stale(study)
-    assert lent == [young._trial_id]
+def test_a_trial_that_shows_signs_of_life_is_left_alone(tune, begin_elsewhere, monkeypatch):
+    study, elsewhere = begin_elsewhere(n_neighbors=6)
 
+    def live(slept):
+        elsewhere.set_user_attr(tuning.SIGN_OF_LIFE, slept)
+        if slept == 12:
+            study.tell(elsewhere, 0.123)
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("settings", [{}, {"n_neighbors": 6}], ids=["none drawn yet", "the same"])
-def test_a_twin_is_waited_for_until_the_deadline(begin_elsewhere, monkeypatch, settings):
-    study, elsewhere = begin_elsewhere(**settings)
-    study._storage.record_heartbeat(elsewhere._trial_id)
-    study.enqueue_trial({"n_neighbors": 6})
-    own = study.ask()
-    assert own.suggest_int("n_neighbors", 5, 6) == 6
-    slept = []
-
-    def sleep(seconds):
-        slept.append(seconds)
-        assert len(slept) < 5, "waits beyond the deadline"
-
-    # not the module's own functions: threads of the libraries sleep as well
-    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: float(len(slept)))
+    clock = Clock(seconds=tuning.GRACE / 3, then=live)
     monkeypatch.setattr(tuning, "time", clock)
-    assert tuning._known_twin(own, deadline=2.5) is None
-    assert len(slept) == 3
+    found = tune(ONE, budget=Budget(trials=2, minutes=500))
+    assert (found.finished, found.value, clock.slept) == (2, 0.123, 12)
+    assert tune.seen == []
+
+
+def test_a_trial_shows_signs_of_life(tune, url, monkeypatch):
+    monkeypatch.setattr(tuning, "HEARTBEAT", 0.01)
+    shown = []
+
+    def score_folds(model, *rest):
+        (name,) = optuna.get_all_study_names(storage=url)
+        deadline = time.monotonic() + 60
+        while len(set(shown)) < 3:
+            assert time.monotonic() < deadline
+            (trial,) = optuna.load_study(study_name=name, storage=url).trials
+            shown.append(trial.user_attrs.get(tuning.SIGN_OF_LIFE))
+        return score_all(model, *rest)
+
+    score_all = tuning.score_folds
+    monkeypatch.setattr(tuning, "score_folds", score_folds)
+    tune(budget=Budget(trials=1, minutes=5))
+    seen = [sign for sign in shown if sign is not None]
+    assert seen == sorted(seen)
+    assert "signs of life" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_trial_that_is_interrupted_is_queued_with_what_it_tries(tune, url, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    outside = NEIGHBOURS.with_settings({"n_neighbors": 77})
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "score_folds", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tune(outside)
+    (name,) = optuna.get_all_study_names(storage=url)
+    states = [trial.state for trial in load_trials(url, name)]
+    assert states == [TrialState.FAIL, TrialState.WAITING]
+    found = tune(outside)
+    assert tune.seen[0].number == 1
+    assert found.configured_value == tune.seen[0].value
+    assert [t.settings["n_neighbors"] for t in tune.seen].count(77) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_neighbors": 6}], ids=["none drawn yet", "the same"])
+def test_a_twin_is_waited_for_until_the_deadline(
+    begin_elsewhere, labelled_wines, monkeypatch, settings
+):
+    study, elsewhere = begin_elsewhere(**settings)
+    clock = Clock(seconds=1)
+    monkeypatch.setattr(tuning, "time", clock)
+    folds = assign_folds(labelled_wines, SEARCH.folds, 1, SEARCH.seed)
+    search = tuning._Search(study, ONE, labelled_wines, folds, "mae", SEARCH, deadline=2.5)
+    number = elsewhere.number + 1
+    assert search._known_twin(number, {"n_neighbors": 6}, whole=False) is None
+    assert clock.slept == 3
 
 
 # what goes wrong
@@ -501,7 +592,7 @@ def test_a_damaged_database_is_named(tune, url):
     path = Path(url.removeprefix("sqlite:///"))
     path.parent.mkdir()
     path.write_bytes(b"no database " * 1000)
-    with pytest.raises(WineQualityError, match=r"not a database.*mend it or move it away"):
+    with pytest.raises(WineQualityError, match=r"not a database.*fix it or move it away"):
         tune()
 
 

@@ -8,7 +8,6 @@ import httpx
 import pytest
 import yaml
 
-from wine_quality import pipeline_registry
 from wine_quality.orchestration.__main__ import main
 from wine_quality.orchestration.deployments import make_plan
 
@@ -24,7 +23,6 @@ def _inside_the_project(monkeypatch, tmp_path):
     monkeypatch.chdir(PROJECT)
     monkeypatch.delenv("KEDRO_ENV", raising=False)
     monkeypatch.setenv("WINE_QUALITY_TEST_ROOT", str(tmp_path))
-    monkeypatch.setattr(pipeline_registry, "_candidates", None)
 
 
 @pytest.fixture
@@ -148,7 +146,7 @@ def test_deploying_again_changes_nothing_and_what_is_gone_is_removed(command, co
         "interval": 3600,
         "concurrency_limit": 2,
         "collision": "cancel_new",
-        "params": {"monitoring": {"alerts": {"after": 2, "of": 3}}},
+        "params": {"monitoring": {"alerts": {"false_alerts_per_month": 2}}},
     }
     both = conf(deployments={"one": one, "other": other})
     status, output, errors = command("deploy", "--env", "test", "--conf-source", both)

@@ -1,14 +1,17 @@
 """Which failures may pass."""
 
+import sqlite3
+
 import pytest
 from kedro.io import DatasetError
+from sqlalchemy.exc import OperationalError
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration.failures import in_one_line, may_pass
-from wine_quality.serving.log_database import LogUnavailableError
 from wine_quality.traffic.backends.base import BackendUnavailableError
 
-KINDS = (ConnectionError, TimeoutError, LogUnavailableError)
+KINDS = (ConnectionError, TimeoutError, DatabaseUnavailableError)
 
 
 def raised(error, cause=None, *, during=None):
@@ -24,7 +27,7 @@ def raised(error, cause=None, *, during=None):
     [
         ConnectionResetError("gone"),
         TimeoutError(),
-        LogUnavailableError("The log does not answer."),
+        DatabaseUnavailableError("The log does not answer."),
         raised(DatasetError("cannot save"), ConnectionRefusedError("refused")),
         raised(RuntimeError("in a library"), during=ConnectionResetError("gone")),
     ],
@@ -48,6 +51,23 @@ def test_what_is_of_a_kind_or_comes_from_it_may_pass(error):
 )
 def test_what_a_person_or_a_developer_has_to_mend_does_not(error):
     assert not may_pass(error, KINDS)
+
+
+@pytest.mark.parametrize(
+    ("code", "passes"),
+    [
+        (sqlite3.SQLITE_BUSY, True),
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, False),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_CORRUPT, False),
+    ],
+)
+def test_an_error_of_a_database_may_pass_by_its_class_alone(code, passes):
+    said = sqlite3.OperationalError("in a library")
+    said.sqlite_errorcode = code
+    error = raised(DatasetError("cannot save"), OperationalError("SELECT 1", {}, said))
+    assert may_pass(error, (OperationalError,)) is passes
 
 
 def test_a_context_that_was_put_aside_does_not_count():

@@ -8,13 +8,14 @@ from importlib.util import find_spec
 
 import httpx
 import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
-from wine_quality.orchestration import PrefectRunner, server, session
-from wine_quality.orchestration.session import SessionRun
-from wine_quality.serving.log_database import LogUnavailableError
+from wine_quality.orchestration import PrefectRunner, server
+from wine_quality.orchestration.session import OrchestrationHook, SessionRun
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,12 +60,16 @@ class Flaky:
 
 
 @pytest.fixture
-def settle(plain_settings, monkeypatch):
-    """Stands in for a session: gives the runner its settings, and the run its title."""
+def settle(plain_settings):
+    """Stands in for a session: gives its hooks, which know the settings and the run's title."""
 
     def stand_in(title, **settings):
         values = plain_settings | {"retries": RULES} | settings
-        monkeypatch.setattr(session, "_begun", SessionRun(title, None, {"orchestration": values}))
+        kept = OrchestrationHook()
+        kept.begun = SessionRun(title, None, {"orchestration": values})
+        hooks = _create_hook_manager()
+        hooks.register(kept)
+        return hooks
 
     return stand_in
 
@@ -74,9 +79,9 @@ def run(settle, request, prefect_server):
     """Runs a pipeline on the number 1; gives the results, by name, once Prefect was told of it."""
 
     def run_pipeline(pipeline, tries=None, **settings):
-        settle(request.node.name, **settings)
+        hooks = settle(request.node.name, **settings)
         catalog = DataCatalog({"number": MemoryDataset(1)})
-        made = PrefectRunner(tries=tries).run(pipeline, catalog)
+        made = PrefectRunner(tries=tries).run(pipeline, catalog, hooks)
         return {name: dataset.load() for name, dataset in made.items()}
 
     return run_pipeline
@@ -127,7 +132,7 @@ def test_nodes_are_tasks_with_their_names_and_lineage(run, told):
     ("errors", "tries", "calls"),
     [
         ([ConnectionResetError("gone")], None, 2),
-        ([LogUnavailableError("away"), ConnectionError("refused"), TimeoutError()], None, 4),
+        ([DatabaseUnavailableError("away"), ConnectionError("refused"), TimeoutError()], None, 4),
         ([ConnectionResetError("gone")] * 5, 6, 6),
     ],
 )
@@ -141,8 +146,8 @@ def test_what_may_pass_is_tried_again_until_it_has(run, told, errors, tries, cal
 
 
 def test_tries_end_with_the_failure_itself(run, told):
-    flaky = Flaky(*[LogUnavailableError("The log does not answer: start it.")] * 9)
-    with pytest.raises(LogUnavailableError):
+    flaky = Flaky(*[DatabaseUnavailableError("The log does not answer: start it.")] * 9)
+    with pytest.raises(DatabaseUnavailableError):
         run(Pipeline([flaky.node(), Node(add_one, "same", "more", name="next")]))
     assert flaky.calls == 4
     flow_run, tasks = told()
@@ -184,7 +189,7 @@ def test_nodes_run_side_by_side_where_asked(run):
 
 
 def test_memory_is_released_when_nothing_needs_it_any_more(settle, prefect_server):
-    settle("released")
+    hooks = settle("released")
     pipeline = Pipeline(
         [
             Node(add_one, "number", "two", name="first"),
@@ -192,7 +197,7 @@ def test_memory_is_released_when_nothing_needs_it_any_more(settle, prefect_serve
         ]
     )
     catalog = DataCatalog({"number": MemoryDataset(1)})
-    PrefectRunner().run(pipeline, catalog)
+    PrefectRunner().run(pipeline, catalog, hooks)
     assert not catalog.exists("two")
     assert catalog.exists("three")
 
@@ -200,18 +205,19 @@ def test_memory_is_released_when_nothing_needs_it_any_more(settle, prefect_serve
 def test_without_a_server_it_says_so(settle, prefect_server):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    settle("nowhere")
+    hooks = settle("nowhere")
     flaky = Flaky()
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
         pytest.raises(WineQualityError, match=r"127\.0\.0\.1:9/api does not answer: start it"),
     ):
-        PrefectRunner().run(Pipeline([flaky.node()]), DataCatalog({"number": MemoryDataset(1)}))
+        PrefectRunner().run(
+            Pipeline([flaky.node()]), DataCatalog({"number": MemoryDataset(1)}), hooks
+        )
     assert flaky.calls == 0
 
 
-def test_without_a_session_it_says_so(monkeypatch):
-    monkeypatch.setattr(session, "_begun", None)
+def test_without_a_session_it_says_so():
     with pytest.raises(WineQualityError, match="needs a Kedro session"):
         PrefectRunner().run(Pipeline([Flaky().node()]), DataCatalog({"number": MemoryDataset(1)}))
 
@@ -242,13 +248,13 @@ def test_a_server_that_goes_away_takes_no_work_with_it(
         started[0].wait()
         return number + 1
 
-    settle("orphan")
+    hooks = settle("orphan")
     pipeline = Pipeline(
         [Node(kill_server, "number", "two", name="kill"), Node(add_one, "two", "three", name="on")]
     )
     # Prefect would ask again for minutes
     impatient = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_LOGGING_TO_API_ENABLED: False}
     with server.local_server(port), temporary_settings(impatient), caplog.at_level(logging.WARNING):
-        made = PrefectRunner().run(pipeline, DataCatalog({"number": MemoryDataset(1)}))
+        made = PrefectRunner().run(pipeline, DataCatalog({"number": MemoryDataset(1)}), hooks)
     assert made["three"].load() == 3
     assert "Prefect's server went away" in caplog.text

@@ -12,11 +12,11 @@ from wine_quality.datasets import VerdictHistoryDataset
 from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
-from wine_quality.drift.profiles import Reference
+from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
-from wine_quality.drift.verdicts import TRAFFIC
+from wine_quality.drift.verdicts import COPIES, JOINT, TRAFFIC
 from wine_quality.errors import WineQualityError
 from wine_quality.pipelines.monitoring import create_pipeline, nodes
 from wine_quality.pipelines.monitoring.figures import (
@@ -30,7 +30,8 @@ from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 SETTINGS = DriftSettings(resamples=1000, seed=2009)
 COLUMNS = {*INPUTS, PREDICTION}
-SUBJECTS = {*COLUMNS, TRAFFIC}
+SUBJECTS = {*COLUMNS, JOINT, COPIES, TRAFFIC}
+TABLES = ("verdicts", "model_verdicts")
 
 
 def predicted(wines, seed):
@@ -48,6 +49,25 @@ REFERENCES = {
     "1": predicted(draw_wines(500, 1), 1),
     "2": predicted(stronger(draw_wines(500, 2)), 2),
 }
+
+
+class Registered:
+    """The references as a registry holds them; those of the first edition have no profile."""
+
+    def __init__(self, wines=REFERENCES, profiles=None):
+        self.by_version, self.profiles, self.asked = wines, profiles or {}, []
+
+    def key(self, version):
+        if version not in self.by_version:
+            raise WineQualityError(f"Version {version} of wine-quality is not in the registry.")
+        return f"wine-quality/{version}"
+
+    def profile(self, version):
+        return self.profiles.get(version)
+
+    def wines(self, version):
+        self.asked.append(version)
+        return self.by_version[version]
 
 
 def day(number, version, wines, **changes):
@@ -87,14 +107,14 @@ def lake_of(folder, log):
     return LakeReader(str(folder), "duckdb")
 
 
-def monitor(run_pipeline, folder, reader, settings=SETTINGS):
+def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
     with ProfileStore(url) as store, ToldAlerts(url) as told:
         given = {
             "inference_log": reader,
             "profile_store": store,
-            "references": REFERENCES.__getitem__,
+            "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
             "told_alerts": told,
             "params:monitoring.drift": settings,
@@ -146,14 +166,17 @@ def test_every_day_and_column_has_a_verdict(made):
         (2, "ok", {}),
         (3, "ok", {"alcohol": "drift"}),
         (4, "ok", {}),
-        # held against the reference of its own version, the strong wines are no drift
-        (5, "ok", {"pH": "data_quality"}),
+        # compared with the reference of its own version, the strong wines are no drift
+        (5, "ok", {"pH": "data_quality", JOINT: "insufficient_data"}),
     ],
     ids=["too few", "as ever", "drift", "decay", "a column fails"],
 )
 def test_a_days_verdicts(made, number, others, special):
     found = of_day(made["verdicts"], number).set_index("column")["verdict"].to_dict()
-    assert found == dict.fromkeys(COLUMNS, others) | {TRAFFIC: "ok"} | special
+    expected = dict.fromkeys({*COLUMNS, JOINT, COPIES}, others) | {TRAFFIC: "ok"}
+    # a day of stronger wines changes how alcohol goes with everything else
+    joint = {JOINT: found[JOINT]} if "alcohol" in special else {}
+    assert found == expected | joint | special
 
 
 def test_the_models_verdicts(made):
@@ -176,31 +199,24 @@ def test_the_models_verdicts(made):
     assert found[4].loc["all", "value"] > found[4].loc["all", "threshold"]
 
 
-def test_the_profile_counts_every_wine_once_in_every_column(made):
-    counts = made["profile_counts"]
-    sums = counts.groupby(["window_start", "model_version", "column"])["n"].sum()
-    assert len(sums) == 5 * len(COLUMNS)
-    assert sums.groupby("window_start").unique().map(list).tolist() == [[30], *[[120]] * 4]
-    errors = made["profile_errors"].groupby("window_start")["labelled"].sum()
-    assert errors.tolist() == [30, 120, 120, 120]
+def test_every_hour_with_a_wine_is_counted(made):
+    # a wine a minute: half an hour on the first day, two hours on each of the others
+    assert made["counted_hours"]["counted"] >= 1 + 4 * 2
 
 
-def test_the_alerts_are_the_alarming_verdicts(made):
-    alerts = made["alerts"]
-    found = {(a["window_start"], a["model_version"], a["subject"], a["verdict"]) for a in alerts}
-    assert found >= {
-        ("2026-01-03T00:00:00+00:00", "1", "alcohol", "drift"),
-        ("2026-01-05T00:00:00+00:00", "2", "pH", "data_quality"),
-        ("2026-01-04T00:00:00+00:00", "1", "model (all)", "decayed"),
-    }
-    verdicts = pd.concat([made["verdicts"], made["model_verdicts"]])["verdict"]
-    assert len(alerts) == verdicts.isin(["drift", "data_quality", "decayed"]).sum()
-    drift = next(a for a in alerts if a["subject"] == "alcohol")
-    assert drift["value"] > drift["threshold"]
-    assert (drift["n"], drift["window_end"]) == (120, "2026-01-04T00:00:00+00:00")
-    assert drift["reason"].startswith("alcohol: score")
+def test_the_alerts_name_what_changed_and_since_when(made):
+    alerts = {(a["model_version"], a["subject"], a["verdict"]): a for a in made["alerts"]}
+    strong = alerts["1", "alcohol", "drift"]
+    assert strong["since"].startswith("2026-01-03T0")
+    assert strong["since_earliest"] <= strong["since"] <= strong["since_latest"]
+    assert "median went from" in strong["reason"]
+    assert alerts["2", "pH", "data_quality"]["since"].startswith("2026-01-05")
+    decay = alerts["1", "model", "decayed"]
+    assert decay["since_earliest"] < "2026-01-04T02" <= decay["since_latest"] + "Z"
+    assert decay["found"].startswith("2026-01-04")
+    assert "mean error went from" in decay["reason"]
     # for machines: plain JSON, without NaN
-    assert json.loads(json.dumps(alerts, allow_nan=False)) == alerts
+    assert json.loads(json.dumps(made["alerts"], allow_nan=False)) == made["alerts"]
 
 
 def test_the_newest_and_the_alarming_windows_are_reported(made):
@@ -222,9 +238,9 @@ def test_the_newest_and_the_alarming_windows_are_reported(made):
     assert "alcohol" in snapshots["drift"]
 
 
-def test_the_page_tells_of_the_newest_window_and_links_all_reports(made):
+def test_the_page_shows_the_newest_window_and_links_all_reports(made):
     page = made["monitoring_page_html"]
-    assert "2026-01-05 00:00 to 2026-01-06 00:00 UTC, newest of 5 windows" in page
+    assert "Newest of 5 windows: 2026-01-05 00:00 to 2026-01-06 00:00 UTC" in page
     for name in made["evidently_pages"]:
         assert f'href="evidently/{name}.html"' in page
     assert "Evidently's regression report of 2026-01-04 00:00, version 1" in unescape(page)
@@ -259,17 +275,18 @@ def test_a_run_counts_only_what_is_new_and_late_labels_change_the_verdict(
 
     unlabelled = LOG[LOG["event_time"].dt.day.isin([2, 4])].assign(quality=np.nan)
     first, told = run(unlabelled)
-    assert told == ["Counted 2 of the log's 2 windows"]
+    # a lake knows days: each of their hours is looked through once
+    assert told == ["Counted 48 of 48 hours; the others are known"]
     assert of_day(first["model_verdicts"], 4)["verdict"].unique().tolist() == ["no_labels"]
     assert "Verdicts that changed" not in first["monitoring_page_html"]
 
     again, told = run(unlabelled.iloc[:0])
-    assert told == ["Counted 0 of the log's 2 windows"]
-    for name in ("verdicts", "model_verdicts", "verdict_history", "profile_counts"):
+    assert told == ["Counted 0 of 48 hours; the others are known"]
+    for name in (*TABLES, "verdict_history"):
         assert_frame_equal(again[name], first[name])
 
     late, told = run(LOG[LOG["event_time"].dt.day == 4])
-    assert told == ["Counted 1 of the log's 2 windows"]
+    assert told == ["Counted 24 of 48 hours; the others are known"]
     whole = of_day(late["model_verdicts"], 4).set_index("segment")
     assert whole.loc["all", "verdict"] == "decayed"
     revised = late["verdict_history"].query("revision == 2")
@@ -300,7 +317,7 @@ def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
             monitor(run_pipeline, tmp_path / "killed", reader)
     after = monitor(run_pipeline, tmp_path / "killed", reader)
     reader.close()
-    for name in ("profile_counts", "profile_errors", "verdicts", "model_verdicts"):
+    for name in TABLES:
         assert_frame_equal(after[name], whole[name])
     both = [made["verdict_history"].drop(columns="decided_at") for made in (after, whole)]
     assert_frame_equal(*both)
@@ -315,38 +332,16 @@ def test_small_windows_are_merged_where_that_is_asked_for(run_pipeline, tmp_path
     reader.close()
     # a wine a minute: sixty in each of the first two hours
     start = pd.Timestamp(2026, 1, 2, tz="UTC")
-    judged = made["verdicts"][made["verdicts"]["column"] != TRAFFIC]
+    judged = made["verdicts"][made["verdicts"]["column"].isin(COLUMNS)]
     assert judged["window_start"].unique().tolist() == [start]
     assert judged["window_end"].unique().tolist() == [start + pd.Timedelta("2h")]
-    assert set(judged["n"]) <= set(range(100, 121))
+    whole = judged[judged["segment"] == "all"]
+    assert set(whole["n"]) <= set(range(100, 121))
     assert judged["verdict"].unique().tolist() == ["ok"]
     model = made["model_verdicts"].query("segment == 'all'")
     assert model[["n", "verdict"]].to_numpy().tolist() == [[120, "ok"]]
     traffic = made["verdicts"][made["verdicts"]["column"] == TRAFFIC]
     assert traffic["n"].tolist() == [60, 60]
-
-
-def test_an_alarm_of_merged_windows_is_in_the_newest_one(run_pipeline, tmp_path):
-    daily = SETTINGS.model_copy(
-        update={"small_windows": "merge", "min_rows": 100, "reported_windows": 0}
-    )
-    quiet, strong = predicted(draw_wines(120, 51), 1), stronger(predicted(draw_wines(120, 52), 2))
-    log = pd.concat(
-        [
-            day(1, "1", quiet.head(60)),
-            day(2, "1", quiet.tail(60)),
-            day(3, "1", strong.head(60)),
-            day(4, "1", strong.tail(60)),
-        ]
-    )
-    reader = lake_of(tmp_path / "lake", log)
-    made = monitor(run_pipeline, tmp_path, reader, daily)
-    reader.close()
-    alarm = next(alert for alert in made["alerts"] if alert["subject"] == "alcohol")
-    assert (alarm["window_start"][:10], alarm["newest"]) == ("2026-01-03", True)
-    assert "0 alerts" not in made["monitoring_page_html"]
-    with pytest.raises(WineQualityError, match="alcohol: score"):
-        nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("drift",)))
 
 
 @pytest.mark.parametrize("small_windows", ["insufficient_data", "merge"])
@@ -409,15 +404,15 @@ def test_days_without_traffic_are_an_alert(run_pipeline, tmp_path):
     reader.close()
     silent = of_day(made["verdicts"], 3)
     assert silent[["column", "verdict", "n"]].to_numpy().tolist() == [[TRAFFIC, "no_traffic", 0]]
-    told = [(a["subject"], a["window_start"][:10]) for a in made["alerts"]]
-    assert (TRAFFIC, "2026-01-03") in told
+    since = [(a["subject"], a["since"][:10]) for a in made["alerts"]]
+    assert (TRAFFIC, "2026-01-03") in since
     assert "no traffic" in made["monitoring_page_html"]
 
 
 def test_the_figures_show_the_week(made):
     heat_map = made["drift_figure"].data[0]
     assert list(heat_map.x) == [f"2026-01-0{n} v{1 + (n in (1, 5))}" for n in range(1, 6)]
-    assert len(heat_map.y) == len(SUBJECTS)
+    assert set(heat_map.y) == {subject.replace("_", " ") for subject in SUBJECTS}
     names = list(VERDICT_COLOURS)
     # each verdict has one plain colour, from half a code below it to half a code above
     low, high = heat_map.zmin, heat_map.zmax
@@ -434,7 +429,7 @@ def test_the_figures_show_the_week(made):
     ]
     assert names[int(by_column["pH"][4])] == "data_quality"
     where = list(heat_map.y).index("alcohol")
-    assert heat_map.customdata[where][2].startswith("alcohol: score")
+    assert "score" in heat_map.customdata[where][2]
     assert by_column["traffic"].tolist() == [names.index("ok")] * 5
 
     window, reference, decayed = made["error_figure"].data
@@ -463,26 +458,74 @@ def test_a_weeks_figures_name_some_of_its_windows_only(made):
 # Nodes
 
 
+@pytest.fixture
+def store(tmp_path):
+    with ProfileStore(f"sqlite:///{tmp_path}/store.db") as store:
+        yield store
+
+
 def test_references_outlive_a_file(made):
     stored = json.loads(json.dumps(made["reference_profiles"]))
     assert stored.keys() == {"1", "2"}
     assert Reference.from_dict(stored["1"]) == Reference.from_wines(REFERENCES["1"])
-    profile = [made["profile_counts"], made["profile_errors"], stored, SETTINGS]
-    assert_frame_equal(nodes.decide_columns(*profile), made["verdicts"])
-    assert_frame_equal(nodes.decide_model(*profile), made["model_verdicts"])
 
 
-def test_only_versions_in_the_log_are_described(tmp_path):
-    asked = []
-
-    def references(version):
-        asked.append(version)
-        return REFERENCES[version]
-
-    one = lake_of(tmp_path, LOG[LOG["model_version"] == "2"])
-    assert nodes.describe_references(one, references).keys() == {"2"}
+def test_only_versions_in_the_log_are_described_and_each_once(tmp_path, store):
+    registered = Registered()
+    one = lake_of(tmp_path / "lake", LOG[LOG["model_version"] == "2"])
+    first = nodes.describe_references(one, registered, store)
+    assert first.keys() == {"2"}
+    assert nodes.describe_references(one, registered, store) == first
     one.close()
-    assert asked == ["2"]
+    assert registered.asked == ["2"]
+
+
+def test_a_registered_reference_is_read_not_made(tmp_path, store):
+    own = Reference.from_wines(REFERENCES["2"]).to_dict()
+    registered = Registered(profiles={"2": own})
+    one = lake_of(tmp_path / "lake", LOG[LOG["model_version"] == "2"])
+    assert Reference.from_dict(nodes.describe_references(one, registered, store)["2"]) == (
+        Reference.from_dict(own)
+    )
+    one.close()
+    assert registered.asked == []
+
+
+def test_a_version_without_a_reference_is_a_verdict_and_the_others_are_judged(
+    run_pipeline, tmp_path, reader
+):
+    made = monitor(run_pipeline, tmp_path, reader, references=Registered({"1": REFERENCES["1"]}))
+    unknown = made["verdicts"].query("model_version == '2'")
+    assert unknown["column"].tolist() == ["reference"]
+    assert "not in the registry" in unknown["reason"].iloc[0]
+    assert set(made["verdicts"].query("model_version == '1'")["column"]) == SUBJECTS
+    assert ("2", "reference") in {(a["model_version"], a["subject"]) for a in made["alerts"]}
+
+
+def test_wines_of_the_future_are_in_no_window_and_an_alert(run_pipeline, tmp_path):
+    log = LOG[LOG["event_time"].dt.day == 2].reset_index(drop=True)
+    mistyped = log.head(1).assign(event_time=pd.Timestamp("2199-01-02", tz="UTC"))
+    reader = lake_of(tmp_path / "lake", pd.concat([log, mistyped]))
+    made = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    columns = made["verdicts"][made["verdicts"]["column"].isin(COLUMNS)]
+    assert columns["window_start"].unique().tolist() == [pd.Timestamp(2026, 1, 2, tz="UTC")]
+    alert = next(a for a in made["alerts"] if a["subject"] == "event_time")
+    assert "1 wine has an event time in the future, up to 2199-01-02 00:00 UTC" in alert["reason"]
+
+
+def test_an_unfinished_window_is_shown_as_such(run_pipeline, tmp_path):
+    now = pd.Timestamp.now(tz="UTC")
+    wines = stronger(predicted(draw_wines(120, 81), 5))
+    log = day(2, "1", wines).assign(event_time=now)
+    reader = lake_of(tmp_path / "lake", log)
+    made = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    columns = made["verdicts"][made["verdicts"]["column"].isin(COLUMNS)]
+    assert columns["verdict"].unique().tolist() == ["unfinished"]
+    assert columns["reason"].str.startswith("goes on; so far: ").all()
+    # evidence does not wait for its end
+    assert ("alcohol", "drift") in {(a["subject"], a["verdict"]) for a in made["alerts"]}
 
 
 def test_a_log_of_files_without_rows_says_what_to_do(tmp_path):
@@ -490,7 +533,7 @@ def test_a_log_of_files_without_rows_says_what_to_do(tmp_path):
     for part in tmp_path.rglob("*.parquet"):
         pd.read_parquet(part).iloc[:0].to_parquet(part)
     with pytest.raises(WineQualityError, match="Nothing is logged yet"):
-        nodes.describe_references(reader, REFERENCES.__getitem__)
+        nodes.describe_references(reader, Registered(), None)
     reader.close()
 
 
@@ -517,12 +560,10 @@ def test_an_absurd_prediction_takes_nothing_down(run_pipeline, tmp_path):
     assert json.loads(json.dumps(made["alerts"], allow_nan=False)) == made["alerts"]
 
 
-def test_a_reference_that_cannot_be_used_is_an_error(reader):
-    def references(version):
-        return REFERENCES[version].drop(columns="alcohol")
-
-    with pytest.raises(WineQualityError, match="the reference lacks alcohol"):
-        nodes.describe_references(reader, references)
+def test_a_reference_that_cannot_be_used_is_said_of_its_version(reader, store):
+    wines = {version: wines.drop(columns="alcohol") for version, wines in REFERENCES.items()}
+    found = nodes.describe_references(reader, Registered(wines), store)
+    assert all("the reference lacks alcohol" in why for why in found.values())
 
 
 @pytest.mark.parametrize(("column", "nothing"), [("event_time", pd.NaT), ("model_version", None)])
@@ -533,16 +574,13 @@ def test_a_prediction_that_belongs_to_no_window_is_an_error(tmp_path, column, no
     spoilt.loc[3, column] = nothing
     spoilt.to_parquet(part)
     with pytest.raises(WineQualityError, match=f"have no {column}"):
-        nodes.describe_references(reader, REFERENCES.__getitem__)
+        nodes.describe_references(reader, Registered(), None)
     reader.close()
 
 
-def test_a_stored_reference_of_another_kind_is_an_error(made):
-    spoilt = {"1": {"rows": 5}}
-    with pytest.raises(WineQualityError, match="stored reference cannot be read"):
-        nodes.decide_columns(made["profile_counts"], made["profile_errors"], spoilt, SETTINGS)
-    with pytest.raises(WineQualityError, match="stored reference cannot be read"):
-        nodes.decide_model(made["profile_counts"], made["profile_errors"], spoilt, SETTINGS)
+def test_a_stored_reference_of_another_kind_is_an_error(store):
+    with pytest.raises(WineQualityError, match="stored reference has the format None"):
+        nodes.judge_windows(store, {"1": {"rows": 5}}, {}, SETTINGS, AlertSettings())
 
 
 @pytest.fixture
@@ -552,25 +590,28 @@ def told(tmp_path):
 
 
 def test_a_quiet_day_raises_no_alert(made, told):
-    quiet = [of_day(made[name], 2) for name in ("verdicts", "model_verdicts")]
-    assert nodes.raise_alerts(*quiet, told, AlertSettings()) == []
+    quiet = of_day(made["verdicts"], 2)
+    assert nodes.raise_alerts([], quiet, told, AlertSettings()) == []
 
 
-def test_an_alert_that_was_told_before_is_not_logged_again(made, told, caplog):
-    first = nodes.raise_alerts(made["verdicts"], made["model_verdicts"], told, AlertSettings())
-    assert "alcohol: score" in caplog.text
+def test_an_alert_that_was_sent_before_is_not_logged_again(made, told, caplog):
+    given = [made[name] for name in ("findings", "verdicts")]
+    first = nodes.raise_alerts(*given, told, AlertSettings())
+    assert "alcohol, " in caplog.text
     caplog.clear()
-    again = nodes.raise_alerts(made["verdicts"], made["model_verdicts"], told, AlertSettings())
+    again = nodes.raise_alerts(*given, told, AlertSettings())
     assert caplog.text == ""
-    assert all(alert["new"] for alert in first)
+    assert all(alert["new"] and alert["sent"] for alert in first)
     assert again == [alert | {"new": False} for alert in first]
 
 
 def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):
     assert made["failing_alerts"] == []
-    assert nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("decayed",))) == []
-    with pytest.raises(WineQualityError, match=r"newest window has \d+ alerts .* pH: "):
+    assert nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("no_traffic",))) == []
+    with pytest.raises(WineQualityError, match=r"open and new .* pH, since 2026-01-05"):
         nodes.check_alerts(made["alerts"], AlertSettings(fail_on=("data_quality",)))
+    seen = [alert | {"new": False} for alert in made["alerts"]]
+    assert nodes.check_alerts(seen, AlertSettings(fail_on=("data_quality",))) == []
 
 
 # Figures

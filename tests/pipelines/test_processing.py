@@ -170,12 +170,67 @@ def test_a_header_without_wines_is_an_error(end):
         (HEADER.replace("alcohol", "spirit"), "column alcohol is"),
         (HEADER.replace('"pH";', "").replace(';"quality"', ""), "columns pH, quality are"),
         (HEADER.replace("pH", "PH"), "column pH is"),
-        (ROW, f"columns {', '.join(VALUES)} are"),
     ],
 )
 def test_a_missing_column_is_named(header, missing):
     with pytest.raises(WineQualityError, match=f"red.csv: {missing} missing from the"):
         read_file("red.csv", f"{header}\n{ROW}")
+
+
+def advice(text: str) -> str:
+    with pytest.raises(WineQualityError) as caught:
+        read_file("red.csv", text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["Wines of 2009", "Wines, red; from Minho, Portugal; and others", "a;b;c\n\n# of 2009"],
+)
+def test_lines_before_the_header_are_to_be_removed(before):
+    number = before.count("\n") + 2
+    said = f"red.csv: its header is in line {number}: remove the lines before it."
+    assert advice(f"{before}\n{HEADER}\n{ROW}\n") == said
+    # whatever its quality is called
+    assert advice(f"{before}\n{HEADER.replace('quality', 'score')}\n{ROW}\n") == said
+
+
+@pytest.mark.parametrize("row", [ROW, ROW.replace(";", ",")])
+def test_a_file_without_a_header_needs_one(row):
+    assert advice(f"{row}\n{row}\n") == (
+        "red.csv has no header, its first line holds a wine: put a line with the names of its "
+        f"columns before it ({', '.join(VALUES)}), in their order."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"quality": "score"}, "rename score to quality"),
+        ({"quality": "Quality"}, "rename Quality to quality"),
+        ({"pH": "ph", "chlorides": "chloride"}, "rename chloride to chlorides, ph to pH"),
+        (
+            {"total sulfur dioxide": "total sulphur dioxide", "quality": "target"},
+            "rename total_sulphur_dioxide to total_sulfur_dioxide, target to quality",
+        ),
+    ],
+)
+def test_a_column_of_another_name_is_to_be_renamed(changes, said):
+    header = HEADER
+    for ours, theirs in changes.items():
+        header = header.replace(f'"{ours}"', f'"{theirs}"')
+    them = "it" if len(changes) == 1 else "them"
+    assert advice(f"{header}\n{ROW}").endswith(
+        f"): {said}, if that is what is meant; else add {them}, or remove the file."
+    )
+
+
+def test_a_column_that_is_nowhere_is_to_be_added():
+    header = HEADER.replace('"alcohol"', '"vineyard";"year"')
+    assert advice(f"{header}\n{ROW};1").endswith("): add it, or remove the file.")
+    # which of several it is, nobody can say
+    header = HEADER.replace('"quality"', '"score";"points"')
+    assert advice(f"{header}\n{ROW};1").endswith("): add it, or remove the file.")
 
 
 def test_nothing_but_delimiters_is_no_header():
@@ -299,7 +354,7 @@ def test_missing_measurements_are_accepted_as_long_as_there_is_one(missing):
         ({TYPE: "rosé"}, "type is none of red, white: rosé"),
         ({TYPE: "Red"}, "type is none of red, white: Red"),
         ({TYPE: ""}, "type is none of red, white: "),
-        ({"pH": "3,51"}, "pH is not a number: 3,51"),
+        ({"pH": "3,51"}, "pH has a decimal comma where a point has to be: 3,51"),
         ({"alcohol": "inf"}, "alcohol is not a number: inf"),
         ({"alcohol": "nan"}, "alcohol is not a number: nan"),
         ({"alcohol": "NA"}, "alcohol is not a number: NA"),

@@ -32,7 +32,8 @@ from wine_quality.pipelines.serving_simulation.parameters import (
     next_period,
 )
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.traffic.backends import (
     Backend,
     BackendUnavailableError,
@@ -46,7 +47,7 @@ from wine_quality.wines import INPUTS, QUALITY
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 EVENT_TIME = EventTimeParameters(start=START, hours=24)
-VERSION = RegisteredVersion("wine-quality", "7", "run", {})
+VERSION = RegisteredVersion("wine-quality", "7", "run", datetime(2026, 1, 1, tzinfo=UTC), {})
 
 
 class Alcohol:

@@ -1,6 +1,5 @@
 import json
 
-import pandas as pd
 import pytest
 
 from wine_quality import pipeline_registry
@@ -58,6 +57,16 @@ def test_the_pipeline_ends_in_the_best_settings_which_training_uses(tune, labell
     assert scores["tuned"] == "tuned, best of 4 trials"
 
 
+def test_where_no_trial_is_better_training_says_as_configured(tune, labelled_wines):
+    best = tune()["tree_best_settings"]
+    # as if the configured settings were a point that no drawn one beats, outside of the space
+    best = best | {"configured_value": best["value"]}
+    folds = training.assign_folds(labelled_wines, COMPARISON)
+    scores = training.cross_validate_candidate(labelled_wines, folds, TREE, best, COMPARISON)
+    assert scores["settings"]["settings"] == TREE.settings
+    assert scores["tuned"] == "as configured (the best of 4 trials)"
+
+
 def test_running_it_again_repeats_no_trial(tune):
     first = tune()
     tune.seen.clear()
@@ -70,13 +79,15 @@ def test_results_are_told_in_words():
         "metric": "mae",
         "finished": 9,
         "pruned": 2,
-        "configured_value": None,
+        "configured_value": 0.6,
         "value": 0.5,
         "settings": {"rate": 0.123456, "depth": 3, "kind": "a"},
     }
     table = nodes.summarise_tuning(boosted=found)
     assert table["settings"].tolist() == ["rate 0.1235, depth 3, kind a"]
-    assert pd.isna(table["configured"]).all()
+    assert table["configured"].tolist() == [0.6]
+    table = nodes.summarise_tuning(boosted=found | {"value": 0.6})
+    assert table["settings"].tolist() == ["as configured"]
 
 
 @pytest.mark.parametrize("budget", ["quick", "long"])

@@ -36,13 +36,17 @@ def test_a_key_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         ApiKeys.read("", tmp_path / "nowhere")
 
 
-def test_settings_come_from_flags_then_variables() -> None:
-    variables = {"WINE_QUALITY_PORT": "9000", "WINE_QUALITY_HOST": "::1", "HOME": "/"}
-    settings = ServiceSettings.from_environment(variables, port=9001, host=None)
+def test_settings_come_from_flags_then_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINE_QUALITY_PORT", "9000")
+    monkeypatch.setenv("WINE_QUALITY_HOST", "::1")
+    settings = ServiceSettings.from_environment(port=9001, host=None)
     assert (settings.port, settings.host) == (9001, "::1")
-    assert ServiceSettings.from_environment(settings.to_environment()) == settings
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert ServiceSettings.from_environment() == settings
+    monkeypatch.setenv("WINE_QUALITY_PORT", "many")
     with pytest.raises(WineQualityError, match="WINE_QUALITY_PORT"):
-        ServiceSettings.from_environment({"WINE_QUALITY_PORT": "many"})
+        ServiceSettings.from_environment()
 
 
 def test_other_addresses_need_keys(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,9 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,54 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wine_quality.serving.access import new_key
-from wine_quality.serving.app import create_app
+from tests.serving.in_process import WINE, ask, keyed, logged, until, wines_of
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.settings import ServiceSettings
-from wine_quality.wines import INPUTS, MEASUREMENTS, WINE_EXAMPLE
-
-WINE = WINE_EXAMPLE
-URL = "http://127.0.0.1"
-
-
-@asynccontextmanager
-async def running(settings: ServiceSettings) -> AsyncIterator[httpx.AsyncClient]:
-    """The service in this event loop, and a client of it."""
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=URL, timeout=30) as client,
-    ):
-        client.app = app  # type: ignore[attr-defined]
-        yield client
-
-
-def ask(settings: ServiceSettings, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    """Run work with a client of a service."""
-
-    async def main() -> None:
-        async with running(settings) as client:
-            await work(client)
-
-    asyncio.run(main())
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
-    """Wait for a condition, up to a deadline."""
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)
-
-
-def wines_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return json.loads(frame[list(INPUTS)].to_json(orient="records"))
-
-
-def logged(settings: ServiceSettings) -> pd.DataFrame:
-    with InferenceLog(settings.log_url) as log:
-        return log.read()
-
+from wine_quality.serving.problems import ProblemError
+from wine_quality.serving.wine_requests import read_table, read_wine
+from wine_quality.wines import INPUTS, MEASUREMENTS
 
 # Predictions
 
@@ -131,16 +89,13 @@ def test_the_older_red_wine_is_a_type(registered, settings) -> None:
 
 @pytest.mark.parametrize("m", MEASUREMENTS, ids=lambda m: m.name)
 def test_bounds(m: Any) -> None:
-    from pydantic import ValidationError
-
-    from wine_quality.serving.schemas import PredictRequest
-
     for value in m.possible:
-        PredictRequest.model_validate({**WINE, m.name: float(value)})
+        wines = read_wine(json.dumps({**WINE, m.name: float(value)}).encode())
+        assert wines.measurements[0, MEASUREMENTS.index(m)] == value
     for value in (m.possible[0] - 1, m.possible[1] + 1, float("nan"), float("inf"), "7", True, []):
-        with pytest.raises(ValidationError) as refused:
-            PredictRequest.model_validate({**WINE, m.name: value})
-        assert refused.value.errors()[0]["loc"] == (m.name,)
+        with pytest.raises(ProblemError) as refused:
+            read_wine(json.dumps({**WINE, m.name: value}).encode())
+        assert [e.field for e in refused.value.errors] == [m.name]
 
 
 def test_what_is_impossible_is_refused_by_name_and_not_logged(registered, settings) -> None:
@@ -234,6 +189,26 @@ def test_the_four_forms_of_mlflow_get_the_same_answer(registered, settings) -> N
     assert len(logged(settings)) == 5 * len(forms) + 1
 
 
+def test_a_csv_is_answered_and_logged(registered, settings) -> None:
+    registered.add()
+    wines = registered.wines.head(5)
+    expected = registered.model.predict(wines[list(INPUTS)])
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for kind in ("text/csv", "Text/CSV; charset=utf-8", 'text/csv; charset="UTF-8"'):
+            answer = await client.post(
+                "/invocations", content=wines.to_csv(), headers={"Content-Type": kind}
+            )
+            assert answer.status_code == 200, answer.text
+            assert np.allclose(answer.json()["predictions"], expected, atol=1e-5)
+        for path, kind in (("/invocations", "text/csv; charset=latin-1"), ("/predict", "text/csv")):
+            answer = await client.post(path, content=wines.to_csv(), headers={"Content-Type": kind})
+            assert answer.status_code == 415
+
+    ask(settings, work)
+    assert len(logged(settings)) == 15
+
+
 def test_mlflow_writes_what_is_missing_as_nan(registered, settings) -> None:
     registered.add()
 
@@ -276,11 +251,11 @@ def test_mlflow_writes_what_is_missing_as_nan(registered, settings) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_table_of_wines_is_refused(body: Any, said: str) -> None:
-    from wine_quality.serving.invocations import read_invocation
+
     from wine_quality.serving.problems import ProblemError
 
     with pytest.raises(ProblemError, match=said.replace("(", r"\(").replace(")", r"\)")) as refused:
-        read_invocation(json.dumps(body).encode(), 10)
+        read_table(json.dumps(body).encode(), "application/json", 10)
     assert refused.value.status == 422
 
 
@@ -315,6 +290,43 @@ def test_ground_truth_is_taken_once_and_refused_by_name(registered, settings) ->
     assert sorted(logged(settings)["quality"]) == [5, 6]
 
 
+def test_two_qualities_of_a_wine_at_one_moment_are_refused(registered, settings) -> None:
+    registered.add()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        name = (await client.post("/predict", json=WINE)).json()["prediction_id"]
+        noon, same = "2026-03-01T12:00:00Z", "2026-03-01T13:00:00+01:00"
+        one = {"prediction_id": name, "quality": 6, "labelled_at": noon}
+        for other in (
+            {**one, "quality": 7},
+            {**one, "quality": 7, "labelled_at": same},
+            {**one, "quality": 7, "prediction_id": name.upper()},
+        ):
+            answer = await client.post("/ground-truth", json={"labels": [one, other]})
+            assert answer.status_code == 422, other
+            (error,) = answer.json()["errors"]
+            assert error["field"] == "labels.1"
+            assert "labels.0 says 6" in error["message"]
+        now = [{"prediction_id": name, "quality": quality} for quality in (6, 7)]
+        assert (await client.post("/ground-truth", json={"labels": now})).status_code == 422
+        # said twice alike, or of two moments, it is no contradiction
+        labels = [
+            one,
+            {**one, "labelled_at": same},
+            {**one, "quality": 7, "labelled_at": "2026-03-02T12:00:00Z"},
+        ]
+        answer = await client.post("/ground-truth", json={"labels": labels})
+        assert (answer.status_code, answer.json()) == (200, {"received": 3, "new": 2})
+        text = json.dumps({"labels": [one]}).replace('"labelled_at"', '"quality": 7, "labelled_at"')
+        answer = await client.post(
+            "/ground-truth", content=text, headers={"Content-Type": "application/json"}
+        )
+        assert [e["field"] for e in answer.json()["errors"]] == ["quality"]
+
+    ask(settings, work)
+    assert logged(settings)["quality"].tolist() == [7]
+
+
 # What it says of itself
 
 
@@ -341,6 +353,27 @@ def test_it_says_what_it_is_and_which_model_answers(registered, settings) -> Non
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
     ask(settings, work)
+
+
+def test_probes_say_whether_it_can_predict(registered, settings) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        for path in ("/ping", "/health", "/health/ready"):
+            assert (await client.get(path)).status_code == 503, path
+        await asyncio.to_thread(registered.add)
+
+        async def ready() -> bool:
+            return (await client.get("/ping")).status_code == 200
+
+        await until(ready)
+        for path in ("/ping", "/health", "/health/ready"):
+            assert (await client.get(path)).json() == {"status": "ready"}
+        version = await client.get("/version")
+        assert version.text == metadata.version("mlflow")
+        assert version.headers["content-type"].startswith("text/plain")
+
+    # probes have no key
+    guarded, _ = keyed(settings, "read")
+    ask(guarded, work)
 
 
 def test_metrics_count_what_happened(registered, settings) -> None:
@@ -441,6 +474,32 @@ def test_a_new_champion_is_picked_up_without_failing_a_request(registered, setti
     ask(settings, work)
 
 
+def test_a_champion_of_the_same_number_in_a_model_made_anew_is_picked_up(
+    registered, settings
+) -> None:
+    first = registered.add()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        before = (await client.get("/model")).json()
+
+        def start_over() -> str:
+            from mlflow import MlflowClient
+
+            MlflowClient(registered.tracking_uri).delete_registered_model(registered.registry.name)
+            return registered.add()
+
+        assert await asyncio.to_thread(start_over) == first
+
+        async def changed() -> bool:
+            model = (await client.get("/model")).json()
+            return model["registered_at"] != before["registered_at"]
+
+        await until(changed)
+        assert (await client.get("/model")).json()["version"] == first
+
+    ask(settings, work)
+
+
 def _doubled(content: bytes) -> bytes:
     """The trees of another model: they answer, but otherwise than when they were registered."""
     import onnx
@@ -500,17 +559,50 @@ def test_a_broken_version_is_refused_and_the_old_one_kept(
 # The log's trouble
 
 
-def test_a_lost_log_is_said_and_found_again(registered, settings, tmp_path: Path) -> None:
+def test_a_log_that_is_away_is_said_and_found_again(registered, settings, monkeypatch) -> None:
+    registered.add()
+
+    def refuse(*_: object) -> None:
+        raise DatabaseUnavailableError("no connection with the password secret")
+
+    async def work(client: httpx.AsyncClient) -> None:
+        known = (await client.post("/predict", json=WINE)).json()["prediction_id"]
+        label = {"labels": [{"prediction_id": known, "quality": 6}]}
+        with monkeypatch.context() as away:
+            for name in ("append_many", "check", "newest_labels"):
+                away.setattr(InferenceLog, name, refuse)
+            for path, body in (("/predict", WINE), ("/ground-truth", label)):
+                answer = await client.post(path, json=body)
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+                assert "secret" not in answer.text
+            assert (await client.get("/health/ready")).status_code == 503
+
+        async def back() -> bool:
+            return (await client.get("/health/ready")).status_code == 200
+
+        await until(back)
+        assert (await client.post("/predict", json=WINE)).status_code == 200
+
+    ask(settings, work)
+    assert len(logged(settings)) == 2
+
+
+def test_a_log_that_cannot_be_used_is_no_outage(registered, settings, tmp_path: Path) -> None:
     registered.add()
     place = tmp_path / "log.db"
 
     async def work(client: httpx.AsyncClient) -> None:
-        assert (await client.post("/predict", json=WINE)).status_code == 200
+        known = (await client.post("/predict", json=WINE)).json()["prediction_id"]
         aside = place.rename(tmp_path / "aside.db")
         place.mkdir()
-        answer = await client.post("/predict", json=WINE)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert "traceback" not in answer.text.lower()
+        label = {"labels": [{"prediction_id": known, "quality": 6}]}
+        for path, body in (("/predict", WINE), ("/ground-truth", label)):
+            answer = await client.post(path, json=body)
+            # nobody is asked to try again what a person has to put right
+            assert answer.status_code == 500
+            assert "Retry-After" not in answer.headers
+            assert "trying again does not help" in answer.text
+            assert str(tmp_path) not in answer.text
         assert (await client.get("/health/ready")).status_code == 503
         place.rmdir()
         aside.rename(place)
@@ -526,11 +618,6 @@ def test_a_lost_log_is_said_and_found_again(registered, settings, tmp_path: Path
 
 
 # The guard
-
-
-def keyed(settings: ServiceSettings, *scopes: str, **more: Any) -> tuple[ServiceSettings, str]:
-    key, known = new_key("cellar", scopes)  # type: ignore[arg-type]
-    return settings.model_copy(update={"api_keys": known.line(), **more}), key
 
 
 def test_labels_that_hang_take_nothing_else_down(registered, settings, monkeypatch) -> None:
@@ -596,11 +683,13 @@ def test_a_page_takes_nothing_from_elsewhere(registered, settings, page: str) ->
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert "unsafe" not in answer.headers["content-security-policy"]
         needed = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
-        assert f"{page}{page}.js" in needed
+        # relative to the page, so that they are found under any prefix
+        folder = page.removeprefix("/")
+        assert f"{folder}/{folder}.js" in needed
         for name in needed:
-            assert name == "data:," or (name.startswith("/") and not name.startswith("//"))
-            if name.startswith(f"{page}/"):
-                found = await client.get(name)
+            assert name == "data:," or not name.startswith("/")
+            if name.startswith(f"{folder}/"):
+                found = await client.get(f"/{name}")
                 assert found.status_code == 200
                 kind = "javascript" if name.endswith(".js") else "css"
                 assert found.headers["content-type"] == f"text/{kind}; charset=utf-8"
@@ -747,7 +836,7 @@ def test_live_figures(registered, settings) -> None:
         data = (await client.get("/live/data")).json()
         drifted = {c["column"] for c in data["drift"]["columns"] if c["verdict"] == "drift"}
         assert "residual_sugar" in drifted
-        assert drifted <= {"residual_sugar", "prediction"}
+        assert drifted <= {"residual_sugar", "prediction", "joint"}
 
     ask(settings, work)
 
@@ -780,7 +869,7 @@ def test_the_registry_is_asked_first_under_the_lock_of_its_setting_up(
     held = []
 
     class Registry:
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, trusted_types: object) -> None:
             lock = FileLock(tmp_path / "mlflow.db.setup-lock", timeout=0)
             try:
                 with lock:

@@ -17,17 +17,13 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
+from wine_quality.serving import log_writing
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LogCounts,
-    LoggedBatch,
-    PredictionBatch,
-    RequestConflictError,
-    UnknownPredictionsError,
-)
-from wine_quality.serving.log_schema import LOG_DTYPES
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS
+from wine_quality.serving.inference_log import InferenceLog, LogCounts
+from wine_quality.serving.labels import UnknownPredictionsError
+from wine_quality.serving.log_schema import LOG_DTYPES, PREDICTIONS
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch, RequestConflictError
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS, WINE_EXAMPLE
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -106,12 +102,12 @@ def test_a_closed_log_opens_again(log: InferenceLog, make_batch: MakeBatch) -> N
         datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14))),
     ],
 )
-@pytest.mark.parametrize("column", ["event_time", "received_at"])
+@pytest.mark.parametrize("column", ["event_times", "received_at"])
 def test_a_moment_that_could_not_be_read_back_is_not_written(
     log: InferenceLog, make_batch: MakeBatch, moment: Any, column: str
 ) -> None:
-    batch = make_batch(2)
-    odd = PredictionBatch([batch.rows[0], {**batch.rows[1], column: moment}])
+    moments: Any = moment if column == "received_at" else [NOON, moment]
+    odd = dataclasses.replace(make_batch(2), **{column: moments})
     with pytest.raises((ValueError, OverflowError)):
         log.append_predictions(odd)
     log.append_predictions(make_batch(3))
@@ -124,8 +120,7 @@ def test_a_value_that_the_database_does_not_take_is_no_outage(
 ) -> None:
     if value == "a\0b" and "sqlite" in repr(log):
         pytest.skip("SQLite takes every text")
-    batch = make_batch(1)
-    odd = PredictionBatch([{**batch.rows[0], "source": value}])
+    odd = dataclasses.replace(make_batch(1), source=value)
     with pytest.raises((RefusedBatchError, TypeError)):
         log.append_predictions(odd)
     log.append_predictions(make_batch(3))
@@ -172,20 +167,14 @@ measured = st.fixed_dictionaries(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=st.lists(measured, min_size=1, max_size=5), as_rows=st.booleans())
+@given(rows=st.lists(measured, min_size=1, max_size=5))
 def test_measurements_survive_and_what_is_missing_is_null(
-    log: InferenceLog,
-    make_batch: MakeBatch,
-    rows: list[dict[str, float | None]],
-    as_rows: bool,
+    log: InferenceLog, make_batch: MakeBatch, rows: list[dict[str, float | None]]
 ) -> None:
     names = list(MEASUREMENT_NAMES)
     wines = pd.DataFrame(rows).astype("float64").assign(type="red")
     source = uuid4().hex
     batch = make_batch(wines, source=source, latency_ms=math.nan)
-    if as_rows:
-        # As the web service makes them, without a frame, None and NaN as they come.
-        batch = PredictionBatch([{**a, **b} for a, b in zip(batch.rows, rows, strict=True)])
     log.append_predictions(batch)
 
     read = log.read(source=source)
@@ -199,12 +188,8 @@ def test_measurements_survive_and_what_is_missing_is_null(
     assert list(nulls) == wines[names].isna().sum().tolist()
 
 
-@pytest.mark.parametrize("missing", [None, math.nan])
-def test_a_prediction_must_be_there(
-    log: InferenceLog, make_batch: MakeBatch, missing: float | None
-) -> None:
-    batch = make_batch(2)
-    spoilt = PredictionBatch([batch.rows[0], {**batch.rows[1], "prediction": missing}])
+def test_a_prediction_must_be_there(log: InferenceLog, make_batch: MakeBatch) -> None:
+    spoilt = dataclasses.replace(make_batch(2), predictions=np.array([6.0, math.nan]))
     with pytest.raises(IntegrityError):
         log.append_predictions(spoilt)
     assert log.counts().predictions == 0
@@ -241,8 +226,8 @@ def test_moments_come_back_in_utc(log: InferenceLog, make_batch: MakeBatch) -> N
     tokyo, new_york = timezone(9 * HOUR), timezone(-5 * HOUR)
     morning = datetime(2026, 1, 31, 21, 0, 0, 123456, tzinfo=tokyo)
     batch = make_batch(1, received_at=NOON.astimezone(new_york))
-    # As the web service makes its rows, without a frame.
-    (prediction_id,) = append(log, PredictionBatch([{**batch.rows[0], "event_time": morning}]))
+    # as the web service makes its batches, without a frame
+    (prediction_id,) = append(log, dataclasses.replace(batch, event_times=[morning]))
     judged = datetime(2026, 1, 31, 23, 30, tzinfo=new_york)
     log.append_ground_truth(labels([prediction_id], labelled_at=[judged]))
 
@@ -349,6 +334,27 @@ def test_a_request_id_belongs_to_its_wines(
     assert log.counts().predictions == 5
 
 
+def test_the_fingerprint_of_wines_stays(make_batch: MakeBatch) -> None:
+    odd = {**WINE_EXAMPLE, "type": "white", "pH": math.nan, "alcohol": -0.0}
+    wines = pd.DataFrame([WINE_EXAMPLE, odd])
+    # as version 0.1.0 wrote it: requests that it logged are known again
+    assert make_batch(wines).digest().hex() == "cdb954079f46740be184c806f139bf89"
+    # not every NaN has the same bits
+    wines.loc[1, "pH"] = np.frombuffer(b"\x01\0\0\0\0\0\xf8\xff", dtype="<f8")[0]
+    assert make_batch(wines).digest().hex() == "cdb954079f46740be184c806f139bf89"
+
+
+def test_every_column_of_the_table_is_written() -> None:
+    assert set(log_writing._COLUMNS) == set(PREDICTIONS.columns.keys())
+
+
+@pytest.mark.parametrize("column", ["event_times", "types", "predictions", "measurements"])
+def test_the_columns_of_a_batch_are_equally_long(make_batch: MakeBatch, column: str) -> None:
+    batch = make_batch(3)
+    with pytest.raises(ValueError, match="equally long"):
+        dataclasses.replace(batch, **{column: getattr(batch, column)[:2]})
+
+
 def test_a_request_can_be_looked_up(
     log: InferenceLog, make_batch: MakeBatch, make_wines: MakeWines
 ) -> None:
@@ -402,12 +408,12 @@ def test_many_requests_share_a_transaction_and_keep_their_answers(
     )
 
     ids = [r.prediction_ids if isinstance(r, LoggedBatch) else type(r) for r in results]
-    new_ids = tuple(row["prediction_id"] for row in new.rows)
+    new_ids = tuple(new.prediction_ids)
     assert ids == [
         stored.prediction_ids,
         new_ids,
         RequestConflictError,
-        (keyless.rows[0]["prediction_id"],),
+        tuple(keyless.prediction_ids),
         new_ids,
         RequestConflictError,
     ]

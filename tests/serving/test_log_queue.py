@@ -5,17 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.serving import log_queue
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LoggedBatch,
-    PredictionBatch,
-    RequestConflictError,
-)
-from wine_quality.serving.log_database import LogUnavailableError
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_queue import Commit, LogQueue, QueueFullError
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch, RequestConflictError
 
 MakeBatch = Callable[..., PredictionBatch]
 
@@ -29,14 +26,14 @@ class Fragile(InferenceLog):
         self, batches: Sequence[PredictionBatch]
     ) -> list[LoggedBatch | RequestConflictError]:
         if self.gone:
-            raise LogUnavailableError("gone")
-        if any(row["prediction"] is None for batch in batches for row in batch.rows):
+            raise DatabaseUnavailableError("gone")
+        if any(np.isnan(batch.predictions).any() for batch in batches):
             raise ZeroDivisionError
         return super().append_many(batches)
 
     def check(self) -> None:
         if self.gone:
-            raise LogUnavailableError("gone")
+            raise DatabaseUnavailableError("gone")
 
 
 async def found_again(queue: LogQueue) -> None:
@@ -48,7 +45,7 @@ async def found_again(queue: LogQueue) -> None:
 async def refused(queue: LogQueue, batch: PredictionBatch) -> str:
     """Append a batch that must be refused, at once; returns the reason."""
     async with asyncio.timeout(20):
-        with pytest.raises(LogUnavailableError) as error:
+        with pytest.raises(DatabaseUnavailableError) as error:
             await queue.append(batch)
     return str(error.value)
 
@@ -141,7 +138,7 @@ def test_closing_does_not_wait_for_a_lost_database(
         queue = LogQueue(fragile)
         queue.start()
         fragile.gone = True
-        with pytest.raises(LogUnavailableError, match="gone"):
+        with pytest.raises(DatabaseUnavailableError, match="gone"):
             await queue.append(make_batch())
         async with asyncio.timeout(20):
             await queue.close()
@@ -175,7 +172,7 @@ def test_a_lost_database_is_said_at_once_and_found_again(
         results = await asyncio.gather(
             *(queue.append(make_batch()) for _ in range(20)), return_exceptions=True
         )
-        assert {type(r) for r in results} == {LogUnavailableError}
+        assert {type(r) for r in results} == {DatabaseUnavailableError}
         assert queue.trouble == "gone"
         assert queue.rows == 0
         fragile.gone = False
@@ -191,7 +188,7 @@ def test_one_bad_batch_takes_no_other_down(fragile: Fragile, make_batch: MakeBat
     async def main() -> list[LoggedBatch | BaseException]:
         queue = LogQueue(fragile)
         good, bad = [make_batch() for _ in range(5)], make_batch()
-        bad.rows[0]["prediction"] = None  # type: ignore[index]
+        bad.predictions[0] = np.nan
         waiting = [asyncio.ensure_future(_late(queue, b)) for b in (*good[:2], bad, *good[2:])]
         queue.start()
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -348,8 +345,8 @@ def test_a_commit_that_hangs_keeps_nobody_else_waiting(
         assert "stopping" in await waiting
         assert queue.rows == 0
         goes_on.set()
-        async with asyncio.timeout(20):
-            assert await queue.close()
+        monkeypatch.setattr(log_queue, "CLOSE_S", 20)
+        assert await queue.close()
         assert queue.rows == 0
 
     asyncio.run(main())
@@ -390,7 +387,7 @@ def test_only_what_was_logged_counts_as_a_commit(fragile: Fragile, make_batch: M
         queue = LogQueue(fragile, on_commit=commits.append)
         queue.start()
         good, bad = make_batch(2), make_batch(3)
-        bad.rows[0]["prediction"] = None  # type: ignore[index]
+        bad.predictions[0] = np.nan
         await asyncio.gather(queue.append(good), queue.append(bad), return_exceptions=True)
         fragile.gone = True
         await refused(queue, make_batch())
@@ -425,4 +422,4 @@ def test_a_database_lost_between_single_batches_is_asked_no_further(
 
     results = asyncio.run(main())
     assert asked == [6, 1, 1]
-    assert [type(r) for r in results] == [LoggedBatch, *[LogUnavailableError] * 5]
+    assert [type(r) for r in results] == [LoggedBatch, *[DatabaseUnavailableError] * 5]

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import InferenceLog, RequestConflictError
-from wine_quality.serving.log_database import InferenceLogError
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import (
     ModelDescription,
     PredictionService,
@@ -229,7 +230,7 @@ def test_there_is_no_answer_without_the_log(make_wines: MakeWines, tmp_path) -> 
     (tmp_path / "inference.db").write_text("no database, but long enough to be looked at" * 100)
     log = InferenceLog(f"sqlite:///{tmp_path}/inference.db")
     service = PredictionService(Predictor(HalfOfAlcohol(), "wine-quality", "3"), log)
-    with pytest.raises(InferenceLogError):
+    with pytest.raises(DatabaseError):
         service.predict(make_wines(3), source="test")
 
 

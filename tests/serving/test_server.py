@@ -3,87 +3,22 @@
 import json
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.serving.browser import until
+from tests.serving.load import Load, check_log
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.wines import WINE_EXAMPLE as WINE
 
 KILLS = 10
-CUSTOMERS = 6
-
-
-class Load:
-    """Customers who send wines and remember what was acknowledged.
-
-    Args:
-        url: Of the service.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.acknowledged: dict[str, str] = {}
-        self.statuses: dict[int, int] = {}
-        self.cut = 0
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._send) for _ in range(CUSTOMERS)]
-
-    def _send(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=30) as client:
-            key = str(uuid4())
-            while not self._done.is_set():
-                try:
-                    answer = client.post("/predict", json=WINE, headers={"Idempotency-Key": key})
-                except httpx.TransportError:
-                    # the same request again, under the same key, until it is answered
-                    self.cut += 1
-                    time.sleep(0.02)
-                    continue
-                self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
-                if answer.status_code == 200:
-                    self.acknowledged[key] = answer.json()["prediction_id"]
-                    key = str(uuid4())
-                else:
-                    time.sleep(0.02)
-
-    def wait_for(self, more: int, seconds: float = 60) -> None:
-        """Wait until so many more are acknowledged."""
-        wanted = len(self.acknowledged) + more
-        deadline = time.monotonic() + seconds
-        while len(self.acknowledged) < wanted:
-            assert time.monotonic() < deadline, self.statuses
-            time.sleep(0.01)
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-
-
-def check_log(url: str, load: Load) -> None:
-    """Every acknowledged prediction is in the log, once, and no request was logged twice."""
-    with InferenceLog(url) as log:
-        ids = log.read()["prediction_id"].tolist()
-    assert len(ids) == len(set(ids))
-    acknowledged = set(load.acknowledged.values())
-    assert len(acknowledged) == len(load.acknowledged)
-    assert acknowledged <= set(ids)
-    # what is beyond was under way when the customers went home
-    assert len(ids) - len(acknowledged) <= CUSTOMERS
 
 
 @pytest.mark.slow
@@ -100,6 +35,26 @@ def test_killed_in_mid_load_nothing_acknowledged_is_lost_or_doubled(
         load.wait_for(50)
     assert load.cut >= KILLS
     assert set(load.statuses) <= {200, 503}
+    check_log(settings.log_url, load)
+
+
+@pytest.mark.slow
+def test_a_backup_under_load_holds_what_was_acknowledged(
+    registered, settings, serve, tmp_path
+) -> None:
+    registered.add()
+    server = serve(settings)
+    command = [sys.executable, "-m", "wine_quality.serving", "backup", "--log-url"]
+    with Load(server.url) as load:
+        for copy in ("first.db", "second.db"):
+            load.wait_for(50)
+            before = set(load.acknowledged.values())
+            target = str(tmp_path / "backups" / copy)
+            done = subprocess.run([*command, settings.log_url, target], capture_output=True)
+            assert done.returncode == 0, done.stderr
+            with InferenceLog(f"sqlite:///{target}") as log:
+                assert before <= set(log.read()["prediction_id"])
+    assert set(load.statuses) == {200}
     check_log(settings.log_url, load)
 
 
@@ -184,42 +139,6 @@ def test_without_its_postgresql_it_says_so_and_recovers(
 
 
 # The pages
-
-
-def until(page: Any, condition: str, seconds: float = 60) -> None:
-    """Wait for something on a page, whose security policy forbids Playwright's own way."""
-    deadline = time.monotonic() + seconds
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, (condition, page.inner_text("body"))
-        page.wait_for_timeout(100)
-
-
-@dataclass
-class Phone:
-    """A browser's page as wide as a phone, what it complains of and whom it asks."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("console", lambda line: self.complaints.append(line.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-
-@pytest.fixture
-def phone() -> Iterator[Phone]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = os.environ.get("WINE_QUALITY_TEST_CHROMIUM", "/usr/bin/chromium")
-    if not Path(chromium).exists():
-        pytest.skip("set WINE_QUALITY_TEST_CHROMIUM to a Chromium to look at the pages")
-    with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
-        yield Phone(browser.new_page(viewport={"width": 390, "height": 844}))
-        browser.close()
 
 
 @pytest.mark.slow

@@ -28,9 +28,11 @@ from kedro.framework.startup import bootstrap_project
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking
 
-from wine_quality import pipeline_registry
+from wine_quality.hooks import ConfigurationHook
+from wine_quality.settings import HOOKS
 
 PROJECT = Path(__file__).parents[2]
+(CONFIGURATION,) = (hook for hook in HOOKS if isinstance(hook, ConfigurationHook))
 ROOT = "WINE_QUALITY_TEST_ROOT"
 # what this process, the machine or the other tests set must not decide how a run goes
 FOREIGN = (
@@ -129,7 +131,7 @@ def session_variables(root: Path) -> Iterator[None]:
         patch.setenv("COLUMNS", COLUMNS)
         patch.setattr(fluent, "_active_experiment_id", None)
         patch.setattr(node_logger, "filters", list(node_logger.filters))
-        patch.setattr(pipeline_registry, "_candidates", None)
+        patch.setattr(CONFIGURATION, "parameters", None)
         yield
     pipelines.configure("wine_quality.pipeline_registry")
 

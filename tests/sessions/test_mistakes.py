@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import sqlite3
+import time
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,12 +40,19 @@ def spoil(path, line, column, value):
     path.write_text("\n".join(lines) + "\n")
 
 
+def is_lock(path: Path) -> bool:
+    """Whether a file is the lock of the runs that write a folder, which stays."""
+    return path.name.startswith(".") and path.name.endswith("-lock")
+
+
 def content(root):
     """All files that datasets wrote, with their content; databases and their lock apart."""
     return {
         path.relative_to(root): path.read_bytes()
         for path in root.rglob("*")
-        if path.is_file() and path.suffix not in {".db", ".db-wal", ".db-shm", ".setup-lock"}
+        if path.is_file()
+        and path.suffix not in {".db", ".db-wal", ".db-shm", ".setup-lock"}
+        and not is_lock(path)
     }
 
 
@@ -70,7 +81,8 @@ def test_a_pipeline_that_is_too_early_says_what_to_run_first(
         f"or 'kedro run --env test --pipelines {first}' first."
     )
     # asking creates nothing, the log's database least of all
-    assert {path.name for path in fresh_root.iterdir()} == {"mlflow.db", "mlflow.db.setup-lock"}
+    left = {path.name for path in fresh_root.iterdir() if not is_lock(path)}
+    assert left == {"mlflow.db", "mlflow.db.setup-lock"}
 
 
 def test_what_the_message_says_to_run_first_helps(kedro_here, fresh_root, project_environment, raw):
@@ -253,9 +265,9 @@ def test_a_parameter_of_a_pipeline_that_does_not_run_is_checked_too(kedro_here, 
     [
         (
             "estimator=sklearn.tree.NoTree",
-            "cannot be built: module 'sklearn.tree' has no 'NoTree'.",
+            "cannot be imported: module 'sklearn.tree' has no 'NoTree'. Correct its estimator",
         ),
-        ("estimator=no_such_package.Tree", "No module named 'no_such_package'"),
+        ("estimator=no_such_package.Tree", "Install what has no_such_package ('pip install "),
         ("settings.max_dept=3", "got an unexpected keyword argument 'max_dept'"),
         ("settings.max_depth=-3", "cannot be fitted: The 'max_depth' parameter of"),
     ],
@@ -396,7 +408,6 @@ def test_a_damaged_inference_log_stops_traffic(kedro_here, after_whole_run):
 def test_a_reference_that_is_lost_stops_monitoring_and_changes_nothing(
     kedro_here, whole_run, after_whole_run, project_environment
 ):
-    # in the copy the registry still points to the folder that was copied from
     environment = project_environment(root=str(after_whole_run), registered_model="another")
     before = content(after_whole_run)
     error = kedro_here(*environment, *MONITORING, root=after_whole_run).error
@@ -414,6 +425,43 @@ def test_a_damaged_tracking_database(kedro_here, tmp_path, pipeline):
         "mend it or move it away, or name another in mlflow.yml."
     )
     assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("0123456789ab", "a newer MLflow (its schema is 0123456789ab, that of MLflow {version} "),
+        # the first that MLflow ever had
+        ("451aebb31d03", "an older MLflow (its schema is 451aebb31d03, that of MLflow {version} "),
+    ],
+)
+def test_a_tracking_database_of_another_mlflow(kedro_here, fresh_root, schema, said):
+    with closing(sqlite3.connect(fresh_root / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (schema,))
+    error = kedro_here(*TEST, *PROCESSING, root=fresh_root).error
+    assert error.startswith(
+        f"The tracking database sqlite:///{fresh_root}/mlflow.db was written by "
+        f"{said.format(version=version('mlflow'))}"
+    )
+    assert content(fresh_root) == {}
+
+
+@pytest.mark.parametrize("pipeline", [PROCESSING, TRAINING])
+def test_a_tracking_server_that_is_away(
+    kedro_here, project_environment, fresh_root, free_port, pipeline
+):
+    address = f"http://127.0.0.1:{free_port()}"
+    settings = f"server:\n  mlflow_tracking_uri: {address}\n"
+    environment = project_environment(root=str(fresh_root), files={"mlflow.yml": settings})
+    start = time.monotonic()
+    error = kedro_here(*environment, *pipeline, root=fresh_root).error
+    assert error == (
+        f"The MLflow server {address} does not answer (Connection refused): see that it runs and "
+        "can be reached from here, or correct server.mlflow_tracking_uri in mlflow.yml."
+    )
+    # ten seconds are for the server
+    assert time.monotonic() - start < 60
+    assert content(fresh_root) == {}
 
 
 def test_a_file_where_the_root_should_be(kedro_here, tmp_path):
@@ -451,7 +499,7 @@ def test_a_layer_that_may_not_be_written(kedro_here, fresh_root):
     layer = fresh_root / "02_intermediate"
     layer.mkdir(mode=0o500)
     error = kedro_here(*TEST, *PROCESSING, root=fresh_root).error
-    assert error.startswith(f"{layer}/read_wines.parquet: Permission denied. See that every folder")
+    assert error.startswith(f"{layer}/rejected_wines.csv: Permission denied. See that every folder")
     assert error.endswith("you may read and write there.")
 
 

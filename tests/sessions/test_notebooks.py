@@ -56,9 +56,7 @@ assert len(traffic) == catalog.load("delivery")["acknowledged"]
 # by hand as by the run
 assert by_hand["verdict"].equals(as_told["verdict"])
 assert np.allclose(by_hand["value"], as_told["value"])
-assert sum(now) == by_hand.loc[column, "n"]
-scored = profile.counts["n"][profile.counts["column"] == column]
-assert scored.sum() == len(window)
+assert cells[described.cells[column]].sum() == len(window)
 assert np.allclose(errors["mae"], told["mae"])
 assert (errors["labelled"] == told["n"]).all()
 assert ((errors["low"] < errors["mae"]) & (errors["mae"] < errors["high"])).all()

@@ -166,7 +166,7 @@ def test_a_key_that_may_read_and_not_write(failing, store):
         "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
     }
     error = set_initial_no_auth_action_count(0)(failing)(*PROCESSING, **changed)
-    path = "team/02_intermediate/read_wines.parquet"
+    path = "team/02_intermediate/rejected_wines.csv"
     assert error.startswith(f"{store.address}/{path} cannot be used (PutObject: AccessDenied, ")
     assert error.endswith("that your credentials may list, read and write there.")
     assert key["SecretAccessKey"] not in error

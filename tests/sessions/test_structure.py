@@ -61,10 +61,7 @@ def load_environment(env: str, conf: Path = CONF, **runtime_parameters: Any) -> 
     assert loader["globals"]
     assert loader["mlflow"]["server"]["mlflow_tracking_uri"]
     checked = check_parameters(parameters)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline_registry, "_candidates", None)
-        pipeline_registry.configure_candidates(checked.training)
-        pipelines = pipeline_registry.register_pipelines()
+    pipelines = pipeline_registry.build_pipelines(checked.training)
     catalog = DataCatalog.from_config(entries, loader["credentials"])
     return Setup(parameters, entries, catalog, pipelines)
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
+from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import LogCounts, UnknownPredictionsError
-from wine_quality.serving.log_database import InferenceLogError
+from wine_quality.serving.inference_log import LogCounts
+from wine_quality.serving.labels import UnknownPredictionsError
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
 from wine_quality.traffic.ground_truth import (
@@ -245,7 +246,7 @@ def test_a_backend_that_comes_back_gets_all(backend, log, sent, monkeypatch):
 @pytest.mark.parametrize(
     ("failure", "told"),
     [
-        (InferenceLogError("The log is damaged."), "The log is damaged."),
+        (DatabaseError("The log is damaged."), "The log is damaged."),
         (WineQualityError("The service does not know the API key."), "the API key"),
         (ConnectionResetError("reset by peer"), r"ConnectionResetError\('reset by peer'\)"),
         (UnknownPredictionsError("Others are unknown.", ["of-nobody"]), "Others are unknown"),

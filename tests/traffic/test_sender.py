@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from wine_quality import retrying
+from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import RefusedBatchError, WineQualityError
-from wine_quality.serving.inference_log import InferenceLog, RequestConflictError
-from wine_quality.serving.log_database import InferenceLogError
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import PredictionService, Predictor
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
@@ -252,7 +253,7 @@ def test_a_batch_that_fails_does_not_stop_the_others(backend, log, plan):
 @pytest.mark.parametrize(
     ("failure", "refused"),
     [
-        (InferenceLogError("The disk is full."), 0),
+        (DatabaseError("The disk is full."), 0),
         (WineQualityError("The service does not know the API key."), 0),
         (RuntimeError("a mistake of the backend's"), 0),
         (RequestConflictError("This id was used before for other wines."), 95),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from wine_quality.drift.alerts import Alert
 from wine_quality.traffic.scenarios import DriftParameters, describe_drift
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "simulated_week.py"
@@ -32,14 +33,15 @@ def test_a_drift_that_comes_in_two_periods_is_scored_in_each(benchmark_module):
         for day in range(2)
         for row in describe_drift(scenarios, START + day * DAY, START + (day + 1) * DAY)
     ]
-    begins = pd.date_range(START, periods=48, freq="h")
-    windows = pd.DataFrame({"window_start": begins, "window_end": begins + HOUR})
-    # the first day's is told of after three hours, the second day's never
-    told = [
-        {"window_start": str(w), "window_end": str(w + HOUR), "subject": "pH"} for w in begins[2:6]
+    # the first day's is found in the third hour, the second day's never; one alert is of none
+    found_at, elsewhere = START + 2 * HOUR, START + 12 * HOUR
+    alerts = [
+        Alert("drift", "1", subject, "all", at, at - HOUR, at - HOUR, at, None, 50, "moved")
+        for subject, at in (("pH", found_at), ("alcohol", elsewhere), ("prediction", found_at))
     ]
-    found = benchmark_module.score(truth, told, windows)
+    found = benchmark_module.score(truth, alerts)
     first, second = map(benchmark_module.key, truth)
-    assert found.hits == {first: (4, 6), second: (0, 6)}
     assert found.delays[first] == 3
+    assert found.onsets[first] == 1
     assert pd.isna(found.delays[second])
+    assert found.false_alerts == 1

@@ -19,8 +19,8 @@ from wine_quality.datasets.parquet_stream import ParquetStreamDataset
 from wine_quality.datasets.raw_wines import RawWinesDataset
 from wine_quality.datasets.registry import (
     ChampionDataset,
+    ModelRegistryDataset,
     ModelVersionDataset,
-    PreviousChampionDataset,
     ReferencesDataset,
 )
 from wine_quality.datasets.tuning import StudyDataset
@@ -34,10 +34,10 @@ __all__ = [
     "InferenceLogDataset",
     "LakeLogDataset",
     "MetricsDataset",
+    "ModelRegistryDataset",
     "ModelVersionDataset",
     "OptionalJSONDataset",
     "ParquetStreamDataset",
-    "PreviousChampionDataset",
     "ProfileStoreDataset",
     "RawWinesDataset",
     "ReferencesDataset",

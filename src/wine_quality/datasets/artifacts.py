@@ -1,10 +1,14 @@
 """Files of text that are artifacts of an MLflow run, too, wherever either of them is kept."""
 
+from abc import abstractmethod
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro_datasets.plotly import JSONDataset
 from kedro_datasets.text import TextDataset
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 class _Artifact:
@@ -15,7 +19,6 @@ class _Artifact:
         settings: The arguments of the dataset.
     """
 
-    _fs: Any
     _filepath: PurePosixPath
 
     def __init__(self, *, artifact_path: str = "", **settings: Any) -> None:
@@ -28,12 +31,23 @@ class _Artifact:
 
         super().save(data)  # type: ignore[misc]
         if mlflow.active_run():
-            mlflow.log_text(self._fs.cat_file(str(self._filepath)).decode("utf-8"), self._artifact)
+            # not what the file holds by now: another run may have written it
+            mlflow.log_text(self._as_text(data), self._artifact)
+
+    @abstractmethod
+    def _as_text(self, data: Any) -> str:
+        """Give what the file was written with."""
 
 
 class TextArtifactDataset(_Artifact, TextDataset):
     """A `TextDataset` whose file saving also logs to the active MLflow run."""
 
+    def _as_text(self, data: str) -> str:
+        return data
+
 
 class FigureArtifactDataset(_Artifact, JSONDataset):
     """A Plotly figure whose file saving also logs to the active MLflow run."""
+
+    def _as_text(self, data: "go.Figure") -> str:
+        return str(data.to_json(**self._save_args))

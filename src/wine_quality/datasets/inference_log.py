@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from wine_quality.drift.log_engines import PREDICTION_ID
+from wine_quality.drift.log_engines import PREDICTION_ID, require_spark
 from wine_quality.drift.log_reader import (
     NOTHING_LOGGED,
     DatabaseReader,
@@ -113,6 +113,15 @@ class LakeLogDataset(AbstractDataset[Receipts, LogReader]):
         self._engine = engine
         self._reader = LakeReader(folder, engine)
         self.metadata = metadata
+
+    def check_before_run(self) -> None:
+        """See that what reads the log is installed.
+
+        Raises:
+            WineQualityError: It is not.
+        """
+        if self._engine == "spark":
+            require_spark()
 
     def load(self) -> LogReader:
         """Give a reader of the predictions with their newest labels.

@@ -1,8 +1,11 @@
 """A JSON file that need not be there yet."""
 
+import json
 from typing import Any
 
 from kedro_datasets.json import JSONDataset
+
+from wine_quality.storage import write_whole
 
 
 class OptionalJSONDataset(JSONDataset):
@@ -23,3 +26,9 @@ class OptionalJSONDataset(JSONDataset):
     def load(self) -> Any:
         """Read the file, or give what stands for it."""
         return super().load() if self.exists() else self._absent
+
+    def save(self, data: Any) -> None:
+        """Write the file; another run that reads it meanwhile finds the old one or the new one."""
+        with write_whole(self._fs, str(self._filepath)) as file:
+            file.write(json.dumps(data, **self._save_args).encode("utf-8"))
+        self._invalidate_cache()

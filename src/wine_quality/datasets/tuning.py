@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from wine_quality.database_urls import without_password
+from wine_quality.database.addresses import without_password
 from wine_quality.modelling.tuning import FinishedTrial, Study
 
 

@@ -1,14 +1,14 @@
-"""Which verdicts a person should be told of, and telling them once."""
+"""What a person should be alerted of, and sending each alert once."""
 
 import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from http.client import HTTPException
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -16,7 +16,11 @@ from urllib.request import Request, urlopen
 import pandas as pd
 from pydantic import Field, model_validator
 
-from wine_quality.drift.verdicts import TRAFFIC
+from wine_quality.drift.verdicts import COPIES
+from wine_quality.drift.vocabulary import UNFINISHED, Alarm
+from wine_quality.drift.watching import MODEL, Finding
+from wine_quality.drift.window_names import in_words
+from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.parameters import Parameters
 from wine_quality.retrying import doubling, retry
 
@@ -27,25 +31,97 @@ logger = logging.getLogger(__name__)
 
 MOST_LOGGED = 10
 """New alerts that have lines of their own in the log; more are counted there."""
+UNJUDGED = frozenset({"insufficient_data", "no_labels", UNFINISHED})
 
-Alarm = Literal["drift", "data_quality", "no_traffic", "decayed"]
-ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "no_traffic", "decayed")
-UNJUDGED = frozenset({"insufficient_data", "no_labels"})
-IDENTITY = ("window_start", "model_version", "subject", "verdict")
-"""What makes two alerts the same one."""
-_identity = itemgetter(*IDENTITY)
-Alert = dict[str, Any]
-"""Plain values: `IDENTITY`, `window_end`, `value`, `threshold`, `n`, `reason`, and whether it is of
-the `newest` window, `new` (nobody was told of it before this run) and `told`."""
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that a person should look at. Moments are UTC.
+
+    Attributes:
+        verdict: What kind of thing it is.
+        model_version: Whose traffic.
+        subject: The column, `joint`, `copies`, `model`, `traffic` or `event_time`.
+        segment: In which wines it shows most.
+        found: Start of the hour, or of the window, in which it was found.
+        since: When it most likely began.
+        since_earliest: Earliest moment that is to be expected.
+        since_latest: Latest moment that is to be expected.
+        resolved: When it was over; None while it is open.
+        n: Wines that it rests on.
+        reason: In words.
+        new: Whether nobody had been sent it before this run.
+        sent: Whether somebody has been sent it, in this run or before.
+    """
+
+    verdict: Alarm
+    model_version: str
+    subject: str
+    segment: str
+    found: datetime
+    since: datetime
+    since_earliest: datetime
+    since_latest: datetime
+    resolved: datetime | None
+    n: int
+    reason: str
+    new: bool = False
+    sent: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on."""
+        return self.resolved is None
+
+    def is_part_of(self, other: "Alert") -> bool:
+        """Whether another alert on the same subject covers its beginning."""
+        return (
+            (self.model_version, self.subject, self.verdict)
+            == (other.model_version, other.subject, other.verdict)
+            and other.since_earliest <= self.since_latest
+            and (other.resolved is None or self.since <= other.resolved)
+        )
+
+    def describe(self) -> str:
+        """Say what it is about, since when, and why it was raised."""
+        since = f"since {in_words(self.since)} UTC"
+        if self.resolved is not None:
+            since = f"from {in_words(self.since)} to {in_words(self.resolved)} UTC"
+        return f"{self.subject.replace('_', ' ')}, {since}: {self.reason}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON knows it; `from_dict` reads it back."""
+        plain = asdict(self)
+        return {
+            key: value.isoformat() if isinstance(value, datetime) else value
+            for key, value in plain.items()
+        } | {"open": self.is_open}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` wrote."""
+        moments = {"found", "since", "since_earliest", "since_latest", "resolved"}
+        values: dict[str, Any] = {
+            field.name: datetime.fromisoformat(plain[field.name])
+            if field.name in moments and plain[field.name]
+            else plain[field.name]
+            for field in fields(cls)
+        }
+        return cls(**values)
 
 
 class AlertSettings(Parameters):
-    """Which alarming verdicts become alerts, and who is told."""
+    """How many false alerts are bearable, and who is sent them."""
 
-    after: int = Field(1, ge=1, description="An alert needs this many alarming windows …")
-    of: int = Field(1, ge=1, description="… among this many latest judged windows of its subject")
+    false_alerts_per_month: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="Alerts of drift, decay and faulty values to expect in 30 days without a "
+        "change, over everything that is monitored together",
+    )
     fail_on: tuple[Alarm, ...] = Field(
-        (), description="Verdicts whose alerts in the newest window end the run with status 1"
+        (), description="Verdicts whose alerts, open and new, end the run with status 1"
     )
     webhook: str | None = Field(
         None, description="Address that new alerts are posted to as JSON; nobody without one"
@@ -55,8 +131,6 @@ class AlertSettings(Parameters):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if self.after > self.of:
-            raise ValueError(f"after ({self.after}) cannot exceed of ({self.of})")
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
             raise ValueError("webhook is neither an http nor an https address")
         if self.webhook and not _has_host(self.webhook):
@@ -64,44 +138,70 @@ class AlertSettings(Parameters):
         return self
 
 
-def raise_alerts(
-    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, settings: AlertSettings
-) -> list[Alert]:
-    """Find the alerts of all windows, in the order of event time.
+def raise_alerts(findings: Sequence[Finding], verdicts: pd.DataFrame) -> list[Alert]:
+    """List the alerts, in the order in which they were found.
 
-    An alarming verdict becomes an alert if at least `after` of the subject's `of` latest judged
-    windows, itself included, were alarming. Windows that could not be judged are passed over.
+    What evidence over time has found, and what needs none: windows without traffic or with an
+    unusual number of wines, wines that come several times, a column that is absent, empty or stuck
+    in a whole window, event times in the future, a version without a reference.
 
     Args:
-        verdicts: Rows of `verdicts.decide`; the subject is the column.
-        model_verdicts: Rows of `performance.judge_performance`; the subject is `model (segment)`.
-        settings: The rule.
-
-    Returns:
-        Alerts, not yet told to anybody; `newest` marks those of the newest window.
+        findings: What `watching.find_changes` found.
+        verdicts: Rows of `verdicts.decide`, `windows.judge_traffic` and `windows.whole_versions`.
     """
-    judged = by_subject(verdicts, model_verdicts)
-    if judged.empty:
-        return []
-    judged = judged.assign(newest=is_newest(judged["window_start"], judged["subject"]))
-    judged = judged[~judged["verdict"].isin(UNJUDGED)].sort_values("window_start", kind="stable")
-    alarming = judged["verdict"].isin(ALARMS)
-    recent = (
-        alarming.astype(int)
-        .groupby([judged["model_version"], judged["subject"]])
-        .transform(lambda alarms: alarms.rolling(settings.of, min_periods=1).sum())
-    )
-    fields = ["window_start", "window_end", "model_version", "subject", "verdict"]
-    fields += ["value", "threshold", "n", "reason", "newest"]
-    table = judged.loc[alarming & (recent >= settings.after), fields]
+    alerts = [
+        Alert(
+            verdict=finding.verdict,
+            model_version=finding.model_version,
+            subject=finding.subject,
+            segment=finding.segment,
+            found=_moment(finding.found),
+            since=_moment(finding.since),
+            since_earliest=_moment(finding.earliest),
+            since_latest=_moment(finding.latest),
+            resolved=None if finding.resolved is None else _moment(finding.resolved),
+            n=finding.n,
+            reason=finding.reason,
+        )
+        for finding in findings
+    ]
+    certain = [alert for alert in _of_windows(verdicts) if not any(map(alert.is_part_of, alerts))]
+    return sorted([*alerts, *certain], key=lambda alert: alert.found)
+
+
+def _moment(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
+
+
+def _of_windows(verdicts: pd.DataFrame) -> list[Alert]:
+    """Alerts of verdicts that chance does not bring about; windows in a row are one."""
+    judged = verdicts[~verdicts["verdict"].isin(UNJUDGED)]
     alerts = []
-    for row in table.to_dict(orient="records"):
-        plain = {str(key): value for key, value in row.items()}
-        plain["newest"] = bool(plain["newest"])
-        plain |= {"new": False, "told": False}
-        plain |= {key: plain[key].isoformat() for key in ("window_start", "window_end")}
-        alerts.append(plain)
+    for (version, subject), rows in judged.groupby(["model_version", "column"], sort=False):
+        current: Alert | None = None
+        for row in rows.sort_values("window_start", kind="stable").to_dict(orient="records"):
+            start, end = (row[key].to_pydatetime() for key in ("window_start", "window_end"))
+            if not _is_certain(row):
+                if current is not None:
+                    alerts.append(replace(current, resolved=start))
+                current = None
+            elif current is None or current.verdict != row["verdict"]:
+                if current is not None:
+                    alerts.append(replace(current, resolved=start))
+                current = Alert(
+                    row["verdict"], str(version), str(subject), row["segment"], start, start,
+                    start, end, None, int(row["n"]), row["reason"],
+                )  # fmt: skip
+        if current is not None:
+            alerts.append(current)
     return alerts
+
+
+def _is_certain(row: Mapping[Any, Any]) -> bool:
+    if row["verdict"] not in ("data_quality", "no_traffic"):
+        return False
+    # the share of faulty values; 1 is a column that is absent, empty or stuck
+    return row["column"] in (*OF_VERSIONS, COPIES) or row["value"] == 1
 
 
 def by_subject(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -116,94 +216,66 @@ def by_subject(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> pd.DataF
     """
     tables = (
         verdicts.assign(subject=verdicts["column"]),
-        model_verdicts.assign(subject="model (" + model_verdicts["segment"] + ")"),
+        model_verdicts.assign(subject=model_subject(model_verdicts["segment"])),
     )
     return pd.concat(tables, ignore_index=True)
 
 
-def is_newest(window_start: pd.Series, subject: pd.Series) -> pd.Series:
-    """Mark the rows of the newest window.
-
-    The traffic has windows of its own: where small ones are merged, or where nothing came of late,
-    its newest window begins after that of the columns and of the model.
-
-    Args:
-        window_start: Of each verdict.
-        subject: What it is on.
-
-    Returns:
-        True where no other verdict of its kind is on a later window.
-    """
-    return window_start == window_start.groupby(subject == TRAFFIC).transform("max")
+def model_subject(segment: pd.Series) -> pd.Series:
+    """What the model's verdicts on segments are filed under."""
+    return f"{MODEL} (" + segment + ")"
 
 
-def tell(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -> list[Alert]:
+def send(alerts: Sequence[Alert], told: "ToldAlerts", settings: AlertSettings) -> list[Alert]:
     """Log each alert that is new, and post the new ones to the webhook where there is one.
 
-    What could not be posted stays untold, so that the next run tries again; the run itself goes on.
+    What could not be posted stays unsent, so that the next run tries again; the run itself goes on.
 
     Args:
         alerts: All alerts of this run.
-        told: Those that somebody was told of; the new ones are added.
+        told: Those that somebody was sent; the new ones are added.
         settings: Where to post, and how often to try.
 
     Returns:
-        All alerts, with `told` true where somebody was told, now or before, and `new` where nobody
-        was before.
+        All alerts, with `sent` true where somebody was sent it, now or before, and `new` where
+        nobody was before.
 
     Raises:
-        WineQualityError: Another run tells alerts for too long, or the database of those that were
-            told cannot be used.
+        WineQualityError: Another run sends alerts for too long, or the database of those that were
+            sent cannot be used.
     """
     if not alerts:
         return []
     with told.turn():
-        new = told.untold(alerts)
+        new = [replace(alert, new=True) for alert in told.untold(alerts)]
         _log(new)
         delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
         if delivered:
             told.add(new, datetime.now(UTC))
-    of_new = {_identity(alert) for alert in new}
+    is_new = {replace(alert, new=False) for alert in new}
     return [
-        alert | {"new": is_new, "told": delivered or not is_new}
+        replace(alert, new=alert in is_new, sent=delivered or alert not in is_new)
         for alert in alerts
-        for is_new in [_identity(alert) in of_new]
     ]
 
 
-def new_elsewhere(alerts: Iterable[Alert]) -> list[Alert]:
-    """Select the new alerts of windows that are not the newest.
-
-    Labels and wines come late, and simulated wines bear days of their own: what is new need not be
-    in the newest window.
-    """
-    return [alert for alert in alerts if alert["new"] and not alert["newest"]]
-
-
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:
-    """Select the newest window's alerts that a scheduler has to know of by the exit status."""
-    return [alert for alert in alerts if alert["newest"] and alert["verdict"] in settings.fail_on]
-
-
-def describe(alert: Alert) -> str:
-    """Say what an alert is about and why it was raised; a reason begins with a name of its own."""
-    return f"{alert['subject'].replace('_', ' ')}: {alert['reason'].partition(': ')[2]}"
+    """Select the alerts that a scheduler has to know of by the exit status: open and new."""
+    return [a for a in alerts if a.is_open and a.new and a.verdict in settings.fail_on]
 
 
 def _log(alerts: Sequence[Alert]) -> None:
     """Log each alert or, where there are many, how many of each verdict there are."""
     if len(alerts) <= MOST_LOGGED:
         for alert in alerts:
-            logger.warning(
-                "%s since %s: %s", alert["verdict"], alert["window_start"], describe(alert)
-            )
+            logger.warning("%s: %s", alert.verdict, alert.describe())
         return
-    counts = Counter(alert["verdict"] for alert in alerts)
+    counts = Counter(alert.verdict for alert in alerts)
     logger.warning(
         "%d new alerts, the first since %s, the last since %s (%s): see the monitoring page",
         len(alerts),
-        min(alert["window_start"] for alert in alerts),
-        max(alert["window_start"] for alert in alerts),
+        in_words(min(alert.since for alert in alerts)),
+        in_words(max(alert.since for alert in alerts)),
         ", ".join(f"{verdict} {n:,}" for verdict, n in counts.most_common()),
     )
 
@@ -212,7 +284,7 @@ def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> boo
     """Post alerts, trying again after 1, 2, 4, … seconds; a 4xx answer is final."""
     request = Request(  # noqa: S310 - the settings allow http and https only
         address,
-        data=json.dumps({"alerts": list(alerts)}).encode(),
+        data=json.dumps({"alerts": [alert.to_dict() for alert in alerts]}).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "wine-quality"},
     )
 

@@ -3,6 +3,8 @@
 The reference is a sample, too. Both it and the window are therefore drawn anew, many times over,
 from the reference's counts; the largest of the columns' studentised scores is what a window
 without any change would have shown, and its quantile is the threshold for all columns together.
+Each segment (all wines, and each type) has a threshold of its own, at its share of the rate: a
+window in which nothing changed exceeds any of them with at most the rate chosen (Bonferroni).
 """
 
 from dataclasses import dataclass
@@ -10,15 +12,27 @@ from functools import lru_cache
 from math import floor, log10
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wine_quality.drift.distances import nominal_score, ordinal_score
-from wine_quality.drift.profiles import ColumnBins, ColumnReference, Reference
+from wine_quality.drift.distances import Size, nominal_score, ordinal_score
+from wine_quality.drift.profiles import judged_counts
+from wine_quality.drift.reference import (
+    ALL,
+    COUNTED_SEGMENTS,
+    JOINT_COLUMNS,
+    SEGMENTS,
+    ColumnBins,
+    Reference,
+)
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.wines import INPUTS, PREDICTION, TYPE
 
 SMALLEST_SPREAD = 0.2
 """Least standard deviation by which a score is studentised. Ordinary columns have 0.3 (numbers) to
 0.6 (two categories); a column that hardly varies must not lift the common threshold by its one
 surprise in a thousand resamples."""
+DRIFT_COLUMNS: tuple[str, ...] = (*INPUTS, PREDICTION, *JOINT_COLUMNS)
+"""The columns that may drift, in the order in which they are judged."""
 
 
 @dataclass(frozen=True)
@@ -26,90 +40,114 @@ class Calibration:
     """What windows without any change score.
 
     Attributes:
-        mean: Mean score by column.
-        spread: Standard deviation of the score by column.
-        threshold: Studentised score that the largest of all columns' exceeds at the false-alarm
-            rate.
+        mean: Mean score by `DRIFT_COLUMNS`, NaN where the reference has no values; shape
+            (columns,).
+        spread: Standard deviation of the score, likewise.
+        threshold: Studentised score that the largest of all columns' exceeds at the segment's share
+            of the false-alarm rate.
     """
 
-    mean: dict[str, float]
-    spread: dict[str, float]
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
     threshold: float
 
-    def studentise(self, column: str, score: float) -> float:
-        """A column's score in standard deviations above its mean under no change."""
-        return (score - self.mean[column]) / self.spread[column]
+
+def select(by_segment: NDArray[np.int64], segment: str) -> NDArray[np.int64]:
+    """Take a segment's counts out of those of all; `all` is their sum.
+
+    Args:
+        by_segment: Shape (…, segments, cells).
+        segment: One of `SEGMENTS`.
+    """
+    if segment == ALL:
+        return np.asarray(by_segment.sum(axis=-2))
+    return np.asarray(by_segment[..., COUNTED_SEGMENTS.index(segment), :])
 
 
-def calibrate(reference: Reference, n: int, settings: DriftSettings) -> Calibration:
-    """Find the threshold for windows of n wines.
+def reference_counts(reference: Reference, segment: str, column: str) -> NDArray[np.int64]:
+    """Wines of a segment of the reference in each bin of a column, shape (bins,)."""
+    cells = select(reference.by_segment, segment)[reference.cells[column]]
+    return judged_counts(cells)
 
-    Thresholds are computed, and kept, for n rounded down to two significant digits.
+
+def calibrate(
+    reference: Reference, segment: str, worth: float, settings: DriftSettings
+) -> Calibration:
+    """Find a segment's threshold for windows worth so many independent wines.
+
+    Thresholds are computed, and kept, for the number rounded down to two significant digits.
 
     Args:
         reference: The reference.
-        n: Wines in the window with a value that can be judged.
+        segment: One of `SEGMENTS`.
+        worth: Independent wines that the window's wines of the segment are worth.
         settings: False-alarm rate, number of resamples and seed.
     """
     return _calibrate(
-        reference, round_down(n), settings.false_alarm_rate, settings.resamples, settings.seed
+        reference,
+        segment,
+        round_down(max(1, int(worth))),
+        settings.false_alarm_rate / len(SEGMENTS),
+        settings.resamples,
+        settings.seed,
     )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def _calibrate(
-    reference: Reference, n: int, false_alarm_rate: float, resamples: int, seed: int
+    reference: Reference, segment: str, n: int, rate: float, resamples: int, seed: int
 ) -> Calibration:
-    rng = np.random.default_rng([seed, n])
-    mean, spread, studentised = {}, {}, []
-    for column in reference.columns:
-        if column.n == 0:
+    rng = np.random.default_rng([seed, n, SEGMENTS.index(segment)])
+    mean = np.full(len(DRIFT_COLUMNS), np.nan)
+    spread, largest = mean.copy(), np.full(resamples, -np.inf)
+    drawn = _resample_reference(reference, segment, resamples, seed)
+    for k, name in enumerate(DRIFT_COLUMNS):
+        of_column = drawn[k]
+        if of_column is None or (name == TYPE and segment != ALL):
             continue
-        name = column.bins.name
-        worth_n, worth_m = independent_sizes(n, column.n, reference.repetition)
-        window = _resample(column, worth_n, resamples, rng)
-        base = _resample_reference(reference, resamples, seed)[name]
-        scores = score(column.bins, window, base, worth_n, worth_m)
-        mean[name] = float(scores.mean())
-        spread[name] = max(float(scores.std()), SMALLEST_SPREAD)
-        studentised.append((scores - mean[name]) / spread[name])
-    largest = np.max(studentised, axis=0) if studentised else np.zeros(resamples)
-    return Calibration(mean, spread, float(np.quantile(largest, 1 - false_alarm_rate)))
+        q, base, worth_m = of_column
+        window = rng.multinomial(n, q, resamples) / n
+        scores = score(reference.bins(name), window, base, n, worth_m)
+        mean[k] = scores.mean()
+        spread[k] = max(float(scores.std()), SMALLEST_SPREAD)
+        largest = np.maximum(largest, (scores - mean[k]) / spread[k])
+    # no interpolation: without a column to score all are -inf
+    return Calibration(mean, spread, float(np.quantile(largest, 1 - rate, method="higher")))
 
 
-@lru_cache(maxsize=8)
-def _resample_reference(reference: Reference, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """The reference's own proportions drawn anew, which serve windows of all sizes."""
-    rng = np.random.default_rng([seed, 0])
-    return {
-        column.bins.name: _resample(column, column.n / reference.repetition, resamples, rng)
-        for column in reference.columns
-        if column.n
-    }
+@lru_cache(maxsize=64)
+def _resample_reference(
+    reference: Reference, segment: str, resamples: int, seed: int
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64], float] | None]:
+    """By column: proportions, the same drawn anew, and the independent wines they are worth."""
+    rng = np.random.default_rng([seed, SEGMENTS.index(segment)])
+    found: list[tuple[NDArray[np.float64], NDArray[np.float64], float] | None] = []
+    for name in DRIFT_COLUMNS:
+        counts = reference_counts(reference, segment, name)
+        if not counts.sum():
+            found.append(None)
+            continue
+        q = counts / counts.sum()
+        worth = max(1, round(counts.sum() / reference.repetition))
+        found.append((q, rng.multinomial(worth, q, resamples) / worth, float(worth)))
+    return found
 
 
-def _resample(
-    column: ColumnReference, worth: float, resamples: int, rng: np.random.Generator
-) -> np.ndarray:
-    draws = max(1, round(worth))
-    return rng.multinomial(draws, np.array(column.counts) / column.n, resamples) / draws
-
-
-def score(bins: ColumnBins, p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarray:
+def score(bins: ColumnBins, p: np.ndarray, q: np.ndarray, n: Size, m: Size) -> np.ndarray:
     """Distance of a window's proportions from the reference's, by the column's kind.
 
     Args:
         bins: The column.
         p: Window's proportions, shape (…, bins).
         q: Reference's proportions, shape (…, bins).
-        n: Independent wines that the window is worth.
-        m: Independent wines that the reference is worth.
+        n: Independent wines that the window is worth, a number or shape (…).
+        m: Independent wines that the reference is worth, likewise.
     """
     return nominal_score(p, q, n, m) if bins.is_category else ordinal_score(p, q, n, m)
 
 
-def independent_sizes(n: int, m: int, repetition: float) -> tuple[float, float]:
-    """How many independent wines a window and the reference are worth.
+def expected_repetition(n: Size, m: int, repetition: float) -> np.ndarray:
+    """How often a wine is to be expected in a window, on average over its wines.
 
     Wines repeat. A reference made of whole groups of equal wines varies like one of
     m / repetition different wines (the design effect of cluster sampling, L. Kish, Survey
@@ -121,12 +159,9 @@ def independent_sizes(n: int, m: int, repetition: float) -> tuple[float, float]:
         n: Wines in the window.
         m: Wines in the reference.
         repetition: The reference's mean number of equal wines.
-
-    Returns:
-        The two numbers, at most n and m.
     """
-    in_window = 1 + (repetition - 1) * n / (n + m)
-    return n / in_window, m / repetition
+    n = np.asarray(n, dtype=float)
+    return np.asarray(1 + (repetition - 1) * n / (n + m))
 
 
 def round_down(n: int) -> int:

@@ -6,8 +6,11 @@ broadcast over the axes before it.
 
 import numpy as np
 
+Size = float | np.ndarray
+"""Wines that proportions are worth, one number or shape (…)."""
 
-def ordinal_score(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarray:
+
+def ordinal_score(p: np.ndarray, q: np.ndarray, n: Size, m: Size) -> np.ndarray:
     """Two-sample Anderson-Darling distance of binned numbers, as a root.
 
     sqrt(nm/(n+m) Σ_k w_k (P_k - Q_k)² / (H_k (1 - H_k))), over the inner bin bounds k, with the
@@ -27,7 +30,8 @@ def ordinal_score(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarra
     Returns:
         Distances, shape (…).
     """
-    pooled = (n * p + m * q) / (n + m)
+    n, m = np.asarray(n), np.asarray(m)
+    pooled = _pool(p, q, n, m)
     below = np.cumsum(pooled, axis=-1)[..., :-1]
     apart = np.cumsum(p - q, axis=-1)[..., :-1]
     mass = (pooled[..., :-1] + pooled[..., 1:]) / 2
@@ -37,7 +41,7 @@ def ordinal_score(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarra
     return np.asarray(np.sqrt(n * m / (n + m) * terms.sum(axis=-1)))
 
 
-def nominal_score(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarray:
+def nominal_score(p: np.ndarray, q: np.ndarray, n: Size, m: Size) -> np.ndarray:
     """Pearson's two-sample chi-square of categories, as a root.
 
     sqrt(nm/(n+m) Σ_k (p_k - q_k)² / h_k) with the pooled proportions h; categories that do not
@@ -52,7 +56,8 @@ def nominal_score(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarra
     Returns:
         Distances, shape (…).
     """
-    pooled = (n * p + m * q) / (n + m)
+    n, m = np.asarray(n), np.asarray(m)
+    pooled = _pool(p, q, n, m)
     terms = np.divide((p - q) ** 2, pooled, out=np.zeros_like(pooled), where=pooled > 0)
     return np.asarray(np.sqrt(n * m / (n + m) * terms.sum(axis=-1)))
 
@@ -69,7 +74,7 @@ def share_moved(p: np.ndarray, q: np.ndarray, *, ordinal: bool) -> np.ndarray:
     return np.asarray(np.abs(p - q).sum(axis=-1) / 2)
 
 
-def stability_index(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndarray:
+def stability_index(p: np.ndarray, q: np.ndarray, n: Size, m: Size) -> np.ndarray:
     """Population stability index, freed of what chance alone adds to it.
 
     Σ_k (p_k - q_k) ln(p_k / q_k), each bin holding half a wine more than counted so that an empty
@@ -79,6 +84,14 @@ def stability_index(p: np.ndarray, q: np.ndarray, n: float, m: float) -> np.ndar
     of 0.1.
     """
     k = p.shape[-1]
+    n, m = np.asarray(n, dtype=float), np.asarray(m, dtype=float)
+    noise = (k - 1) * (1 / n + 1 / m)
+    n, m = n[..., None], m[..., None]
     smooth_p, smooth_q = (n * p + 0.5) / (n + 0.5 * k), (m * q + 0.5) / (m + 0.5 * k)
     index = ((smooth_p - smooth_q) * np.log(smooth_p / smooth_q)).sum(axis=-1)
-    return np.asarray(np.maximum(index - (k - 1) * (1 / n + 1 / m), 0))
+    return np.asarray(np.maximum(index - noise, 0))
+
+
+def _pool(p: np.ndarray, q: np.ndarray, n: np.ndarray, m: np.ndarray) -> np.ndarray:
+    n, m = n[..., None], m[..., None]
+    return np.asarray((n * p + m * q) / (n + m))

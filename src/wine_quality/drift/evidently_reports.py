@@ -230,8 +230,10 @@ def _judged(verdicts: pd.DataFrame) -> list[str]:
 
 def _remarks(current: pd.DataFrame, filled: list[str], verdicts: pd.DataFrame) -> tuple[str, ...]:
     remarks = [
-        f"Left out of the drift report: {reason}."
-        for verdict, reason in zip(verdicts["verdict"], verdicts["reason"], strict=True)
+        f"Left out of the drift report: {column}: {reason}."
+        for column, verdict, reason in zip(
+            verdicts["column"], verdicts["verdict"], verdicts["reason"], strict=True
+        )
         if verdict in ("data_quality", "insufficient_data")
     ]
     if empty := [c for c in (*INPUTS, PREDICTION) if c not in filled]:

@@ -1,18 +1,21 @@
 """What holds an inference log, and hands over its rows: SQLite, PostgreSQL, DuckDB or Spark.
 
-Every engine answers a select with the rows in bounded parts, which `profile_batches` counts, in
+Every engine answers a select with the rows in bounded parts, which `count_batches` counts, in
 this process or, with Spark, in those that hold the rows. What is counted, and how, is none of an
 engine's business.
 """
 
+import hashlib
 import os
 import pickle
+import shutil
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from operator import itemgetter
 from pathlib import Path
 from tempfile import gettempdir
@@ -27,9 +30,9 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.compiler import GenericTypeCompiler, IdentifierPreparer
 
-from wine_quality.database_urls import parse_database_url
-from wine_quality.drift.profile_store import lake_states
-from wine_quality.drift.profiles import Profile, Reference, merge_profiles, profile_batches
+from wine_quality.database.addresses import parse_database_url
+from wine_quality.drift.profiles import Profile, count_batches, merge_profiles
+from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
 from wine_quality.storage import find_store, is_address
@@ -52,6 +55,54 @@ BATCH_BYTES = 8 << 20
 _MEASURED = {*MEASUREMENT_NAMES, PREDICTION, QUALITY}
 _LOG, _DAY = "log", "day"
 _LARGEST = 1e300
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_LONG = timedelta(days=1)
+
+
+def lake_states(folder: str, versions: Iterable[str], window: str = "1D") -> pd.DataFrame:
+    """The states of a log in Parquet files, told by the files of its days instead of their rows.
+
+    Args:
+        folder: The folder of the folders `day=YYYY-MM-DD`, a path or an address that fsspec knows.
+            A prediction's event time lies in its day, UTC; late labels come with the files
+            of their predictions written anew: a further file would count these twice.
+        versions: The model versions that may have predictions in any of the windows.
+        window: Length of a window, see `DriftSettings`.
+
+    Returns:
+        One row per `window_start` and `model_version`, and a text `state`: a file that is new, gone
+        or rewritten changes the state of every window that its day touches.
+    """
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(folder)
+    length = window_length(window).to_pytimedelta()
+    parts: dict[datetime, list[str]] = {}
+    for path, info in sorted(files.glob(f"{root}/day=*/*.parquet", detail=True).items()):
+        day_name, name = path.rsplit("/", 2)[1:]
+        try:
+            day = datetime.strptime(day_name, "day=%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise WineQualityError(
+                f"{day_name} in {folder} names no day: name the folders like day=2026-01-31"
+            ) from error
+        changed = info.get("ETag") or info.get("mtime") or info.get("LastModified")
+        start = _EPOCH + (day - _EPOCH) // length * length
+        while start < day + _DAY_LONG:
+            parts.setdefault(start, []).append(f"{day_name}/{name}:{info['size']}:{changed}")
+            start += length
+    rows = [
+        {
+            "window_start": pd.Timestamp(start).as_unit("us"),
+            "model_version": version,
+            "state": hashlib.sha256("\n".join(files_of).encode()).hexdigest()[:32],
+        }
+        for start, files_of in sorted(parts.items())
+        for version in versions
+    ]
+    return pd.DataFrame(rows, columns=["window_start", "model_version", "state"])
 
 
 class LogEngine(ABC):
@@ -103,9 +154,9 @@ class LogEngine(ABC):
     def stream(self, select: sa.Select[Any]) -> Iterator[pd.DataFrame]:
         """Read the rows of a select in bounded parts; moments without a zone are UTC."""
 
-    def count(self, select: sa.Select[Any], reference: Reference, window: str) -> Profile:
-        """Profile the rows of a select, see `profile_batches`."""
-        return profile_batches(self.stream(select), reference, window)
+    def count(self, select: sa.Select[Any], reference: Reference, grain: int) -> Profile:
+        """Count the rows of a select by hour, see `count_batches`."""
+        return count_batches(self.stream(select), reference, grain)
 
     @abstractmethod
     def close(self) -> None:
@@ -449,14 +500,10 @@ class SparkEngine(_LakeEngine):
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        try:
-            from pyspark.errors import AnalysisException, PySparkException
-            from pyspark.sql import SparkSession
-        except ImportError as error:
-            raise WineQualityError(
-                "Spark is not installed: add it with './just extras' (pip install "
-                "wine-quality[spark] elsewhere), and Java 17."
-            ) from error
+        require_spark()
+        from pyspark.errors import AnalysisException, PySparkException
+        from pyspark.sql import SparkSession
+
         self._is_ours = SparkSession.getActiveSession() is None
         try:
             # the settings below are those of this one alone
@@ -483,23 +530,39 @@ class SparkEngine(_LakeEngine):
         """See `LogEngine`; only what is counted does not come to this process as a whole."""
         yield from map(_frame, self._session.sql(self.sql(select)).toArrow().to_batches())
 
-    def count(self, select: sa.Select[Any], reference: Reference, window: str) -> Profile:
+    def count(self, select: sa.Select[Any], reference: Reference, grain: int) -> Profile:
         """See `LogEngine`."""
 
         def profile(batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
             import pyarrow as pa
 
-            counted = profile_batches(map(_frame, batches), reference, window)
+            counted = count_batches(map(_frame, batches), reference, grain)
             yield pa.RecordBatch.from_pydict({"profile": [pickle.dumps(counted)]})
 
         parts = self._session.sql(self.sql(select)).mapInArrow(profile, "profile binary")
         # written by the function above
-        return merge_profiles(pickle.loads(row.profile) for row in parts.collect())  # noqa: S301
+        profiles = (pickle.loads(row.profile) for row in parts.collect())  # noqa: S301
+        return merge_profiles(profiles, reference)
 
     def close(self) -> None:
         """Stop Spark, if it was started here."""
         if self._is_ours:
             self._session.stop()
+
+
+def require_spark() -> None:
+    """See that Spark is installed, and what it runs on; nothing is started.
+
+    Raises:
+        WineQualityError: It is not.
+    """
+    if find_spec("pyspark") is None:
+        raise WineQualityError(
+            "Spark is not installed: add it with './just extras' (pip install "
+            "wine-quality[spark] elsewhere), and Java 17."
+        )
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        raise WineQualityError("Spark needs Java: install Java 17, or set JAVA_HOME to it.")
 
 
 def _spark_session() -> Any:

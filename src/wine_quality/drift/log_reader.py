@@ -19,7 +19,8 @@ from wine_quality.drift.log_engines import (
     SparkEngine,
     open_database,
 )
-from wine_quality.drift.profiles import COUNTED_COLUMNS, Profile, Reference
+from wine_quality.drift.profiles import COUNTED_COLUMNS, HOUR_S, Profile
+from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
@@ -106,23 +107,23 @@ class LogReader(ABC):
     def profile(
         self,
         reference: Reference,
-        window: str = "1D",
+        grain: int = HOUR_S,
         since: datetime | None = None,
         until: datetime | None = None,
         version: str | None = None,
     ) -> Profile:
-        """Count the log's wines per window, model version, column and bin.
+        """Count the log's wines by hour, segment, column and bin.
 
         Args:
-            reference: Says which bins there are.
-            window: Length of a window, see `DriftSettings`.
-            since: First event time counted, with a time zone; a window's start, or that window is
+            reference: Says which cells there are.
+            grain: Seconds of event time that make a row, see `grain_seconds`.
+            since: First event time counted, with a time zone; an hour's start, or that hour is
                 counted in part.
             until: First event time no longer counted, likewise.
             version: Only what this model version predicted.
 
         Returns:
-            What `profile_windows` returns for the same rows: the same integers, sums that differ in
+            What `count` returns for the same rows: the same integers, sums that differ in
             rounding alone.
 
         Raises:
@@ -130,7 +131,7 @@ class LogReader(ABC):
                 version.
         """
         select = self._select(COUNTED_COLUMNS, since, until, version)
-        return self._engine.count(select, reference, window)
+        return self._engine.count(select, reference, grain)
 
     def read(
         self,

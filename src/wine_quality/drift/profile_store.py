@@ -1,175 +1,136 @@
 """Profiles that outlive a run, so that the next one counts only what is new.
 
-A window's counts and the state of the log they were taken from are replaced together, whole: a run
-that is killed leaves a window as it was or as it is to be, and of two runs at once the later one
+An hour's counts and the state of the log they were taken from are replaced together, whole: a run
+that is killed leaves an hour as it was or as it is to be, and of two runs at once the later one
 stays. The state is read before the rows are counted, so that whatever comes between makes the next
-run count that window again.
+run count that hour again.
 """
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from scipy import sparse
 
-from wine_quality.drift.profiles import COUNTS_DTYPES, ERRORS_DTYPES, Profile, Reference
-from wine_quality.drift.settings import window_length
+from wine_quality.drift.profiles import Profile
+from wine_quality.drift.reference import BUCKETS, COUNTED_SEGMENTS, Reference
 from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_schema import PROFILE_HOURS, PROFILE_REFERENCES
 from wine_quality.errors import WineQualityError
-from wine_quality.wines import PREDICTION
 
 if TYPE_CHECKING:
     from wine_quality.drift.log_reader import LogReader
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SPAN = timedelta(days=7)
+LONGEST_SPAN_S = 7 * 86_400
 """Event time counted and stored in one go: so much is lost with a run that is killed."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
-_METADATA = sa.MetaData()
-
-
-def _table(name: str, *columns: sa.Column[Any]) -> sa.Table:
-    """A table of the windows' counts; of moments it knows UTC alone."""
-    return sa.Table(
-        name,
-        _METADATA,
-        sa.Column("model_version", sa.Text, primary_key=True),
-        sa.Column("reference", sa.Text, primary_key=True),
-        sa.Column("window_seconds", sa.BigInteger, primary_key=True),
-        sa.Column("window_start", sa.DateTime, primary_key=True),
-        *columns,
-    )
-
-
-_WINDOWS = _table("profile_windows", sa.Column("state", sa.Text, nullable=False))
-_COUNTS = _table(
-    "profile_counts",
-    sa.Column("column", sa.Text, primary_key=True),
-    sa.Column("bin", sa.Integer, primary_key=True),
-    sa.Column("n", sa.BigInteger, nullable=False),
-    sa.Column("minimum", sa.Double),
-    sa.Column("maximum", sa.Double),
-)
-_ERRORS = _table(
-    "profile_errors",
-    sa.Column("segment", sa.Text, primary_key=True),
-    *(
-        sa.Column(name, sa.BigInteger if kind == "int64" else sa.Double, nullable=False)
-        for name, kind in list(ERRORS_DTYPES.items())[3:]
-    ),
-)
+PACKING = 1
+"""Version of the form in which an hour is stored."""
+_HEADER = struct.Struct("<BII")
 
 
 class ProfileStore(StoreDatabase):
     """Profiles in a SQLite file or a PostgreSQL database, the inference log's own or another."""
 
-    tables = _METADATA
+    def reference(self, version_key: str) -> Reference | None:
+        """Read the reference that was kept of a version; None where there is none.
 
-    def states(self, version: str, reference: Reference, window: str) -> dict[pd.Timestamp, str]:
-        """The state of the log that each stored window was counted from, by the window's start."""
-        query = sa.select(_WINDOWS.c.window_start, _WINDOWS.c.state).where(
-            *_of(_WINDOWS, version, reference, window)
+        Args:
+            version_key: What identifies the version, for good.
+        """
+        query = sa.select(PROFILE_REFERENCES.c.reference).where(
+            PROFILE_REFERENCES.c.version_key == version_key
         )
         with self.transaction() as connection:
-            rows = connection.execute(query).all()
-        return {pd.Timestamp(row.window_start, tz=UTC): row.state for row in rows}
+            found = connection.scalar(query)
+        return Reference.from_dict(json.loads(found)) if found else None
 
-    def starts(self, version: str, reference: Reference, window: str) -> list[pd.Timestamp]:
-        """The starts of the stored windows that hold a wine, in no order."""
-        query = (
-            sa.select(_COUNTS.c.window_start)
-            .where(*_of(_COUNTS, version, reference, window), _COUNTS.c.column == PREDICTION)
-            .distinct()
+    def keep_reference(self, version_key: str, reference: Reference) -> None:
+        """Keep a version's reference, so that it is computed once."""
+        insert = self.insert(PROFILE_REFERENCES).values(
+            version_key=version_key, reference=json.dumps(reference.to_dict())
         )
         with self.transaction() as connection:
-            return [pd.Timestamp(start, tz=UTC) for start in connection.scalars(query)]
+            connection.execute(insert.on_conflict_do_nothing())
+
+    def states(self, version: str, reference: Reference, grain: int) -> dict[int, str]:
+        """The state of the log that each stored hour was counted from, by the hour's start."""
+        query = sa.select(PROFILE_HOURS.c.start_second, PROFILE_HOURS.c.state).where(
+            *_of(version, reference, grain)
+        )
+        with self.transaction() as connection:
+            return {int(start): state for start, state in connection.execute(query)}
 
     def replace(
         self,
         version: str,
         reference: Reference,
-        window: str,
-        states: Mapping[pd.Timestamp, str],
+        grain: int,
+        states: Mapping[int, str],
         profile: Profile,
     ) -> None:
-        """Store windows whole, in one transaction, in place of what was stored of them.
+        """Store hours whole, in one transaction, in place of what was stored of them.
 
         Args:
             version: The model version that `profile` is of.
             reference: The reference it was counted with.
-            window: The length of its windows.
-            states: State of the log by window start. Windows without a row in `profile` are stored
-                as empty.
-            profile: Counts of these windows alone.
+            grain: Seconds of an hour, see `grain_seconds`.
+            states: State of the log by the hour's start. Hours without a row in `profile` are
+                stored as empty.
+            profile: Counts of these hours alone.
         """
-        key = {
-            "model_version": version,
-            "reference": reference_fingerprint(reference),
-            "window_seconds": _seconds(window),
-        }
-        starts = [start.to_pydatetime().replace(tzinfo=None) for start in sorted(states)]
+        packed = dict(zip(profile.starts.tolist(), _pack(profile), strict=True))
         # in order, so that two runs at once wait for each other instead of both being stuck
-        windows = [
-            {**key, "window_start": start, "state": states[pd.Timestamp(start, tz=UTC)]}
-            for start in starts
+        rows = [
+            {
+                "model_version": version,
+                "reference": reference.fingerprint,
+                "grain_seconds": grain,
+                "start_second": start,
+                "state": states[start],
+                "profile": packed.get(start),
+            }
+            for start in sorted(states)
         ]
-        if not windows:
+        if not rows:
             return
-        insert = self.insert(_WINDOWS)
+        insert = self.insert(PROFILE_HOURS)
         upsert = insert.on_conflict_do_update(
-            index_elements=list(_WINDOWS.primary_key), set_={"state": insert.excluded.state}
+            index_elements=list(PROFILE_HOURS.primary_key),
+            set_={"state": insert.excluded.state, "profile": insert.excluded.profile},
         )
         with self.transaction() as connection:
-            for row in windows:
-                connection.execute(upsert, row)
-            for table, frame in ((_COUNTS, profile.counts), (_ERRORS, profile.errors)):
-                connection.execute(
-                    sa.delete(table).where(
-                        *_of(table, version, reference, window),
-                        table.c.window_start.between(starts[0], starts[-1]),
-                        table.c.window_start.in_(starts),
-                    )
-                )
-                if rows := [{**row, **key} for row in _rows(frame)]:
-                    connection.execute(sa.insert(table), rows)
+            connection.execute(upsert, rows)
 
     def load(
-        self,
-        version: str,
-        reference: Reference,
-        window: str,
-        since: datetime | None = None,
+        self, version: str, reference: Reference, grain: int, since: int | None = None
     ) -> Profile:
-        """Read the stored windows of a model version.
+        """Read the stored hours of a model version.
 
         Args:
             version: The model version.
-            reference: Its reference; windows counted with other bins are left out.
-            window: Length of a window; windows of another length are left out.
-            since: Start of the first window wanted, with a time zone.
+            reference: Its reference; hours counted with another are left out.
+            grain: Seconds of an hour; hours of another length are left out.
+            since: Start of the first hour wanted, seconds since 1970.
         """
-        frames = []
+        query = (
+            sa.select(PROFILE_HOURS.c.start_second, PROFILE_HOURS.c.profile)
+            .where(*_of(version, reference, grain), PROFILE_HOURS.c.profile.is_not(None))
+            .order_by(PROFILE_HOURS.c.start_second)
+        )
+        if since is not None:
+            query = query.where(PROFILE_HOURS.c.start_second >= since)
         with self.transaction() as connection:
-            for table, dtypes in ((_COUNTS, COUNTS_DTYPES), (_ERRORS, ERRORS_DTYPES)):
-                query = sa.select(*(table.c[name] for name in dtypes)).where(
-                    *_of(table, version, reference, window)
-                )
-                if since is not None:
-                    first = since.astimezone(UTC).replace(tzinfo=None)
-                    query = query.where(table.c.window_start >= first)
-                order = [table.c.window_start, *list(table.primary_key)[4:]]
-                rows = connection.execute(query.order_by(*order)).tuples().all()
-                frame = pd.DataFrame.from_records(rows, columns=list(dtypes))
-                starts = pd.to_datetime(frame["window_start"], utc=True)
-                frames.append(frame.assign(window_start=starts).astype(dtypes))
-        return Profile(*frames)
+            rows = connection.execute(query).tuples().all()
+        return _unpack(rows, reference)
 
 
 def update_profiles(
@@ -177,116 +138,53 @@ def update_profiles(
     log: "LogReader",
     references: Mapping[str, Reference],
     states: pd.DataFrame,
-    window: str = "1D",
-) -> pd.DataFrame:
-    """Count and store the windows whose log is not the one they were last counted from.
+    grain: int,
+) -> int:
+    """Count and store the hours whose log is not the one they were last counted from.
 
-    Windows that are stored and no longer in `states` stay: a log may be shortened.
+    Hours that are stored and no longer in `states` stay: a log may be shortened.
 
     Args:
         store: Where the profiles are.
         log: What is counted.
-        references: The reference of each model version; other versions are left alone.
-        states: The log's present states, from `log.states`.
-        window: Length of a window, the one of `states`.
-
-    Returns:
-        The windows counted: `window_start` and `model_version`.
-    """
-    length = window_length(window).to_pytimedelta()
-    counted = []
-    for version, reference in references.items():
-        of_version = states[states["model_version"] == version]
-        present = dict(zip(of_version["window_start"], of_version["state"], strict=True))
-        stored = store.states(version, reference, window)
-        changed = sorted(start for start in present if stored.get(start) != present[start])
-        for span in _spans(changed, length):
-            profile = log.profile(reference, window, span[0], span[-1] + length, version)
-            store.replace(version, reference, window, {s: present[s] for s in span}, profile)
-            counted += [{"window_start": start, "model_version": version} for start in span]
-    logger.info("Counted %d of the log's %d windows", len(counted), len(states))
-    return pd.DataFrame(counted, columns=["window_start", "model_version"])
-
-
-def load_newest(
-    store: ProfileStore,
-    references: Mapping[str, Reference],
-    window: str,
-    windows: int | None = None,
-) -> Profile:
-    """Read the newest windows of several model versions.
-
-    Args:
-        store: Where the profiles are.
         references: The reference of each model version.
-        window: Length of a window.
-        windows: How many windows of event time, at most, that hold a wine; all, if not given.
-    """
-    starts = {start for v, of in references.items() for start in store.starts(v, of, window)}
-    newest = sorted(starts) if windows is None else sorted(starts)[-windows:]
-    since = newest[0].to_pydatetime() if newest else None
-    profiles = [store.load(v, of, window, since) for v, of in references.items()]
-    return Profile(
-        pd.concat([profile.counts for profile in profiles], ignore_index=True),
-        pd.concat([profile.errors for profile in profiles], ignore_index=True),
-    )
-
-
-def lake_states(folder: str, versions: Iterable[str], window: str = "1D") -> pd.DataFrame:
-    """The states of a log in Parquet files, told by the files of its days instead of their rows.
-
-    Args:
-        folder: The folder of the folders `day=YYYY-MM-DD`, a path or an address that fsspec knows.
-            A prediction's event time lies in its day, UTC; late labels come with the files
-            of their predictions written anew: a further file would count these twice.
-        versions: The model versions that may have predictions in any of the windows.
-        window: Length of a window, see `DriftSettings`.
+        states: One row per hour (`window_start`) and `model_version`, and a text `state` that
+            changes with what the hour holds.
+        grain: Seconds of an hour.
 
     Returns:
-        One row per `window_start` and `model_version`, and a text `state`: a file that is new, gone
-        or rewritten changes the state of every window that its day touches.
+        How many hours were counted.
+
+    Raises:
+        WineQualityError: A model version in `states` has no reference.
     """
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(folder)
-    length = window_length(window).to_pytimedelta()
-    parts: dict[datetime, list[str]] = {}
-    for path, info in sorted(files.glob(f"{root}/day=*/*.parquet", detail=True).items()):
-        day_name, name = path.rsplit("/", 2)[1:]
-        try:
-            day = datetime.strptime(day_name, "day=%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError as error:
-            raise WineQualityError(
-                f"{day_name} in {folder} names no day: name the folders like day=2026-01-31"
-            ) from error
-        changed = info.get("ETag") or info.get("mtime") or info.get("LastModified")
-        start = _EPOCH + (day - _EPOCH) // length * length
-        while start < day + _DAY:
-            parts.setdefault(start, []).append(f"{day_name}/{name}:{info['size']}:{changed}")
-            start += length
-    rows = [
-        {
-            "window_start": pd.Timestamp(start).as_unit("us"),
-            "model_version": version,
-            "state": hashlib.sha256("\n".join(files_of).encode()).hexdigest()[:32],
-        }
-        for start, files_of in sorted(parts.items())
-        for version in versions
-    ]
-    return pd.DataFrame(rows, columns=["window_start", "model_version", "state"])
+    unknown = sorted(set(states["model_version"]) - set(references))
+    if unknown:
+        raise WineQualityError(f"no reference is known of the versions {', '.join(unknown)}")
+    counted = 0
+    for version, rows in states.groupby("model_version"):
+        reference = references[str(version)]
+        starts = rows["window_start"].dt.as_unit("s").astype("int64")
+        current = dict(zip(starts.tolist(), rows["state"].tolist(), strict=True))
+        stored = store.states(str(version), reference, grain)
+        stale = sorted(start for start, state in current.items() if stored.get(start) != state)
+        for span in _spans(stale, grain):
+            since, until = (
+                datetime.fromtimestamp(moment, UTC) for moment in (span[0], span[-1] + grain)
+            )
+            profile = log.profile(reference, grain, since, until, str(version))
+            of_span = {start: current[start] for start in span}
+            store.replace(str(version), reference, grain, of_span, profile)
+        counted += len(stale)
+    logger.info("Counted %s of %s hours; the others are known", f"{counted:,}", f"{len(states):,}")
+    return counted
 
 
-def reference_fingerprint(reference: Reference) -> str:
-    """Identify what a profile depends on, the reference's bins, by sixteen hex digits."""
-    bins = sorted((asdict(column.bins) for column in reference.columns), key=lambda b: b["name"])
-    return hashlib.sha256(json.dumps(bins, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _spans(starts: Sequence[pd.Timestamp], length: timedelta) -> Iterator[list[pd.Timestamp]]:
-    """Cut ascending windows into runs without a gap, none longer than `LONGEST_SPAN`."""
-    span: list[pd.Timestamp] = []
+def _spans(starts: Sequence[int], grain: int) -> Iterator[list[int]]:
+    """Cut ascending hours into runs without a gap, none longer than `LONGEST_SPAN_S`."""
+    span: list[int] = []
     for start in starts:
-        if span and (start != span[-1] + length or start + length - span[0] > LONGEST_SPAN):
+        if span and (start != span[-1] + grain or start + grain - span[0] > LONGEST_SPAN_S):
             yield span
             span = []
         span.append(start)
@@ -294,25 +192,54 @@ def _spans(starts: Sequence[pd.Timestamp], length: timedelta) -> Iterator[list[p
         yield span
 
 
-def _of(
-    table: sa.Table, version: str, reference: Reference, window: str
-) -> list[sa.ColumnElement[bool]]:
+def _of(version: str, reference: Reference, grain: int) -> list[sa.ColumnElement[bool]]:
     return [
-        table.c.model_version == version,
-        table.c.reference == reference_fingerprint(reference),
-        table.c.window_seconds == _seconds(window),
+        PROFILE_HOURS.c.model_version == version,
+        PROFILE_HOURS.c.reference == reference.fingerprint,
+        PROFILE_HOURS.c.grain_seconds == grain,
     ]
 
 
-def _seconds(window: str) -> int:
-    return int(window_length(window).total_seconds())
+def _pack(profile: Profile) -> Iterator[bytes]:
+    """Write each row of a profile as bytes, the same on every machine."""
+    counts = profile.counts
+    for row in range(len(profile)):
+        own = slice(counts.indptr[row], counts.indptr[row + 1])
+        numbers = np.concatenate([profile.sums[row], profile.lows[row], profile.highs[row]])
+        body = (
+            counts.indices[own].astype("<u4").tobytes()
+            + counts.data[own].astype("<i8").tobytes()
+            + numbers.astype("<f8").tobytes()
+        )
+        filled = own.stop - own.start
+        yield _HEADER.pack(PACKING, filled, len(numbers)) + zlib.compress(body, 1)
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A profile's table as rows to insert: moments without a zone, null for no number."""
-    naive = frame.assign(window_start=frame["window_start"].dt.tz_localize(None))
-    plain = naive.astype(object).where(naive.notna(), None)
-    plain["window_start"] = list(naive["window_start"].dt.to_pydatetime())
-    return [
-        {str(name): value for name, value in row.items()} for row in plain.to_dict(orient="records")
-    ]
+def _unpack(rows: Sequence[tuple[int, Any]], reference: Reference) -> Profile:
+    if not rows:
+        return Profile.empty(reference)
+    indices, data, numbers, filled = [], [], [], [0]
+    for _, packed in rows:
+        form, n, many = _HEADER.unpack_from(packed)
+        if form != PACKING:
+            raise WineQualityError(
+                "The stored profiles were written by a newer version of this project: upgrade it."
+            )
+        body = zlib.decompress(packed[_HEADER.size :])
+        indices.append(np.frombuffer(body, "<u4", n))
+        data.append(np.frombuffer(body, "<i8", n, 4 * n))
+        numbers.append(np.frombuffer(body, "<f8", many, 12 * n))
+        filled.append(filled[-1] + n)
+    width = len(COUNTED_SEGMENTS) * reference.width + BUCKETS
+    counts = sparse.csr_matrix(
+        (np.concatenate(data), np.concatenate(indices), filled), shape=(len(rows), width)
+    )
+    sums, columns = reference.sums_layout.size, len(reference.columns)
+    together = np.array(numbers)
+    return Profile(
+        np.array([start for start, _ in rows], dtype=np.int64),
+        counts,
+        together[:, :sums],
+        together[:, sums : sums + columns],
+        together[:, sums + columns :],
+    )

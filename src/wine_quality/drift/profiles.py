@@ -1,589 +1,534 @@
-"""Counts of the inference log, window by window: all that the verdicts need to know of it.
+"""Counts of the inference log over time: all that the verdicts need to know of it.
 
-A profile is two tables of counts and sums. Profiles of two parts of a log add up to the profile of
-the whole, and `profile_windows` is the only function that counts a log's rows, whichever engine
-hands them over.
+A profile holds a row for each hour (or window) of event time: wines by segment, column and bin,
+sums of errors and of products, and the range of each number. Rows of the same hour add up, so that
+a log can be counted in parts, in any order, and hours make windows of any length. `count` is the
+only function that reads a log's rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from enum import IntEnum
-from functools import lru_cache, partial
+from functools import partial
+from math import gcd
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Self, TypeVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
 
+from wine_quality.drift.reference import (
+    ABSOLUTE_ERROR,
+    BUCKETS,
+    COUNTED_SEGMENTS,
+    ERROR,
+    FAULTS,
+    LEAF,
+    LOWEST,
+    OTHER_TYPE,
+    ColumnBins,
+    ErrorTree,
+    Fault,
+    JointSpace,
+    Reference,
+    SumsLayout,
+    joint_columns,
+    parts_name,
+)
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import (
     INPUTS,
-    MEASUREMENTS,
+    MEASUREMENT_NAMES,
+    PARTS_OF_TOTALS,
     PREDICTION,
     QUALITY,
-    QUALITY_BOUNDS,
     QUALITY_STEP,
     TYPE,
     WINE_TYPES,
-    wine_groups,
 )
 
-BINS = 20
-"""Quantile bins of a number; ties make them fewer."""
-ERROR_STEP = 0.1 * QUALITY_STEP
-"""Quality points: the reference's errors are kept rounded to multiples of it, for resampling."""
-LARGEST_ERROR = 1e70
-"""Quality points: larger errors count as this one, whose fourth power any number of can be added up
-(PostgreSQL refuses to overflow): one absurd prediction must not take its window down."""
-OTHER_TYPE = "other"
-"""Segment of the labelled wines whose type is none of the known ones."""
-SEGMENTS = tuple(sorted((*WINE_TYPES, OTHER_TYPE)))
-BLOCK = 32_768
-"""Numbers compared with the bounds at a time: 256 KiB, which a processor's second cache holds."""
-FEWEST_SORTED = 256
-"""Rows in a group, on average, from which on sorting is faster than comparing."""
-MERGED_TOGETHER = 100_000
-"""Rows of profiles that are merged at a time."""
-
-
-class Fault(IntEnum):
-    """Bins of the values that cannot be judged, or should not be trusted.
-
-    Every wine of a window falls into exactly one bin of each column: a bin of the reference (0, 1,
-    …) or one of these.
-    """
-
-    MISSING = -1
-    INVALID = -2
-    TOO_LOW = -3
-    TOO_HIGH = -4
-    UNKNOWN = -5
-    ABSENT = -6
-
-
-_LOWEST = min(Fault)
-
-
-@dataclass(frozen=True)
-class ColumnBins:
-    """How one column's values are told apart.
-
-    Attributes:
-        name: The column.
-        edges: Ascending upper bounds of a number's bins, each belonging to its bin: bin k holds
-            edges[k - 1] < x <= edges[k], the last bin everything above. Empty for a category.
-        categories: The known categories, bin k holding the k-th. Empty for a number.
-        plausible: Closed range of a number; values outside of it are `TOO_LOW` and `TOO_HIGH`.
-            None for a category.
-    """
-
-    name: str
-    edges: tuple[float, ...]
-    categories: tuple[str, ...]
-    plausible: tuple[float, float] | None
-
-    @property
-    def is_category(self) -> bool:
-        """Whether the column holds categories, not numbers."""
-        return bool(self.categories)
-
-    @property
-    def size(self) -> int:
-        """The number of bins."""
-        return len(self.categories) or len(self.edges) + 1
-
-
-@dataclass(frozen=True)
-class ColumnReference:
-    """One column of the reference.
-
-    Attributes:
-        bins: How its values are told apart.
-        counts: Wines in each bin; those of a number that lie outside of its plausible range are
-            in the first or the last bin, too.
-        faults: Wines with each fault, in the order of `Fault`.
-        minimum: Smallest finite number, None for a category or where there is no number.
-        maximum: Largest finite number, likewise.
-    """
-
-    bins: ColumnBins
-    counts: tuple[int, ...]
-    faults: tuple[int, ...]
-    minimum: float | None
-    maximum: float | None
-
-    @property
-    def n(self) -> int:
-        """Wines with a value that can be judged."""
-        return sum(self.counts)
-
-
-@dataclass(frozen=True)
-class ErrorReference:
-    """Errors (prediction - quality) of the reference's wines of one type.
-
-    Attributes:
-        segment: The type, or `other`.
-        steps: Distinct errors, rounded, in units of `ERROR_STEP`.
-        counts: Wines with each of them.
-        sums: The exact sums, in the order of `ERROR_SUMS`.
-    """
-
-    segment: str
-    steps: tuple[int, ...]
-    counts: tuple[int, ...]
-    sums: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the champion's held-out wines looked like: the state against which windows are held.
-
-    Attributes:
-        rows: Number of held-out wines.
-        repetition: How many wines share a wine's inputs, itself included, on average over the
-            wines: 1 where all differ. Wines that are counted several times tell less than as many
-            different ones; the calibration takes that into account.
-        columns: The twelve inputs and the prediction.
-        errors: Errors by type.
-    """
-
-    rows: int
-    repetition: float
-    columns: tuple[ColumnReference, ...]
-    errors: tuple[ErrorReference, ...]
-
-    @classmethod
-    def from_wines(cls, wines: pd.DataFrame) -> Self:
-        """Describe held-out wines.
-
-        Args:
-            wines: Frame with the twelve inputs, `quality` and the champion's `prediction`, n rows.
-
-        Raises:
-            WineQualityError: If a column is missing or there are no wines.
-        """
-        absent = [c for c in (*INPUTS, PREDICTION, QUALITY) if c not in wines.columns]
-        if absent:
-            raise WineQualityError(
-                f"the reference lacks {', '.join(absent)}: give the held-out wines with inputs, "
-                "quality and prediction"
-            )
-        if wines.empty:
-            raise WineQualityError("the reference holds no wines: split the data again")
-        bins = [
-            ColumnBins(TYPE, (), WINE_TYPES, None),
-            *(ColumnBins(m.name, _edges(wines[m.name]), (), m.plausible) for m in MEASUREMENTS),
-            ColumnBins(PREDICTION, _edges(wines[PREDICTION]), (), QUALITY_BOUNDS),
-        ]
-        sharing = wine_groups(wines).value_counts()
-        return cls(
-            rows=len(wines),
-            repetition=float((sharing**2).sum() / sharing.sum()),
-            columns=tuple(_describe_column(wines[b.name], b) for b in bins),
-            errors=tuple(_describe_errors(wines)),
-        )
-
-    def column(self, name: str) -> ColumnReference:
-        """The column of that name.
-
-        Raises:
-            KeyError: If the reference has no such column.
-        """
-        for column in self.columns:
-            if column.bins.name == name:
-                return column
-        raise KeyError(name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The reference as JSON knows it; `from_dict` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Read back what `to_dict` wrote.
-
-        Raises:
-            WineQualityError: If it is something else.
-        """
-        try:
-            return cls(
-                rows=int(plain["rows"]),
-                repetition=float(plain["repetition"]),
-                columns=tuple(_column_from_dict(c) for c in plain["columns"]),
-                errors=tuple(
-                    ErrorReference(
-                        e["segment"], tuple(e["steps"]), tuple(e["counts"]), tuple(e["sums"])
-                    )
-                    for e in plain["errors"]
-                ),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise WineQualityError(
-                f"the stored reference cannot be read ({error!r}): register the champion again"
-            ) from error
-
-
-WINDOW_KEYS = ("window_start", "model_version")
-COUNTED_COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY)
+R = TypeVar("R", bound=Reference)
+HOUR_S = 3600
+COUNTED_COLUMNS = ("event_time", *INPUTS, PREDICTION, QUALITY)
 """All that a profile needs to know of a row of the log."""
-ERROR_SUMS = (
-    "labelled",
-    "error",
-    "absolute_error",
-    "squared_error",
-    "fourth_power",
-    "within_half",
-    "within_one",
-)
-COUNTS_DTYPES = {
-    "window_start": "datetime64[us, UTC]",
-    "model_version": "str",
-    "column": "str",
-    "bin": "int64",
-    "n": "int64",
-    "minimum": "float64",
-    "maximum": "float64",
-}
-ERRORS_DTYPES = {
-    "window_start": "datetime64[us, UTC]",
-    "model_version": "str",
-    "segment": "str",
-    "labelled": "int64",
-    "error": "float64",
-    "absolute_error": "float64",
-    "squared_error": "float64",
-    "fourth_power": "float64",
-    "within_half": "int64",
-    "within_one": "int64",
-}
+LARGEST_ERROR = 1e70
+"""Quality points: larger errors count as this one, so that one absurd prediction does not take its
+window down by an infinite sum."""
+ROWS_TOGETHER = 16_384
+"""Rows counted at a time: what is computed of them stays in a processor's cache."""
+HOURS_TOGETHER = 256
+"""Hours counted at a time: their dense counts take about 4 MB."""
+PARTS_TOGETHER = 64
+"""Partial profiles merged at a time."""
+
+
+def grain_seconds(window: str) -> int:
+    """Seconds of event time that are counted together: an hour, or what divides hour and window."""
+    return gcd(int(window_length(window).total_seconds()), HOUR_S)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The counts of some windows.
+    """The counts of one model version by hour, or by window.
 
     Attributes:
-        counts: One row per window, model version, column and bin that occurs: `n` wines, with the
-            smallest and the largest number among them (NaN for categories and for faults without a
-            number). Columns and types as in `COUNTS_DTYPES`. Over the bins of a column, `n` adds
-            up to the window's wines.
-        errors: One row per window, model version and segment (a type, or `other`) with labelled
-            wines: their number, sums of the errors' powers (of e, |e|, e², e⁴) and how many lie
-            within 0.5 and 1.0. Columns and types as in `ERRORS_DTYPES`.
+        starts: Start of each row's hour or window, seconds since 1970 UTC, ascending, shape (h,).
+        counts: Wines by segment and cell (see `Reference.cells`), then by hash bucket; sparse,
+            shape (h, segments x width + `BUCKETS`).
+        sums: Sums as `SumsLayout` places them, shape (h, sums).
+        lows: Smallest finite value of each of the reference's columns, NaN where there is none,
+            shape (h, columns).
+        highs: Largest finite value, likewise.
     """
 
-    counts: pd.DataFrame
-    errors: pd.DataFrame
+    starts: NDArray[np.int64]
+    counts: sparse.csr_matrix
+    sums: NDArray[np.float64]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
 
-    def of_version(self, version: str) -> "Profile":
-        """The counts of one model version alone."""
+    @classmethod
+    def empty(cls, reference: Reference) -> Self:
+        """A profile of no hour."""
+        width = len(COUNTED_SEGMENTS) * reference.width + BUCKETS
+        nothing = np.empty((0, len(reference.columns)))
+        return cls(
+            np.empty(0, np.int64),
+            sparse.csr_matrix((0, width), dtype=np.int64),
+            np.empty((0, reference.sums_layout.size)),
+            nothing,
+            nothing,
+        )
+
+    def __len__(self) -> int:
+        """Number of hours or windows."""
+        return len(self.starts)
+
+    @property
+    def wines(self) -> NDArray[np.int64]:
+        """Wines by hour or window, shape (h,)."""
+        return np.asarray(self.counts[:, -BUCKETS:].sum(axis=1)).ravel().astype(np.int64)
+
+    def by_segment(self, row: int, reference: Reference) -> NDArray[np.int64]:
+        """Wines of one hour or window, shape (segments, cells)."""
+        dense = self.counts[row].toarray().ravel()[:-BUCKETS]
+        return np.asarray(dense.reshape(len(COUNTED_SEGMENTS), reference.width), dtype=np.int64)
+
+    def buckets(self, row: int) -> NDArray[np.int64]:
+        """Wines of one hour or window by the hash of their inputs, shape (`BUCKETS`,)."""
+        return np.asarray(self.counts[row].toarray().ravel()[-BUCKETS:], dtype=np.int64)
+
+    def rows(self, first: int, last: int) -> "Profile":
+        """The hours or windows from `first` up to, without, `last`."""
+        part = slice(first, last)
         return Profile(
-            self.counts[self.counts["model_version"] == version],
-            self.errors[self.errors["model_version"] == version],
+            self.starts[part],
+            self.counts[part],
+            self.sums[part],
+            self.lows[part],
+            self.highs[part],
+        )
+
+    def between(self, since: int, until: int) -> "Profile":
+        """The hours or windows that start from `since` up to, without, `until` (seconds)."""
+        first, last = np.searchsorted(self.starts, [since, until])
+        return self.rows(int(first), int(last))
+
+    def regroup(self, starts: NDArray[np.int64]) -> "Profile":
+        """Add up rows.
+
+        Args:
+            starts: The new start of each row, shape (h,); rows of the same start become one.
+        """
+        new, row_of = np.unique(starts, return_inverse=True)
+        if not len(starts):
+            return self
+        order = np.argsort(row_of, kind="stable")
+        first = np.searchsorted(row_of[order], np.arange(len(new)))
+        adds = sparse.csr_matrix(
+            (np.ones(len(row_of), np.int64), (row_of, np.arange(len(row_of)))),
+            shape=(len(new), len(row_of)),
+        )
+        return Profile(
+            new,
+            (adds @ self.counts).tocsr(),
+            np.add.reduceat(self.sums[order], first),
+            np.fmin.reduceat(self.lows[order], first),
+            np.fmax.reduceat(self.highs[order], first),
         )
 
     def merge(self, *others: "Profile") -> "Profile":
-        """Add the counts of further wines, in the same windows or in others.
+        """Add the counts of further wines, in the same hours or in others.
 
-        All profiles must come from the same reference and window length.
+        All must have been counted with the same reference.
         """
-        if not others:
+        parts = [self, *others]
+        if len(parts) == 1:
             return self
-        profiles = (self, *others)
-        counts = pd.concat([profile.counts for profile in profiles]).groupby(
-            [*WINDOW_KEYS, "column", "bin"], as_index=False
+        stacked = Profile(
+            np.concatenate([part.starts for part in parts]),
+            sparse.vstack([part.counts for part in parts], format="csr"),
+            np.concatenate([part.sums for part in parts]),
+            np.concatenate([part.lows for part in parts]),
+            np.concatenate([part.highs for part in parts]),
         )
-        errors = pd.concat([profile.errors for profile in profiles]).groupby(
-            [*WINDOW_KEYS, "segment"], as_index=False
-        )
-        added = counts.agg({"n": "sum", "minimum": "min", "maximum": "max"})
-        return Profile(
-            _typed(dict(added.items()), COUNTS_DTYPES),
-            _typed(dict(errors.sum().items()), ERRORS_DTYPES),
-        )
+        return stacked.regroup(stacked.starts)
 
 
-def window_starts(event_time: pd.Series, window: str) -> pd.Series:
-    """Find the window of each moment.
+def count(log: pd.DataFrame, reference: Reference, grain: int = HOUR_S) -> Profile:
+    """Count the wines of one model version's log by hour of event time.
 
     Args:
-        event_time: Moments, shape (n,); those without a time zone are taken for UTC.
-        window: Length of a window, see `DriftSettings`.
-
-    Returns:
-        Start of each moment's window, UTC, a whole number of windows after 1970-01-01.
-    """
-    if event_time.dtype.kind != "M":
-        event_time = pd.to_datetime(event_time, utc=True, cache=False)
-    step = window_length(window) // pd.Timedelta(microseconds=1)
-    starts = _micros(event_time) // step * step
-    return pd.Series(starts.view("datetime64[us]")).dt.tz_localize("UTC")
-
-
-def _micros(moments: pd.Series) -> np.ndarray:
-    return moments.to_numpy("datetime64[us]").view(np.int64)
-
-
-def profile_windows(log: pd.DataFrame, reference: Reference, window: str = "1D") -> Profile:
-    """Count an inference log's wines per window, model version, column and bin.
-
-    Args:
-        log: One row per prediction: `event_time`, `model_version`, the twelve inputs, `prediction`
-            and `quality` (NaN while there is no label). Any of the inputs, `prediction` and
-            `quality` may be absent, or hold whatever it likes: what is no number is counted as
-            such, and the other columns are not affected. Further columns are ignored.
-        reference: Says which bins there are.
-        window: Length of a window, see `DriftSettings`.
+        log: One row per prediction: `event_time` (without a time zone it is UTC), the twelve
+            inputs, `prediction` and `quality` (NaN while there is no label). Any column but the
+            first may be absent, or hold whatever it likes: what is no number is counted as such,
+            and the other columns are not affected. Further columns are ignored.
+        reference: Says which cells there are.
+        grain: Seconds of event time that make a row.
 
     Raises:
-        WineQualityError: If a prediction has no event time or no model version.
+        WineQualityError: A prediction has no event time.
     """
-    for key in ("event_time", "model_version"):
-        if key not in log.columns:
-            raise WineQualityError(f"the inference log has no column {key}: read it from the log")
-        if nulls := int(log[key].isna().sum()):
-            name = key.replace("_", " ")
-            raise WineQualityError(f"{nulls} predictions have no {name}: repair them in the log")
+    if "event_time" not in log.columns:
+        raise WineQualityError("the inference log has no column event_time: read it from the log")
+    if nulls := int(log["event_time"].isna().sum()):
+        raise WineQualityError(f"{nulls} predictions have no event time: repair them in the log")
     if log.empty:
-        return Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))
-    starts, start_of = _unique_runs(_micros(window_starts(log["event_time"], window)))
-    version_of, versions = _factorize(log["model_version"].astype("str"))
-    windows = pd.DataFrame(
-        {
-            "window_start": pd.to_datetime(starts, unit="us", utc=True).repeat(len(versions)),
-            "model_version": np.tile(versions, len(starts)),
-        }
-    )
-    group = start_of * len(versions) + version_of
-    return Profile(_count_columns(log, reference, group, windows), _sum_errors(log, group, windows))
+        return Profile.empty(reference)
+    moments = pd.to_datetime(log["event_time"], utc=True, cache=False).dt.as_unit("s")
+    starts = np.asarray(moments.astype("int64").to_numpy() // grain * grain, dtype=np.int64)
+    if (np.diff(starts) < 0).any():
+        order = np.argsort(starts, kind="stable")
+        log, starts = log.iloc[order], starts[order]
+    parts: list[Profile] = []
+    for begin in range(0, len(log), ROWS_TOGETHER):
+        rows = slice(begin, begin + ROWS_TOGETHER)
+        parts += _count_block(log.iloc[rows], starts[rows], reference)
+    return parts[0].merge(*parts[1:])
 
 
-def _unique_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the different values, ascending, and each row's; fast where alike ones lie together."""
-    first = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
-    unique, run_of = np.unique(values[first], return_inverse=True)
-    return unique, np.repeat(run_of, np.diff(first, append=len(values)))
+def _count_block(
+    log: pd.DataFrame, starts: NDArray[np.int64], reference: Reference
+) -> Iterator[Profile]:
+    """Count some rows, in the order of their hours."""
+    coded = _code(log, reference.columns, reference.joint, reference.tree)
+    hours, first = np.unique(starts, return_index=True)
+    bounds = np.append(first, len(starts)).astype(np.int64)
+    for begin in range(0, len(hours), HOURS_TOGETHER):
+        rows = bounds[begin : begin + HOURS_TOGETHER + 1]
+        yield _sum_up(coded, rows, hours[begin : begin + HOURS_TOGETHER], reference)
 
 
-def _factorize(texts: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Number different texts in their order; a missing one is number -1.
-
-    What `pd.factorize` does, in a fraction of the time.
-    """
-    whole = pa.array(texts)
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.combine_chunks()
-    encoded = whole.dictionary_encode()
-    found = encoded.dictionary.to_numpy(zero_copy_only=False)
-    order = np.argsort(found)
-    number = np.append(np.argsort(order), -1)
-    return number[encoded.indices.fill_null(-1).to_numpy()], found[order]
-
-
-def profile_batches(
-    batches: Iterable[pd.DataFrame], reference: Reference, window: str = "1D"
+def count_batches(
+    batches: Iterable[pd.DataFrame], reference: Reference, grain: int = HOUR_S
 ) -> Profile:
     """Count a log that comes in parts, of which none is kept.
 
     Args:
-        batches: Parts of a log, each as `profile_windows` takes it, in whatever order.
-        reference: Says which bins there are.
-        window: Length of a window, see `DriftSettings`.
+        batches: Parts of a log, each as `count` takes it, in any order.
+        reference: Says which cells there are.
+        grain: Seconds of event time that make a row.
 
     Returns:
-        What `profile_windows` returns for all of them at once, but for the rounding of sums.
+        What `count` returns for all of them at once, but for the rounding of sums.
 
     Raises:
-        WineQualityError: As `profile_windows`, of the first part that has such a fault.
+        WineQualityError: As `count`, of the first part that has such a fault.
     """
     # no name keeps a batch while the next one is made
-    return merge_profiles(
-        map(partial(profile_windows, reference=reference, window=window), batches)
+    counted = map(partial(count, reference=reference, grain=grain), batches)
+    return merge_profiles(counted, reference)
+
+
+def merge_profiles(profiles: Iterable[Profile], reference: Reference) -> Profile:
+    """Add up any number of profiles, of which few are kept at a time, see `Profile.merge`."""
+    profile, parts = Profile.empty(reference), []
+    for part in profiles:
+        parts.append(part)
+        if len(parts) == PARTS_TOGETHER:
+            profile, parts = profile.merge(*parts), []
+    return profile.merge(*parts)
+
+
+def describe_wines(
+    kind: type[R],
+    wines: pd.DataFrame,
+    rows: int,
+    repetition: float,
+    columns: tuple[ColumnBins, ...],
+    joint: tuple[JointSpace, ...],
+    tree: ErrorTree,
+) -> R:
+    """Count the wines of a reference in its own cells; see `Reference.from_wines`."""
+    blank = kind(rows, repetition, columns, joint, tree, (), (), (), ())
+    profile = count(wines.assign(event_time=pd.Timestamp(0, tz="UTC")), blank)
+    plain_lows, plain_highs = (
+        tuple(None if np.isnan(x) else float(x) for x in bound[0])
+        for bound in (profile.lows, profile.highs)
+    )
+    return kind(
+        rows,
+        repetition,
+        columns,
+        joint,
+        tree,
+        tuple(map(tuple, profile.by_segment(0, blank).tolist())),
+        tuple(profile.sums[0].tolist()),
+        plain_lows,
+        plain_highs,
     )
 
 
-def merge_profiles(profiles: Iterable[Profile]) -> Profile:
-    """Add up any number of profiles, of which few are kept at a time, see `Profile.merge`."""
-    parts: list[Profile] = []
-    fresh = 0
-    for part in profiles:
-        parts.append(part)
-        fresh += len(part.counts)
-        if fresh > max(MERGED_TOGETHER, len(parts[0].counts)):
-            parts, fresh = [parts[0].merge(*parts[1:])], 0
-    first, *others = parts or [Profile(_typed({}, COUNTS_DTYPES), _typed({}, ERRORS_DTYPES))]
-    return first.merge(*others)
+@dataclass(frozen=True)
+class _Coded:
+    """Rows of a log as numbers: where each falls, and what is summed of it.
+
+    Attributes:
+        segment: Place in `COUNTED_SEGMENTS`, shape (n,).
+        codes: By column, the bin or fault of each row, shape (n,).
+        numbers: By column that holds numbers, the numbers; else None.
+        bucket: Hash bucket of each row, shape (n,).
+        error: Clipped error, NaN without a label, shape (n,).
+        leaf: Leaf of each row, shape (n,).
+        standardised: By type with a joint space, its rows and their standardised measurements
+            (complete and plausible wines alone).
+    """
+
+    segment: NDArray[np.int64]
+    codes: list[NDArray[np.int64]]
+    numbers: list[NDArray[np.float64] | None]
+    bucket: NDArray[np.int64]
+    error: NDArray[np.float64]
+    leaf: NDArray[np.int64]
+    standardised: list[tuple[int, NDArray[np.int64], NDArray[np.float64]]]
 
 
-class _Groups:
-    """Rows by group, for columns of numbers to be counted in."""
-
-    def __init__(self, of: np.ndarray, size: int) -> None:
-        """Take each row's group, a number from 0 to `size` - 1, shape (n,)."""
-        self.of = of
-        self.size = size
-        self.sorts = len(of) >= FEWEST_SORTED * size
-        if self.sorts:
-            ends = np.cumsum(np.bincount(of, minlength=size))
-            self._slices = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-            # few groups fit into 16 bits, by which NumPy sorts without a comparison
-            self._order = np.argsort(of.astype(np.min_scalar_type(size)), kind="stable")
-
-    def sorted_parts(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
-        """Each group's numbers, ascending, NaN last."""
-        by_group = numbers if self.size == 1 else numbers[self._order]
-        return (np.sort(by_group[part]) for part in self._slices)
-
-
-def _count_columns(
-    log: pd.DataFrame, reference: Reference, group: np.ndarray, windows: pd.DataFrame
-) -> pd.DataFrame:
-    columns = sorted((column.bins for column in reference.columns), key=lambda bins: bins.name)
-    groups = _Groups(group, len(windows))
-    parts = [_count(log.get(bins.name), bins, groups) for bins in columns]
-    window = np.concatenate([part.pop("window") for part in parts])
-    order = np.argsort(window, kind="stable")
-    names = np.repeat([bins.name for bins in columns], [len(part["bin"]) for part in parts])
-    cells = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
-    keys = {key: windows[key].array[window[order]] for key in WINDOW_KEYS}
-    return _typed({**keys, "column": names[order], **cells}, COUNTS_DTYPES)
-
-
-def _count(values: pd.Series | None, bins: ColumnBins, groups: _Groups) -> dict[str, np.ndarray]:
-    """Count one column by group and bin."""
-    shape = (groups.size, bins.size - _LOWEST)
-    smallest, largest = np.full(shape, np.inf), np.full(shape, -np.inf)
-    if values is None:
-        n = np.zeros(shape, np.int64)
-        n[:, Fault.ABSENT - _LOWEST] = np.bincount(groups.of, minlength=groups.size)
-    elif bins.is_category:
-        cell = groups.of * shape[1] + (_category_codes(values, bins) - _LOWEST)
-        n = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-    else:
-        numbers = to_numbers(values)
-        tally = _tally_sorted if groups.sorts else _tally
-        intervals = _intervals(bins)
-        wines, lowest, highest = tally(numbers, intervals.bounds, groups)
-        # several intervals make up one bin: those of the numbers that are too low, say
-        first, column = intervals.first, intervals.bins - _LOWEST
-        n = np.zeros(shape, np.int64)
-        n[:, column] = np.add.reduceat(wines, first, axis=1)
-        n[:, Fault.INVALID - _LOWEST] += wines[:, 0]
-        smallest[:, column] = np.minimum.reduceat(lowest, first, axis=1)
-        largest[:, column] = np.maximum.reduceat(highest, first, axis=1)
-        if values.dtype != np.float64 and wines[:, -1].any():
-            # NaN is missing, unless it stands for a text or the like
-            missing = values.isna().to_numpy(bool)
-            missing_in = np.bincount(groups.of[missing], minlength=groups.size)
-            n[:, Fault.INVALID - _LOWEST] += wines[:, -1] - missing_in
-            n[:, Fault.MISSING - _LOWEST] = missing_in
-    window, column = np.nonzero(n)
-    return {
-        "window": window,
-        "bin": column + _LOWEST,
-        "n": n[window, column],
-        "minimum": _nan_unless_finite(smallest[window, column]),
-        "maximum": _nan_unless_finite(largest[window, column]),
+@np.errstate(over="ignore", invalid="ignore")
+def _code(
+    log: pd.DataFrame,
+    columns: Sequence[ColumnBins],
+    joint: tuple[JointSpace, ...],
+    tree: ErrorTree,
+) -> _Coded:
+    n = len(log)
+    raw = {name: to_numbers(log[name]) for name in (*MEASUREMENT_NAMES, PREDICTION, QUALITY)
+           if name in log.columns}  # fmt: skip
+    nothing = np.full(n, np.nan)
+    x = np.column_stack([raw.get(name, nothing) for name in MEASUREMENT_NAMES])
+    of_type_column = np.full(n, Fault.ABSENT.value)
+    if TYPE in log.columns:
+        of_type_column = _category_codes(log[TYPE], ColumnBins(TYPE, categories=WINE_TYPES))
+    segment = np.where(of_type_column < 0, COUNTED_SEGMENTS.index(OTHER_TYPE), of_type_column)
+    error = raw.get(PREDICTION, nothing) - raw.get(QUALITY, nothing)
+    error = np.where(np.isfinite(error), np.clip(error, -LARGEST_ERROR, LARGEST_ERROR), np.nan)
+    leaf = tree.assign(segment == 0, x)
+    of_type = [segment == COUNTED_SEGMENTS.index(space.segment) for space in joint]
+    derived = joint_columns(joint, of_type, x) | {ERROR: error, ABSOLUTE_ERROR: np.abs(error)}
+    codes: list[NDArray[np.int64]] = []
+    numbers: list[NDArray[np.float64] | None] = []
+    impossible = {
+        parts_name(part, whole): (raw.get(part, nothing), raw.get(whole, nothing))
+        for part, whole in PARTS_OF_TOTALS
     }
+    for bins in columns:
+        name, found = bins.name, None
+        if name == LEAF:
+            codes.append(leaf)
+        elif name in impossible:
+            part, whole = impossible[name]
+            unknown = np.isnan(part) | np.isnan(whole)
+            codes.append(np.where(unknown, Fault.MISSING.value, (part > whole).astype(np.int64)))
+        elif name in derived:
+            found = derived[name]
+            codes.append(_number_codes(found, bins, Fault.MISSING))
+        elif name == TYPE:
+            codes.append(of_type_column)
+        elif name not in log.columns:
+            codes.append(np.full(n, Fault.ABSENT.value))
+        else:
+            found = raw[name]
+            of_column = _number_codes(found, bins, Fault.INVALID)
+            if (unread := np.isnan(found)).any():
+                # NaN is missing, unless it stands for a text or the like
+                of_column[unread & log[name].isna().to_numpy(bool)] = Fault.MISSING
+            codes.append(of_column)
+        numbers.append(found)
+    plausible = np.all(
+        [codes[k] >= 0 for k, bins in enumerate(columns) if bins.name in MEASUREMENT_NAMES], axis=0
+    )
+    standardised = []
+    for space, own in zip(joint, of_type, strict=True):
+        rows = np.flatnonzero(own & plausible)
+        z = (x[rows] - space.mean) / space.spread
+        standardised.append((WINE_TYPES.index(space.segment), rows, z))
+    return _Coded(segment, codes, numbers, _bucket(segment, x), error, leaf, standardised)
 
 
-def _category_codes(values: pd.Series, bins: ColumnBins) -> np.ndarray:
-    known = {category: k for k, category in enumerate(bins.categories)}
+def _sum_up(
+    coded: _Coded, bounds: NDArray[np.int64], hours: NDArray[np.int64], reference: Reference
+) -> Profile:
+    """Count the rows of some hours.
+
+    Args:
+        coded: All rows, in the order of their hours.
+        bounds: First row of each hour, and the row after the last, shape (hours + 1,).
+        hours: Starts, shape (hours,).
+        reference: Says which cells there are.
+    """
+    rows = slice(int(bounds[0]), int(bounds[-1]))
+    hour = np.repeat(np.arange(len(hours)), np.diff(bounds))
+    group = hour * len(COUNTED_SEGMENTS) + coded.segment[rows]
+    groups = len(hours) * len(COUNTED_SEGMENTS)
+    counted = []
+    for bins, codes in zip(reference.columns, coded.codes, strict=True):
+        width = FAULTS + bins.size
+        cell = group * width + (codes[rows] - LOWEST)
+        counted.append(np.bincount(cell, minlength=groups * width).reshape(groups, width))
+    by_bucket = np.bincount(
+        hour * BUCKETS + coded.bucket[rows], minlength=len(hours) * BUCKETS
+    ).reshape(len(hours), BUCKETS)
+    dense = np.hstack([np.hstack(counted).reshape(len(hours), -1), by_bucket])
+    lows = np.full((len(hours), len(reference.columns)), np.nan)
+    highs = lows.copy()
+    first = bounds[:-1] - bounds[0]
+    for k, numbers in enumerate(coded.numbers):
+        if numbers is not None:
+            finite = np.where(np.isfinite(numbers[rows]), numbers[rows], np.nan)
+            lows[:, k] = np.fmin.reduceat(finite, first)
+            highs[:, k] = np.fmax.reduceat(finite, first)
+    sums = _add_up(coded, rows, hour, group, len(hours), reference.sums_layout)
+    return Profile(hours, sparse.csr_matrix(dense), sums, lows, highs)
+
+
+def _add_up(
+    coded: _Coded,
+    rows: slice,
+    hour: NDArray[np.int64],
+    group: NDArray[np.int64],
+    hours: int,
+    layout: SumsLayout,
+) -> NDArray[np.float64]:
+    sums = np.zeros((hours, layout.size))
+    error = coded.error[rows]
+    labelled = np.flatnonzero(np.isfinite(error))
+    if len(labelled):
+        e = error[labelled]
+        size = np.abs(e)
+        terms = {
+            "labelled": np.ones_like(e),
+            "error": e,
+            "absolute_error": size,
+            "squared_error": e * e,
+            "within_half": size <= 0.5 * QUALITY_STEP,
+            "within_one": size <= QUALITY_STEP,
+        }
+        groups = hours * len(COUNTED_SEGMENTS)
+        sums[:, layout.errors] = np.stack(
+            [np.bincount(group[labelled], terms[name], groups) for name in layout.ERRORS], axis=-1
+        ).reshape(hours, -1)
+        cell = hour[labelled] * layout.leaves + coded.leaf[rows][labelled]
+        cells = hours * layout.leaves
+        sums[:, layout.by_leaf] = np.stack(
+            [np.bincount(cell, terms[name], cells) for name in layout.BY_LEAF], axis=-1
+        ).reshape(hours, -1)
+    moments = sums[:, layout.moments].reshape(hours, len(WINE_TYPES), layout.MOMENTS)
+    upper = np.triu_indices(len(MEASUREMENT_NAMES))
+    for place, at, z in coded.standardised:
+        begin, end = np.searchsorted(at, [rows.start, rows.stop])
+        if begin == end:
+            continue
+        own, own_hour = z[begin:end], hour[at[begin:end] - rows.start]
+        present, first = np.unique(own_hour, return_index=True)
+        for h, part in zip(present, np.split(own, first[1:]), strict=True):
+            products = (part.T @ part)[upper]
+            moments[h, place] = np.concatenate([[len(part)], part.sum(axis=0), products])
+    sums[:, layout.moments] = moments.reshape(hours, -1)
+    return sums
+
+
+def _bucket(segment: NDArray[np.int64], x: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Hash each wine's inputs; equal wines share a bucket on every machine.
+
+    A multilinear hash of the numbers' bits, whose upper bits are universal (D. Lemire, O. Kaser,
+    "Strongly universal string hashing is fast", The Computer Journal 57(11), 2014).
+    """
+    mixed = segment.astype(np.uint64) * _HASH_FACTORS[-1]
+    for column, factor in zip(x.T, _HASH_FACTORS, strict=False):
+        # one zero, one NaN
+        numbers = column + 0.0
+        unread = np.isnan(numbers)
+        if unread.any():
+            numbers[unread] = np.nan
+        bits = numbers.view(np.uint64)
+        # the lower half of a number with few digits is empty
+        bits ^= bits >> np.uint64(32)
+        bits *= factor
+        mixed += bits
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= _HASH_FACTORS[0]
+    return np.asarray(mixed >> _HASH_SHIFT, dtype=np.int64)
+
+
+_HASH_FACTORS = np.random.default_rng(2009).integers(
+    1 << 62, 1 << 63, len(MEASUREMENT_NAMES) + 1, dtype=np.uint64
+) | np.uint64(1)
+"""Odd; they must stay the same, or stored counts and new ones do not go together."""
+_HASH_SHIFT = np.uint64(64 - BUCKETS.bit_length() + 1)
+
+
+def _category_codes(values: pd.Series, bins: ColumnBins) -> NDArray[np.int64]:
     if isinstance(values.dtype, pd.StringDtype):
-        number_of, texts = _factorize(values)
+        number_of, texts = pd.factorize(values)
+        known = {category: k for k, category in enumerate(bins.categories)}
         codes_of = [known.get(text, Fault.UNKNOWN) for text in texts]
         # a missing value is number -1, the last
-        codes: np.ndarray = np.array([*codes_of, Fault.MISSING])[number_of]
-        return codes
+        return np.array([*codes_of, Fault.MISSING], dtype=np.int64)[number_of]
     codes = np.full(len(values), Fault.UNKNOWN.value)
     plain = values.astype(object)
     codes[plain.isna().to_numpy(bool)] = Fault.MISSING
-    for category, k in known.items():
+    for k, category in enumerate(bins.categories):
         codes[(plain == category).to_numpy(bool)] = k
     return codes
 
 
-class _Intervals(NamedTuple):
-    """Intervals of the numbers, of which each lies in one bin; the first is -inf alone.
+@np.errstate(over="ignore", invalid="ignore")
+def _number_codes(
+    numbers: NDArray[np.float64], bins: ColumnBins, no_number: Fault
+) -> NDArray[np.int64]:
+    """Each value's bin.
 
-    Attributes:
-        bounds: Their upper bounds, which belong to them, ascending, shape (k,); after these come
-            infinity and NaN.
-        first: The first interval of each bin but that of -inf, ascending, shape (m,).
-        bins: These bins, shape (m,); none occurs twice.
+    It follows from how many bounds the value exceeds. Comparing every value with each of
+    twenty-odd bounds takes a sixth of the time of a bisection, whose branches no processor can
+    foresee.
+
+    Args:
+        numbers: Shape (n,).
+        bins: The column.
+        no_number: What NaN is.
     """
-
-    bounds: np.ndarray
-    first: np.ndarray
-    bins: np.ndarray
-
-
-@lru_cache(maxsize=256)
-@np.errstate(over="ignore")
-def _intervals(bins: ColumnBins) -> _Intervals:
     low, high = bins.plausible or (-np.inf, np.inf)
     largest = np.finfo(float).max
-    bounds = np.unique([-np.inf, *bins.edges, np.nextafter(low, -np.inf), high, largest])
-    bounds = bounds[bounds <= largest]
-    # the smallest numbers that exceed each bound, and their bins
+    bounds = np.sort([-np.inf, *bins.edges, np.nextafter(low, -np.inf), high, largest])
+    # the bins of the smallest numbers that exceed each bound
     above = np.nextafter(bounds, np.inf)
     bin_above = np.searchsorted(np.array(bins.edges), above, side="left")
     bin_above[above < low] = Fault.TOO_LOW
     bin_above[above > high] = Fault.TOO_HIGH
-    bin_of = np.append(bin_above[:-1], [Fault.INVALID, Fault.MISSING])
-    first = np.flatnonzero(np.diff(bin_of, prepend=bin_of[0] + 1))
-    return _Intervals(bounds, first + 1, bin_of[first])
+    bin_above[np.isinf(above)] = Fault.INVALID
+
+    exceeded = np.zeros(len(numbers), np.uint8)
+    for bound in bounds:
+        exceeded += numbers > bound
+    codes = np.insert(bin_above, 0, Fault.INVALID)[exceeded]
+    if not exceeded.all():
+        codes[np.isnan(numbers)] = no_number
+    return codes
 
 
-Tally = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Numbers, the smallest and the largest, by group and interval, each of shape (groups, k + 2)."""
-
-
-def _tally_sorted(numbers: np.ndarray, bounds: np.ndarray, groups: _Groups) -> Tally:
-    """Tally a few large groups: a sorted one is cut at the bounds.
-
-    A processor sorts several numbers at a time, in a quarter of the time of `_tally`.
-    """
-    shape = (groups.size, len(bounds) + 2)
-    smallest, largest = np.full(shape, np.inf), np.full(shape, -np.inf)
-    ends = np.empty(shape, np.int64)
-    for g, part in enumerate(groups.sorted_parts(numbers)):
-        ends[g, :-2] = np.searchsorted(part, bounds, side="right")
-        ends[g, -2:] = np.searchsorted(part, np.inf, side="right"), len(part)
-        filled = np.flatnonzero(np.diff(ends[g, :-1], prepend=0))
-        last = ends[g, filled]
-        largest[g, filled] = part[last - 1]
-        smallest[g, filled] = part[np.append(0, last[:-1])[: len(last)]]
-    return np.diff(ends, prepend=0), smallest, largest
-
-
-@np.errstate(invalid="ignore")
-def _tally(numbers: np.ndarray, bounds: np.ndarray, groups: _Groups) -> Tally:
-    """Tally many small groups: a number's interval is how many bounds it exceeds.
-
-    Comparing every number with each of twenty-odd bounds takes half the time of a bisection, whose
-    branches no processor can foresee.
-    """
-    width = len(bounds) + 2
-    exceeded = np.zeros(len(numbers), np.min_scalar_type(width))
-    for start in range(0, len(numbers), BLOCK):
-        block, count = (whole[start : start + BLOCK] for whole in (numbers, exceeded))
-        for bound in bounds:
-            count += block > bound
-    exceeded[np.isnan(numbers)] = width - 1
-    cell = groups.of * width + exceeded
-    shape = (groups.size, width)
-    smallest, largest = np.full(shape, np.inf), np.full(shape, -np.inf)
-    np.minimum.at(smallest.reshape(-1), cell, numbers)
-    np.maximum.at(largest.reshape(-1), cell, numbers)
-    return np.bincount(cell, minlength=smallest.size).reshape(shape), smallest, largest
-
-
-def to_numbers(values: pd.Series) -> np.ndarray:
+def to_numbers(values: pd.Series) -> NDArray[np.float64]:
     """Read a column of whatever type as numbers.
 
     Args:
@@ -596,123 +541,48 @@ def to_numbers(values: pd.Series) -> np.ndarray:
         return values.to_numpy()
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_complex_dtype(values):
         return values.to_numpy(float, na_value=np.nan)
-    plain = [float(x) if isinstance(x, Real | Decimal) else np.nan for x in values.astype(object)]
-    return np.array(plain, dtype=float)
+    return np.array([_to_number(x) for x in values.astype(object)], dtype=float)
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def _sum_errors(log: pd.DataFrame, group: np.ndarray, windows: pd.DataFrame) -> pd.DataFrame:
-    if PREDICTION not in log.columns or QUALITY not in log.columns:
-        return _typed({}, ERRORS_DTYPES)
-    error = to_numbers(log[PREDICTION]) - to_numbers(log[QUALITY])
-    labelled = np.flatnonzero(np.isfinite(error))
-    error = np.clip(error[labelled], -LARGEST_ERROR, LARGEST_ERROR)
-    cell = group[labelled] * len(SEGMENTS) + SEGMENTS.index(OTHER_TYPE)
-    if TYPE in log.columns:
-        known = _category_codes(log[TYPE], ColumnBins(TYPE, (), SEGMENTS, None))[labelled]
-        cell += np.where(known < 0, 0, known - SEGMENTS.index(OTHER_TYPE))
-    cells = len(windows) * len(SEGMENTS)
-    size = np.abs(error)
-    square = error * error
-    terms = {
-        "labelled": None,
-        "error": error,
-        "absolute_error": size,
-        "squared_error": square,
-        "fourth_power": square * square,
-        "within_half": size <= 0.5 * QUALITY_STEP,
-        "within_one": size <= QUALITY_STEP,
-    }
-    sums = {name: np.bincount(cell, term, cells) for name, term in terms.items()}
-    filled = np.flatnonzero(sums["labelled"])
-    keys = {key: windows[key].array[filled // len(SEGMENTS)] for key in WINDOW_KEYS}
-    segment = np.array(SEGMENTS)[filled % len(SEGMENTS)]
-    found = {name: column[filled] for name, column in sums.items()}
-    return _typed({**keys, "segment": segment, **found}, ERRORS_DTYPES)
+def _to_number(value: object) -> float:
+    if not isinstance(value, Real | Decimal):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        # a whole number of more than 308 digits: no number that can be counted with
+        return np.nan
 
 
-def _edges(values: pd.Series) -> tuple[float, ...]:
-    """Upper bounds of the quantile bins: values that occur, so that every engine bins alike."""
-    numbers = to_numbers(values)
-    numbers = numbers[np.isfinite(numbers)]
-    if not len(numbers):
-        return ()
-    levels = np.arange(1, BINS) / BINS
-    edges = np.unique(np.quantile(numbers, levels, method="inverted_cdf"))
-    if edges[0] == numbers.min():
-        # the lowest bin would hold its one value and all below it: tell them apart
-        edges = np.insert(edges, 0, edges[0] - 1e-9 * max(1.0, abs(edges[0])))
-    return tuple(edges.tolist())
-
-
-def _describe_column(values: pd.Series, bins: ColumnBins) -> ColumnReference:
-    one_group = _Groups(np.zeros(len(values), np.int64), 1)
-    rows = pd.DataFrame(_count(values, bins, one_group))
-    n = dict(zip(rows["bin"].tolist(), rows["n"].tolist(), strict=True))
-    return ColumnReference(
-        bins=bins,
-        counts=judged_counts(n, bins),
-        faults=tuple(n.get(fault.value, 0) for fault in Fault),
-        minimum=None if rows["minimum"].isna().all() else float(rows["minimum"].min()),
-        maximum=None if rows["maximum"].isna().all() else float(rows["maximum"].max()),
-    )
-
-
-def judged_counts(n: Mapping[int, int], bins: ColumnBins) -> tuple[int, ...]:
+def judged_counts(block: NDArray[np.int64]) -> NDArray[np.int64]:
     """Wines in each of a column's bins, implausible numbers put into the first and the last.
 
     Args:
-        n: Wines by bin, faults included.
-        bins: The column.
+        block: A column's cells, faults first, shape (…, faults + bins).
+
+    Returns:
+        Shape (…, bins).
     """
-    counts = [n.get(k, 0) for k in range(bins.size)]
-    counts[0] += n.get(Fault.TOO_LOW.value, 0)
-    counts[-1] += n.get(Fault.TOO_HIGH.value, 0)
-    return tuple(counts)
+    bins = block[..., FAULTS:].copy()
+    bins[..., 0] += block[..., Fault.TOO_LOW - LOWEST]
+    bins[..., -1] += block[..., Fault.TOO_HIGH - LOWEST]
+    return bins
 
 
-def _describe_errors(wines: pd.DataFrame) -> list[ErrorReference]:
-    one_window = pd.DataFrame(
-        {"window_start": pd.to_datetime([0], utc=True), "model_version": [""]}
-    )
-    sums = _sum_errors(wines, np.zeros(len(wines), dtype=np.int64), one_window)
-    error = to_numbers(wines[PREDICTION]) - to_numbers(wines[QUALITY])
-    types = wines[TYPE].where(wines[TYPE].isin(WINE_TYPES), OTHER_TYPE).to_numpy()
-    described = []
-    for row in sums.itertuples():
-        own = error[(types == row.segment) & np.isfinite(error)]
-        steps, counts = np.unique(np.rint(own / ERROR_STEP).astype(int), return_counts=True)
-        described.append(
-            ErrorReference(
-                str(row.segment),
-                tuple(steps.tolist()),
-                tuple(counts.tolist()),
-                tuple(float(getattr(row, name)) for name in ERROR_SUMS),
-            )
-        )
-    return described
+def fault_counts(block: NDArray[np.int64]) -> Mapping[Fault, int]:
+    """Wines by fault.
+
+    Args:
+        block: A column's cells, faults first, shape (faults + bins,).
+    """
+    return {fault: int(block[fault - LOWEST]) for fault in Fault}
 
 
-def _column_from_dict(plain: Mapping[str, Any]) -> ColumnReference:
-    bins = plain["bins"]
-    return ColumnReference(
-        bins=ColumnBins(
-            bins["name"],
-            tuple(bins["edges"]),
-            tuple(bins["categories"]),
-            None if bins["plausible"] is None else tuple(bins["plausible"]),
-        ),
-        counts=tuple(plain["counts"]),
-        faults=tuple(plain["faults"]),
-        minimum=plain["minimum"],
-        maximum=plain["maximum"],
-    )
+def window_profile(wines: pd.DataFrame, reference: Reference) -> Profile:
+    """Count wines as one window, whatever their event times.
 
-
-def _nan_unless_finite(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(x), x, np.nan)
-
-
-def _typed(columns: Mapping[Any, Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
-    # four times faster than to convert a frame
-    return pd.DataFrame({k: pd.array(columns.get(k, []), dtype) for k, dtype in dtypes.items()})
+    Args:
+        wines: As `count` takes them, but for `event_time`.
+        reference: Says which cells there are.
+    """
+    return count(wines.assign(event_time=pd.Timestamp(0, tz="UTC")), reference)

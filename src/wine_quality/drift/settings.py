@@ -70,6 +70,11 @@ class DriftSettings(Parameters):
         ge=0,
         description="Smallest rise of the mean absolute error, in quality points, that is decay",
     )
+    min_bias_change: float = Field(
+        0.1,
+        ge=0,
+        description="Smallest change of the mean error, in quality points, that is decay",
+    )
     reported_windows: int = Field(
         3, ge=0, description="Newest alarming windows that get Evidently's reports, too"
     )

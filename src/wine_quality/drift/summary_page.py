@@ -7,9 +7,11 @@ from math import ceil
 
 import pandas as pd
 
-from wine_quality.drift.alerts import Alert, describe, is_newest, new_elsewhere
+from wine_quality.drift.alerts import Alert
 from wine_quality.drift.verdict_store import Changes
+from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.window_names import in_words
+from wine_quality.drift.windows import newest_window
 
 MOST_WINDOWS = 200
 """Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
@@ -17,8 +19,8 @@ GRID_REM, WIDEST_REM, NARROWEST_REM = 48.0, 1.1, 0.25
 """Width of the grid, and of a cell at most and at least; a wider grid scrolls."""
 DATE_REM = 2.6
 """Width of a date below the grid; days that have no room for theirs go without one."""
-MOST_ELSEWHERE = 20
-"""New alerts of earlier windows on the page, the latest; all are in alerts.json."""
+MOST_RESOLVED = 20
+"""Resolved alerts on the page, the latest; all are in alerts.json."""
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
 MODEL = "model (all)"
@@ -31,6 +33,7 @@ WORDS = {
     "no_traffic": "no traffic",
     "insufficient_data": "too few wines",
     "no_labels": "no ground truth",
+    "unfinished": "goes on",
 }
 STYLE = """
 :root { color-scheme: light dark; --ok: #2e7d4f; --alarm: #c0392b; --quality: #d08a17;
@@ -56,7 +59,7 @@ th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px so
 .cell { display: block; height: 1.35rem; border-radius: 2px }
 .ok { --c: var(--ok) } .drift, .decayed { --c: var(--alarm) }
 .no_traffic { --c: var(--none) } .data_quality { --c: var(--quality) }
-.insufficient_data, .no_labels { --c: var(--unjudged) }
+.insufficient_data, .no_labels, .unfinished { --c: var(--unjudged) }
 .cell { background: var(--c, transparent) }
 .word { color: var(--c); font-weight: 600; white-space: nowrap }
 ul { padding-left: 1.2rem; margin: .25rem 0 }
@@ -81,26 +84,27 @@ def render_page(
     Args:
         verdicts: Rows of `verdicts.decide`, at least one.
         model_verdicts: Rows of `performance.judge_performance` of the same windows.
-        alerts: As `raise_alerts` gave them.
+        alerts: As `send` gave them.
         changes: As `VerdictStore.changes` gave them.
         links: Further pages: addresses, relative to this one, by what they are called.
 
     Returns:
         A whole HTML document without scripts, images or addresses outside of `links`.
     """
-    newest = verdicts[is_newest(verdicts["window_start"], verdicts["column"])]
+    newest = newest_window(verdicts)
     start, end = newest[["window_start", "window_end"]].iloc[0]
     windows = len(_windows(verdicts))
-    raised = [alert for alert in alerts if alert["newest"]]
-    elsewhere = new_elsewhere(alerts)
-    state = f"{len(raised)} alerts" if len(raised) != 1 else "1 alert"
-    beside = f", {len(elsewhere):,} new in earlier ones" if elsewhere else ""
+    raised = [alert for alert in alerts if alert.is_open]
+    resolved = [alert for alert in alerts if not alert.is_open]
+    new = sum(alert.new for alert in alerts)
+    state = f"{len(raised)} open alert{'' if len(raised) == 1 else 's'}"
+    beside = f", {new} new" if new else ""
     body = [
-        f"<h1>Monitoring: {state} in the newest window{beside}</h1>",
-        f"<p>{in_words(start)} to {in_words(end)} UTC, newest of {windows} "
-        f"window{'s' if windows > 1 else ''}</p>",
-        _alert_list(raised) if raised or not elsewhere else "",
-        *_elsewhere(elsewhere),
+        f"<h1>Monitoring: {state}{beside}</h1>",
+        f"<p>Newest of {windows} window{'s' if windows > 1 else ''}: {in_words(start)} to "
+        f"{in_words(end)} UTC</p>",
+        _alert_list(raised),
+        *_resolved(resolved),
         f"<h2>{'All' if windows <= MOST_WINDOWS else f'The newest {MOST_WINDOWS}'} windows</h2>",
         _grid(verdicts, model_verdicts),
         "<h2>Newest window</h2>",
@@ -121,35 +125,32 @@ def render_page(
 
 
 def _windows(verdicts: pd.DataFrame) -> pd.DataFrame:
-    return verdicts[["window_start", "model_version"]].drop_duplicates().sort_values("window_start")
+    columns = verdicts[verdicts["column"] != TRAFFIC]
+    return columns[["window_start", "model_version"]].drop_duplicates().sort_values("window_start")
 
 
-def _elsewhere(alerts: Sequence[Alert]) -> list[str]:
-    """Show the last of the new alerts of other windows, the latest window first."""
+def _resolved(alerts: Sequence[Alert]) -> list[str]:
+    """Show the last of the resolved alerts, the latest first."""
     if not alerts:
         return []
-    latest = [*reversed(alerts)][:MOST_ELSEWHERE]
+    latest = [*reversed(alerts)][:MOST_RESOLVED]
     more = len(alerts) - len(latest)
     return [
-        "<h2>New in earlier windows</h2>",
-        _alert_list(latest, dated=True),
+        "<h2>Resolved</h2>",
+        _alert_list(latest),
         *([f"<p>and {more:,} more, in alerts.json</p>"] if more else []),
     ]
 
 
-def _alert_list(alerts: Sequence[Alert], *, dated: bool = False) -> str:
+def _alert_list(alerts: Sequence[Alert]) -> str:
     if not alerts:
         return "<p>Nothing that a person has to look at.</p>"
     items = "".join(
-        f'<li class="{alert["verdict"]}"><span class="word">{WORDS[alert["verdict"]]}</span> '
-        f"{escape(_since(alert) if dated else '')}{escape(describe(alert))}</li>"
+        f'<li class="{alert.verdict}"><span class="word">{WORDS[alert.verdict]}</span> '
+        f"{escape(alert.describe())}{' <strong>new</strong>' if alert.new else ''}</li>"
         for alert in alerts
     )
     return f"<ul>{items}</ul>"
-
-
-def _since(alert: Alert) -> str:
-    return f"{in_words(pd.Timestamp(alert['window_start']))} UTC: "
 
 
 def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
@@ -213,7 +214,7 @@ def _table(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     ]
     rows = [
         f'<tr class="{verdict}"><td>{escape(_words(subject))}</td>'
-        f'<td class="word">{WORDS[verdict]}</td><td>{escape(reason.partition(": ")[2])}</td></tr>'
+        f'<td class="word">{WORDS[verdict]}</td><td>{escape(reason)}</td></tr>'
         for subject, (verdict, reason) in zip(subjects, judged, strict=True)
     ]
     return (
@@ -231,7 +232,7 @@ def _changes(changes: Changes) -> str:
         f"{escape(_words(row['subject']))}</td>"
         f'<td class="word">{WORDS[row["verdict"]]}</td>'
         f"<td>was {WORDS[row['before']]} until {row['decided_at']:%Y-%m-%d %H:%M} UTC; "
-        f"{escape(row['reason'].partition(': ')[2])}</td></tr>"
+        f"{escape(row['reason'])}</td></tr>"
         for row in changes.newest.to_dict(orient="records")
     ]
     older = changes.in_all - len(rows)

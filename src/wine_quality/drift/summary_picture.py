@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.drift.performance import ALL
+from wine_quality.drift.reference import ALL
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.window_names import shortest_form
 from wine_quality.wines import QUALITY_UNIT
@@ -138,7 +138,7 @@ def _plot_error(axes: "Axes", model_verdicts: pd.DataFrame, windows: pd.MultiInd
         return
     before = rows["reference_mae"]
     # a score is a rise in standard errors, its threshold is in the same unit
-    limit = before + (rows["mae"] - before) / rows["value"] * rows["threshold"]
+    limit = before + (rows["mae"] - before) / rows["mae_score"] * rows["mae_threshold"]
     axes.bar(x, limit - before, 1, before, color=MUTED, alpha=0.25, label="no more than chance")
     axes.hlines(before, x - 0.5, x + 0.5, color=MUTED, linestyle=":", label="held-out reference")
     axes.plot(x, rows["mae"], color=ACCENT, marker="o", markersize=4, label="window")

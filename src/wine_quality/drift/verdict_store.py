@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from wine_quality.drift.alerts import by_subject
 from wine_quality.drift.settings import window_length
 from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_schema import VERDICTS
 
 HISTORY_DTYPES = {
     "window_start": "datetime64[us, UTC]",
@@ -38,24 +39,6 @@ CHANGES_DTYPES = {**HISTORY_DTYPES, "before": "str"}
 _KEY = ("window_start", "window_seconds", "model_version", "subject")
 _DECIDED = ("verdict", "n", "reason", "window_end")
 """What makes a verdict another one: the reason names the figures as far as they matter."""
-_METADATA = sa.MetaData()
-_VERDICTS = sa.Table(
-    "verdicts",
-    _METADATA,
-    # moments are UTC
-    sa.Column("window_start", sa.DateTime, primary_key=True),
-    sa.Column("window_seconds", sa.BigInteger, primary_key=True),
-    sa.Column("model_version", sa.Text, primary_key=True),
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("revision", sa.Integer, primary_key=True),
-    sa.Column("window_end", sa.DateTime, nullable=False),
-    sa.Column("decided_at", sa.DateTime, nullable=False),
-    sa.Column("verdict", sa.Text, nullable=False),
-    sa.Column("value", sa.Double),
-    sa.Column("threshold", sa.Double),
-    sa.Column("n", sa.BigInteger, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -73,8 +56,6 @@ class Changes:
 
 class VerdictStore(StoreDatabase):
     """The verdicts' history in a SQLite file or a PostgreSQL database."""
-
-    tables = _METADATA
 
     def record(self, judged: pd.DataFrame, decided_at: datetime) -> int:
         """Append the verdicts that are new or other than those last recorded, all or none.
@@ -99,7 +80,7 @@ class VerdictStore(StoreDatabase):
                 if known is None or any(row[name] != getattr(known, name) for name in _DECIDED):
                     fresh.append({**row, "revision": known.revision + 1 if known else 1})
             if fresh:
-                connection.execute(sa.insert(_VERDICTS), fresh)
+                connection.execute(sa.insert(VERDICTS), fresh)
         return len(fresh)
 
     def history(self) -> pd.DataFrame:
@@ -109,7 +90,7 @@ class VerdictStore(StoreDatabase):
             Columns and types of `HISTORY_DTYPES`, in the order of event time; of a window's
             verdicts on a subject the one with the greatest `revision` holds.
         """
-        columns = _VERDICTS.c
+        columns = VERDICTS.c
         query = sa.select(*(columns[name] for name in HISTORY_DTYPES)).order_by(
             *(columns[name] for name in _KEY), columns.revision
         )
@@ -123,7 +104,7 @@ class VerdictStore(StoreDatabase):
         Args:
             most: How many changes are wanted.
         """
-        now, before = _VERDICTS.alias(), _VERDICTS.alias()
+        now, before = VERDICTS.alias(), VERDICTS.alias()
         same = [now.c[name] == before.c[name] for name in _KEY]
         query = (
             sa.select(
@@ -170,7 +151,7 @@ def _frame(rows: Iterable[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
 def _newest(connection: sa.Connection, first: datetime) -> dict[tuple[Any, ...], sa.Row[Any]]:
     """The verdicts that hold of the windows from the first on, by their key."""
     query = (
-        sa.select(_VERDICTS).where(_VERDICTS.c.window_start >= first).order_by(_VERDICTS.c.revision)
+        sa.select(VERDICTS).where(VERDICTS.c.window_start >= first).order_by(VERDICTS.c.revision)
     )
     # the newest comes last, and stays
     return {tuple(getattr(row, name) for name in _KEY): row for row in connection.execute(query)}

@@ -1,132 +1,217 @@
-"""Windows as a row of time: small ones merged, and those in which nothing came."""
+"""Windows as a row of time: hours put together, small ones merged, gaps found."""
 
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from wine_quality.drift.alerts import ALARMS
-from wine_quality.drift.profiles import WINDOW_KEYS, Profile
+from wine_quality.drift.profiles import Profile
 from wine_quality.drift.settings import DriftSettings, window_length
 from wine_quality.drift.verdicts import TRAFFIC, VERDICTS_DTYPES
-from wine_quality.wines import PREDICTION
+from wine_quality.drift.vocabulary import ALARMS, UNFINISHED
 
 PRECEDING = 14
 """Windows whose median is the ordinary traffic: two weeks of days."""
 FEWEST_PRECEDING = 3
 """Windows with traffic before a number of wines can be called unusual."""
+CLOCK_TOLERANCE = timedelta(hours=1)
+"""Clocks differ by less; an event time farther ahead is a mistake."""
 
 
-def merge_small_windows(profile: Profile, settings: DriftSettings) -> tuple[Profile, pd.Series]:
-    """Merge windows with too few wines into windows that have enough.
+def window_of(starts: NDArray[np.int64], settings: DriftSettings) -> NDArray[np.int64]:
+    """Find the window of each hour; all in seconds since 1970, shape (h,)."""
+    length = int(window_length(settings.window).total_seconds())
+    return starts // length * length
 
-    From the oldest on, windows of a model version are merged until they hold `min_rows` wines; what
-    is left at the end stays too small, and grows.
+
+def split_future(profile: Profile, now: datetime) -> tuple[Profile, Profile]:
+    """Divide a profile's hours into those that can be, and those that lie in the future."""
+    first = int(np.searchsorted(profile.starts, (now + CLOCK_TOLERANCE).timestamp()))
+    return profile.rows(0, first), profile.rows(first, len(profile))
+
+
+def make_windows(profile: Profile, settings: DriftSettings) -> tuple[Profile, NDArray[np.int64]]:
+    """Put hours together to windows.
+
+    With `small_windows: merge`, windows are merged from the oldest on until they hold `min_rows`
+    wines; what is left at the end stays too small, and grows.
 
     Args:
-        profile: Counts of single windows.
+        profile: Counts by hour of one model version.
         settings: Length of a window, fewest wines, and whether to merge at all.
 
     Returns:
-        The profile, with a merged window under the start of its first; and the end of each window,
-        by its start and model version.
+        The profile by window, a merged one under the start of its first; and the end of each,
+        seconds since 1970.
     """
-    length = window_length(settings.window)
-    sizes = window_sizes(profile.counts).sort_values(["model_version", "window_start"])
-    first = sizes["window_start"]
-    if settings.small_windows == "merge" and len(sizes):
-        by_version = [rows for _, rows in sizes.groupby("model_version")]
-        first = pd.concat([_firsts(rows, settings.min_rows) for rows in by_version])
-    placed = sizes.assign(first=first, end=sizes["window_start"] + length)
-    new_start = placed.set_index(list(WINDOW_KEYS))["first"]
-
-    def move(table: pd.DataFrame) -> pd.DataFrame:
-        keys = pd.MultiIndex.from_frame(table[list(WINDOW_KEYS)])
-        starts = new_start.reindex(keys).to_numpy()
-        return table.assign(window_start=pd.to_datetime(starts, utc=True).as_unit("us"))
-
-    merged = profile
-    if not placed["first"].equals(placed["window_start"]):
-        nothing = Profile(profile.counts.iloc[:0], profile.errors.iloc[:0])
-        merged = Profile(move(profile.counts), move(profile.errors)).merge(nothing)
-    return merged, placed.groupby(["first", "model_version"])["end"].max()
+    length = int(window_length(settings.window).total_seconds())
+    windows = profile.regroup(window_of(profile.starts, settings))
+    if settings.small_windows != "merge" or not len(windows):
+        return windows, windows.starts + length
+    first = _firsts(windows.starts.tolist(), windows.wines.tolist(), settings.min_rows)
+    merged = windows.regroup(np.array(first, dtype=np.int64))
+    last = np.append(np.flatnonzero(np.diff(first)), len(first) - 1)
+    return merged, windows.starts[last] + length
 
 
-def windows_needed(settings: DriftSettings) -> int | None:
-    """How many windows have to be known to judge the newest ones the same in every run.
-
-    The traffic is held against the windows before. Merging begins at the first window of all, or
-    each further window would shift the others.
-
-    Returns:
-        Their number; None for all.
-    """
-    return None if settings.small_windows == "merge" else settings.newest_windows + PRECEDING
+def newest_starts(starts: Iterable[NDArray[np.int64]], windows: int) -> int | None:
+    """Start of the first of so many newest windows of all model versions; None without any."""
+    together = np.unique(np.concatenate([np.empty(0, np.int64), *starts]))
+    return int(together[-windows:][0]) if len(together) else None
 
 
-def keep_newest(profile: Profile, windows: int) -> Profile:
-    """Leave out all but the newest windows.
+def mark_unfinished(verdicts: pd.DataFrame, now: datetime) -> pd.DataFrame:
+    """Say of windows that are still going on that they are: they are judged when they are over.
 
     Args:
-        profile: Counts of windows.
-        windows: How many to keep.
+        verdicts: Rows with `window_end`, `verdict` and `reason`.
+        now: The present, with a time zone.
     """
-    starts = sorted(profile.counts["window_start"].unique())
-    if len(starts) <= windows:
-        return profile
-    first = starts[-windows]
-    counts, errors = profile.counts, profile.errors
-    return Profile(counts[counts["window_start"] >= first], errors[errors["window_start"] >= first])
+    going_on = verdicts["window_end"] > now
+    reason = "goes on; so far: " + verdicts["reason"]
+    return verdicts.assign(
+        verdict=verdicts["verdict"].mask(going_on, UNFINISHED),
+        reason=verdicts["reason"].mask(going_on, reason),
+    )
 
 
-def judge_traffic(counts: pd.DataFrame, settings: DriftSettings, now: datetime) -> pd.DataFrame:
+def judge_traffic(
+    profiles: Mapping[str, Profile], settings: DriftSettings, now: datetime
+) -> pd.DataFrame:
     """Judge how many wines came in each window, all model versions together.
 
     A window without any is `no_traffic`; windows in a row are one such stretch. One with less than
-    `min_traffic_share` of the median of the windows before it is `data_quality`, unless it is still
-    going on.
+    `min_traffic_share` of the median of the windows before it, or with more than that median
+    divided by the share, is `data_quality`.
 
     Args:
-        counts: Of all windows, see `Profile`; at least one window.
-        settings: Length of a window, what is too little, and until when traffic is expected.
+        profiles: Counts by hour of all windows, by model version; at least one window.
+        settings: Length of a window, what is unusual, and until when traffic is expected.
         now: The present, with a time zone.
 
     Returns:
         A row per window, with the columns and types of `VERDICTS_DTYPES` and `traffic` for a
-        column: `value` and `n` are the wines, `threshold` the fewest that are ordinary. It is filed
-        under the model version that made most of the window's predictions; a stretch without
+        column: `value` and `n` are the wines, `threshold` the limit that they are nearer to. It is
+        filed under the model version that made most of the window's predictions; a stretch without
         traffic under that of the window before it.
     """
     length = window_length(settings.window)
-    by_version = window_sizes(counts).sort_values(["window_start", "n"], kind="stable")
-    windows = by_version.groupby("window_start").agg({"n": "sum", "model_version": "last"})
+    sizes = pd.concat(
+        [
+            pd.DataFrame(
+                {"start": window_of(profile.starts, settings), "n": profile.wines, "version": name}
+            )
+            for name, profile in profiles.items()
+        ]
+    )
+    by_version = sizes.groupby(["start", "version"])["n"].sum().reset_index()
+    ordered = by_version.sort_values(["start", "n"], kind="stable")
+    windows = ordered.groupby("start").agg({"n": "sum", "version": "last"})
+    windows.index = pd.to_datetime(windows.index, unit="s", utc=True)
     rows = []
     for place, (start, n, version) in enumerate(windows.itertuples(name=None)):
         before = windows["n"].iloc[max(0, place - PRECEDING) : place]
-        known = len(before) >= FEWEST_PRECEDING
-        fewest = max(1.0, settings.min_traffic_share * before.median()) if known else 1.0
-        low = n < fewest and start + length <= now
-        words = f"{n:,} wines"
-        if known:
-            words += f", {before.median():,.6g} is the median of the {len(before)} windows before"
-        if low:
-            words += f"; fewer than {fewest:,.6g} are unusual"
-        verdict = "data_quality" if low else "ok"
-        rows.append((start, start + length, version, verdict, n, fewest, words))
+        verdict, limit, words = _judge_number(int(n), before, settings)
+        rows.append((start, start + length, version, verdict, n, limit, words))
         next_start = _next(windows.index, place)
         if next_start is None and settings.traffic_until == "now":
             next_start = pd.Timestamp(now) - (pd.Timestamp(now) - start) % length
         if next_start is not None and next_start > start + length:
             missed = (next_start - start) // length - 1
             words = f"not one wine in {missed} window{'s' if missed > 1 else ''}"
-            rows.append((start + length, next_start, version, "no_traffic", 0, fewest, words))
+            rows.append((start + length, next_start, version, "no_traffic", 0, limit, words))
     return pd.DataFrame(
         [
-            (start, end, version, TRAFFIC, verdict, n, fewest, n, np.nan, f"{TRAFFIC}: {words}")
-            for start, end, version, verdict, n, fewest, words in rows
+            (start, end, version, TRAFFIC, "all", verdict, n, limit, n, np.nan, words)
+            for start, end, version, verdict, n, limit, words in rows
         ],
         columns=list(VERDICTS_DTYPES),
     ).astype(VERDICTS_DTYPES)
+
+
+def _judge_number(n: int, before: pd.Series, settings: DriftSettings) -> tuple[str, float, str]:
+    """Verdict, limit and words for a number of wines after those of the windows before."""
+    words = f"{n:,} wine{'' if n == 1 else 's'}"
+    if len(before) < FEWEST_PRECEDING:
+        return "ok", 1.0, words
+    median = float(before.median())
+    words += f", {median:,.6g} is the median of the {len(before)} windows before"
+    fewest = max(1.0, settings.min_traffic_share * median)
+    if n < fewest:
+        return "data_quality", fewest, f"{words}; fewer than {fewest:,.6g} are unusual"
+    if settings.min_traffic_share and n > (most := median / settings.min_traffic_share):
+        return "data_quality", most, f"{words}; more than {most:,.6g} are unusual"
+    return "ok", fewest, words
+
+
+EVENT_TIME, REFERENCE = "event_time", "reference"
+OF_VERSIONS: tuple[str, ...] = (TRAFFIC, EVENT_TIME, REFERENCE)
+"""Subjects that are no column, and have no report."""
+
+
+def whole_versions(
+    references: Mapping[str, object],
+    future: Mapping[str, Profile],
+    settings: DriftSettings,
+    now: datetime,
+) -> list[pd.DataFrame]:
+    """Judge what is wrong with a version as a whole, filed under the newest finished window.
+
+    Args:
+        references: By version; a text where there is none says why.
+        future: By version, its hours that lie in the future.
+        settings: Length of a window.
+        now: The present, with a time zone.
+
+    Returns:
+        Tables with the columns and types of `VERDICTS_DTYPES`.
+    """
+    length = window_length(settings.window)
+    moment = pd.Timestamp(now)
+    end = moment - (moment - pd.Timestamp(0, tz="UTC")) % length
+    found: list[tuple[str, str, int, str]] = [
+        (version, REFERENCE, 0, f"not judged: {why}")
+        for version, why in references.items()
+        if isinstance(why, str)
+    ]
+    for version, hours in future.items():
+        if len(hours):
+            n = int(hours.wines.sum())
+            latest = pd.Timestamp(int(hours.starts[-1]), unit="s", tz="UTC")
+            words = (
+                f"{n:,} wine{' has an event time' if n == 1 else 's have event times'} in the "
+                f"future, up to {latest:%Y-%m-%d %H:%M} UTC: they are in no window"
+            )
+            found.append((version, EVENT_TIME, n, words))
+    rows = [
+        (end - length, end, version, subject, "all", "data_quality", 1.0, 0.0, n, np.nan, words)
+        for version, subject, n, words in found
+    ]
+    return (
+        [pd.DataFrame(rows, columns=list(VERDICTS_DTYPES)).astype(VERDICTS_DTYPES)] if rows else []
+    )
+
+
+def newest_window(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Select the verdicts on the newest window that is over; on the newest of all where none is.
+
+    The traffic and what is wrong with a version as a whole have windows of their own: of these the
+    newest row of each is selected.
+
+    Args:
+        verdicts: Rows of `verdicts.decide`, `judge_traffic` and `whole_versions`.
+    """
+    of_version = verdicts["column"].isin(OF_VERSIONS)
+    columns, others = verdicts[~of_version], verdicts[of_version]
+    finished = columns[columns["verdict"] != UNFINISHED]
+    newest = (columns if finished.empty else finished)["window_start"].max()
+    last = others.sort_values("window_start", kind="stable").groupby("column").tail(1)
+    together: pd.DataFrame = pd.concat(
+        [columns[columns["window_start"] == newest], last], ignore_index=True
+    )
+    return together
 
 
 def chosen_windows(
@@ -142,37 +227,26 @@ def chosen_windows(
     Returns:
         Start, end and model version of each, the newest first; each once.
     """
-    columns = verdicts[verdicts["column"] != TRAFFIC]
+    columns = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     key = ["window_start", "window_end", "model_version"]
     judged = pd.concat([columns[[*key, "verdict"]], model_verdicts[[*key, "verdict"]]])
     alarms = judged[judged["verdict"].isin(ALARMS)].sort_values("window_start", kind="stable")
+    if columns.empty:
+        return []
     flagged = alarms[key].drop_duplicates().iloc[::-1].head(alarming)
     chosen = pd.concat([columns[key].iloc[[-1]], flagged]).drop_duplicates()
     return list(chosen.itertuples(index=False, name=None))
 
 
-def window_sizes(counts: pd.DataFrame) -> pd.DataFrame:
-    """Count the wines of each window and model version.
-
-    Args:
-        counts: See `Profile`; over the bins of any one column, `n` adds up to the window's wines.
-
-    Returns:
-        One row per `window_start` and `model_version`, and `n`.
-    """
-    one = counts[counts["column"] == PREDICTION]
-    return one.groupby(list(WINDOW_KEYS))["n"].sum().reset_index()
-
-
-def _firsts(sizes: pd.DataFrame, enough: int) -> pd.Series:
-    """The start of the window that each window of a model version is merged into."""
-    firsts: list[pd.Timestamp] = []
+def _firsts(starts: list[int], wines: list[int], enough: int) -> list[int]:
+    """The start of the window that each window is merged into."""
+    firsts: list[int] = []
     rows = enough
-    for start, n in zip(sizes["window_start"], sizes["n"], strict=True):
-        # where the window before is full, begin anew
+    for start, n in zip(starts, wines, strict=True):
+        # where the window before is full, begin the next one
         firsts.append(start if rows >= enough else firsts[-1])
         rows = n if rows >= enough else rows + n
-    return pd.Series(firsts, sizes.index)
+    return firsts
 
 
 def _next(starts: pd.Index, place: int) -> pd.Timestamp | None:

@@ -146,12 +146,13 @@ def build_model(candidate: Candidate, seed: int) -> "Model | EarlyStopped":
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+    kind = _load_estimator(candidate.estimator)
     try:
-        estimator = load_class(candidate.estimator)(**candidate.settings)
+        estimator = kind(**candidate.settings)
         known = estimator.get_params()
         if "random_state" in known:
             estimator.set_params(random_state=seed)
-    except (ImportError, TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise WineQualityError(
             f"Candidate {candidate.estimator} with settings {candidate.settings} cannot be built: "
             f"{error}. Correct its estimator or settings in the training parameters."
@@ -177,6 +178,21 @@ def build_model(candidate: Candidate, seed: int) -> "Model | EarlyStopped":
     from wine_quality.modelling.boosting import EarlyStopped
 
     return EarlyStopped(model, stopping.rounds, stopping.held_back_share, seed)
+
+
+def _load_estimator(path: str) -> Any:
+    try:
+        return load_class(path)
+    # importing runs somebody's module, which may fail in any way
+    except Exception as error:
+        what = "Correct"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.partition(".")[0]
+            what = f"Install what has {package} ('pip install {package}' for most), or correct"
+        raise WineQualityError(
+            f"Candidate {path} cannot be imported: {error}. {what} its estimator in the training "
+            "parameters."
+        ) from error
 
 
 def fit_candidate(candidate: Candidate, wines: pd.DataFrame, seed: int) -> FittedCandidate:

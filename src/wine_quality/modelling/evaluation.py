@@ -69,10 +69,14 @@ class FoldScores:
             model fitted on the others, and those of each type as `<metric>_<type>`; NaN where the
             fold has no wine of the type.
         fitted: The model fitted on the others.
+        rows: Places of the fold's wines, shape (k,).
+        prediction: What the model says of them, shape (k,).
     """
 
     scores: dict[str, float]
     fitted: FittedCandidate
+    rows: np.ndarray
+    prediction: np.ndarray
 
 
 def score_folds(
@@ -102,7 +106,29 @@ def score_folds(
                 for metric in METRICS
             }
             place = {"repeat": repeat, "fold": int(fold)}
-            yield FoldScores(place | of_slice["all"] | by_type, unwrap(fitted))
+            yield FoldScores(
+                place | of_slice["all"] | by_type,
+                unwrap(fitted),
+                np.flatnonzero(inside),
+                prediction,
+            )
+
+
+def out_of_fold(folds: Sequence[FoldScores], wines: int) -> np.ndarray:
+    """Put the predictions of the first repeat's folds together.
+
+    Args:
+        folds: As `score_folds` gives them.
+        wines: Number of wines.
+
+    Returns:
+        Of each wine the prediction of the model that was not fitted on it, shape (wines,).
+    """
+    prediction = np.full(wines, np.nan)
+    for fold in folds:
+        if fold.scores["repeat"] == 0:
+            prediction[fold.rows] = fold.prediction
+    return prediction
 
 
 def permutation_importance(

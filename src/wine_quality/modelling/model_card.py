@@ -6,7 +6,6 @@ Markdown for people and repositories, HTML for the tracking server.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -33,13 +32,6 @@ METRIC_LABELS = {
     "accuracy_within_1.0": f"within {1.0 * QUALITY_STEP:g} {QUALITY_UNIT}",
     "weighted_kappa": "quadratic weighted kappa",
 }
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "color:#222}h1{color:#8c1c3a}h2{margin-top:2rem;border-bottom:1px solid #ddd}"
-    "table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}"
-    "th,td{padding:.25rem .8rem;border-bottom:1px solid #e4e4e4;text-align:left}"
-    "td+td{text-align:right;white-space:nowrap}th+th{text-align:right}"
-)
 
 
 class CardTexts(Parameters):
@@ -333,24 +325,8 @@ def _block_markdown(block: Block) -> str:
 
 
 def _html(title: str, sections: Sections) -> str:
-    body = [f"<h1>{escape(title)}</h1>"]
-    for heading, blocks in sections:
-        body += [f"<h2>{escape(heading)}</h2>", *map(_block_html, blocks)]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def _block_html(block: Block) -> str:
-    if isinstance(block, str):
-        return f"<p>{escape(block)}</p>"
-    if isinstance(block, Bullets):
-        return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in block.items) + "</ul>"
-    head, *rows = (
-        "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in [("th", block.header), *(("td", row) for row in block.rows)]
-    )
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    loader = PackageLoader("wine_quality.modelling", "")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return pages.get_template("model_card.html").render(title=title, sections=sections)

@@ -3,10 +3,10 @@
 The file takes two inputs, `type` (text, shape (n, 1)) and `measurements` (float32, shape (n, 11),
 canonical order, NaN for what is missing), and gives one output, `prediction` (float32, (n, 1)).
 
-Trees, neighbours, kernels and blends are written here, in float64: skl2onnx 1.20 takes up to 40
-seconds for a forest of 100 trees, which it copies node by node, answers wrongly where neighbours
-are weighted by distance, and computes kernels in float32. Boosting by XGBoost is converted by
-onnxmltools, anything else by skl2onnx. The parity check decides over all of them alike.
+Trees and neighbours are written here, in float64: skl2onnx 1.20 takes up to 40 seconds for a forest
+of 100 trees, which it copies node by node, and answers wrongly where neighbours are weighted by
+distance. Boosting by XGBoost is converted by onnxmltools, anything else by skl2onnx. The parity
+check decides over all of them alike.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from wine_quality.modelling.candidate_check import draw_wines_evenly
 from wine_quality.wines import (
     INPUTS,
     MEASUREMENT_NAMES,
-    MEASUREMENTS,
     PREDICTION,
     QUALITY_STEP,
     TYPE,
@@ -117,13 +117,7 @@ def trying_wines(held_out_wines: pd.DataFrame) -> pd.DataFrame:
     empty = pd.DataFrame({TYPE: list(WINE_TYPES)}).assign(
         **dict.fromkeys(MEASUREMENT_NAMES, np.nan)
     )
-    rng = np.random.default_rng(UNSEEN_SEED)
-    unseen = pd.DataFrame({TYPE: rng.choice(WINE_TYPES, UNSEEN_WINES)}).assign(
-        **{
-            m.name: rng.uniform(0.5 * m.plausible[0], 2 * m.plausible[1], UNSEEN_WINES).round(4)
-            for m in MEASUREMENTS
-        }
-    )
+    unseen = draw_wines_evenly(UNSEEN_WINES, UNSEEN_SEED, reach=2)
     return pd.concat([known, *without, empty[list(INPUTS)], unseen], ignore_index=True)
 
 
@@ -306,7 +300,8 @@ def _inputs(graph: _Graph, inputs: Any) -> _Features:
             "Where", missing, graph.constant(filling.astype(np.float32)), MEASUREMENTS_INPUT
         )
     else:
-        double = _standardise(graph, double, scaler)
+        centred = graph.add("Sub", double, graph.constant(scaler.mean_))
+        double = graph.add("Div", centred, graph.constant(scaler.scale_))
         single = graph.cast(double, np.float32)
     return _Features(
         single=graph.add("Concat", one_hot, single, axis=1),
@@ -328,11 +323,6 @@ def _recover_decimals(graph: _Graph, double: str, imputer: Any) -> str:
     return graph.add("Div", graph.add("Round", graph.add("Mul", double, step)), step)
 
 
-def _standardise(graph: _Graph, double: str, scaler: Any) -> str:
-    centred = graph.add("Sub", double, graph.constant(scaler.mean_))
-    return graph.add("Div", centred, graph.constant(scaler.scale_))
-
-
 def _estimator(graph: _Graph, estimator: Any, features: _Features) -> str:
     """Add an estimator; return the name of its prediction, of any number type and shape (n, …)."""
     writers: dict[str, Callable[[_Graph, Any, _Features], str]] = {
@@ -343,9 +333,6 @@ def _estimator(graph: _Graph, estimator: Any, features: _Features) -> str:
         "RandomForestClassifier": _trees,
         "RandomForestRegressor": _trees,
         "KNeighborsRegressor": _neighbours,
-        "SVR": _support_vectors,
-        "VotingRegressor": _mean_of_members,
-        "Pipeline": _standardised_member,
     }
     ours = writers if _family(estimator) == "sklearn" else {}
     return ours.get(type(estimator).__name__, _by_library)(graph, estimator, features)
@@ -470,44 +457,3 @@ def _neighbours(graph: _Graph, estimator: Any, features: _Features) -> str:
     weights = graph.add("Where", any_equal, as_number, inverse)
     total = graph.add("ReduceSum", graph.add("Mul", weights, of_neighbours), last)
     return graph.add("Div", total, graph.add("ReduceSum", weights, last))
-
-
-def _support_vectors(graph: _Graph, estimator: Any, features: _Features) -> str:
-    """Add a support vector regression with a Gaussian kernel: Σ aᵢ exp(-γ |x - xᵢ|²) + b."""
-    if estimator.kernel != "rbf":
-        raise NotConvertibleError(
-            f"SVR with kernel {estimator.kernel} cannot be converted: only kernel rbf can"
-        )
-    distances = _squared_distances(graph, features.double, estimator.support_vectors_)
-    # what the estimator made of `scale` and `auto`; it has no public name
-    gamma = graph.constant(np.array(-float(estimator._gamma)))
-    kernel = graph.add("Exp", graph.add("Mul", distances, gamma))
-    weighted = graph.add("MatMul", kernel, graph.constant(estimator.dual_coef_.T))
-    return graph.add("Add", weighted, graph.constant(estimator.intercept_))
-
-
-def _mean_of_members(graph: _Graph, estimator: Any, features: _Features) -> str:
-    """Add the weighted mean of several estimators."""
-    members = estimator.estimators_
-    weights = estimator._weights_not_none or [1.0] * len(members)
-    shape = graph.constant(np.array([-1, 1], np.int64))
-    total = ""
-    for member, weight in zip(members, np.asarray(weights, float) / np.sum(weights), strict=True):
-        answer = graph.cast(_estimator(graph, member, features), np.float64)
-        column = graph.add("Reshape", answer, shape)
-        share = graph.add("Mul", column, graph.constant(np.array(weight)))
-        total = graph.add("Add", total, share) if total else share
-    return total
-
-
-def _standardised_member(graph: _Graph, estimator: Any, features: _Features) -> str:
-    """Add a member that standardises what the other members take as it is."""
-    steps = [step for _, step in estimator.steps]
-    if [type(step).__name__ for step in steps[:-1]] != ["StandardScaler"]:
-        names = " → ".join(type(step).__name__ for step in steps)
-        raise NotConvertibleError(
-            f"The pipeline {names} cannot be converted: only StandardScaler before an estimator can"
-        )
-    double = _standardise(graph, features.double, steps[0])
-    single = graph.cast(double, np.float32)
-    return _estimator(graph, steps[-1], _Features(single, double, features.width))

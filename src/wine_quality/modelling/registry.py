@@ -2,18 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from wine_quality.database.locks import Confirm
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import (
+    SKOPS_FILE,
+    BrokenVersionError,
+    check_digest,
+    check_onnx,
+    load_model,
+    read_reference,
+    trusted_in,
+)
 from wine_quality.modelling.onnx_export import OnnxExport, export
-from wine_quality.modelling.registry_lock import registry_lock
+from wine_quality.modelling.registry_lock import promotion_lock
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES
 
 if TYPE_CHECKING:
@@ -24,8 +35,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 REFERENCE_ARTIFACT = "reference/held_out_wines.parquet"
 PROFILE_ARTIFACT = "reference/profile.json"
 ONNX_ARTIFACT = "onnx/model.onnx"
-SKOPS_FILE = "model.skops"
 ONNX_TAG, ONNX_PARITY_TAG = "onnx", "onnx_parity"
+ONNX_DIGEST_TAG, MODEL_DIGEST_TAG = "onnx_sha256", "model_sha256"
 ENVIRONMENT_TAG = "environment"
 RUN_TAGS = (ENVIRONMENT_TAG, "git_revision")
 """Tags of the run that its version bears as well."""
@@ -54,12 +65,29 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version in the registry."""
+    """One version in the registry.
+
+    Attributes:
+        name: Name of the registered model.
+        version: Its number. A model that was deleted and registered again starts at 1.
+        run_id: The run that registered it.
+        created_at: When it was registered, UTC, to the millisecond.
+        tags: What it says of itself.
+    """
 
     name: str
     version: str
     run_id: str
+    created_at: datetime
     tags: dict[str, str]
+
+    def is_same_as(self, other: "RegisteredVersion | None") -> bool:
+        """Tell whether this is the other: a number alone does not tell, see `version`."""
+        return other is not None and (self.name, self.version, self.created_at) == (
+            other.name,
+            other.version,
+            other.created_at,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,26 +107,37 @@ class ModelRegistry:
 
     Args:
         name: Name of the registered model.
+        trusted_types: A team's own types that its models may hold, beside those of the candidates
+            that ship.
+        lock_database: Address of the project's own database, where promotions are locked if the
+            registry is a server; see `promotion_lock`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        trusted_types: Collection[str] = (),
+        lock_database: str | None = None,
+    ) -> None:
         from mlflow import MlflowClient
 
         self.name = name
+        self._trusted_types = frozenset(trusted_types)
+        self._lock_database = lock_database
         self._client = MlflowClient()
 
     def register(self, trained: TrainedModel) -> RegisteredVersion:
         """Log a model with what travels with it to the active MLflow run; register a new version.
 
-        The model is saved by skops, whose files run no code when they are loaded, with signature,
-        input example, exact requirements and the list of types that loading has to trust; beside
-        it, where it answers alike, as ONNX. The version's tags are those of the model, those of
-        `RUN_TAGS` that the run has, and `onnx` (`yes`, or why not), `onnx_parity` (`passed`,
-        `failed`, or `none` without a conversion), `onnx_max_difference` in points of quality, and
-        the digests `onnx_sha256` and `model_sha256` of the two files.
+        The model is saved by skops, with signature, input example, exact requirements and the list
+        of its types that skops does not trust by itself, for MLflow's own server; beside it, where
+        it answers alike, as ONNX. The version's tags are those of the model, those of `RUN_TAGS`
+        that the run has, and `onnx` (`yes`, or why not), `onnx_parity` (`passed`, `failed`, or
+        `none` without a conversion), `onnx_max_difference` in points of quality, and the digests
+        `onnx_sha256` and `model_sha256` of the two files.
 
         Raises:
-            WineQualityError: No MLflow run is active.
+            WineQualityError: No MLflow run is active, or the model could not be loaded again.
         """
         import mlflow
 
@@ -118,11 +157,12 @@ class ModelRegistry:
             trained.tags
             | {key: of_run[key] for key in RUN_TAGS if key in of_run}
             | _onnx_tags(converted)
-            | {"model_sha256": _digest_of_model(f"models:/{self.name}/{version}")}
+            | {MODEL_DIGEST_TAG: _digest_of_model(f"models:/{self.name}/{version}")}
         )
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, version, key, value)
-        return RegisteredVersion(self.name, version, run.info.run_id, tags)
+        found = self._client.get_model_version(self.name, version)
+        return _described(self.name, found)
 
     def _log_model(self, trained: TrainedModel) -> Any:
         import mlflow
@@ -140,7 +180,7 @@ class ModelRegistry:
             signature=infer_signature(inputs, trained.model.predict(inputs)),
             input_example=inputs,
             pip_requirements=_requirements(trained.model),
-            skops_trusted_types=_trusted_types(trained.model),
+            skops_trusted_types=trusted_in(trained.model, self._trusted_types),
         )
 
     def version(self, alias_or_number: str) -> RegisteredVersion | None:
@@ -157,9 +197,7 @@ class ModelRegistry:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return RegisteredVersion(
-            self.name, str(found.version), str(found.run_id), dict(found.tags or {})
-        )
+        return _described(self.name, found)
 
     def newest(self) -> RegisteredVersion | None:
         """Describe the newest version; None where nothing is registered."""
@@ -167,15 +205,16 @@ class ModelRegistry:
         numbers = [int(found.version) for found in versions]
         return self.version(str(max(numbers))) if numbers else None
 
-    def champion(self) -> Champion:
+    def champion(self, decided: RegisteredVersion | None = None) -> Champion:
         """Load the champion.
 
-        Raises:
-            WineQualityError: No version is champion yet.
-        """
-        import mlflow
+        Args:
+            decided: The champion that a run ended with, if another may have followed it by now.
 
-        found = self.version(CHAMPION)
+        Raises:
+            WineQualityError: No version is champion yet, or it must not be loaded.
+        """
+        found = decided or self.version(CHAMPION)
         if found is None:
             newest = self.newest()
             raise WineQualityError(
@@ -188,20 +227,63 @@ class ModelRegistry:
                     "'kedro run')."
                 )
             )
-        uri = f"models:/{self.name}/{found.version}"
-        return Champion(found, mlflow.sklearn.load_model(uri))
+        return Champion(found, self.checked_model(found))
+
+    def checked_model(self, found: RegisteredVersion) -> "Model":
+        """Load a version's model; where it is refused, say of which version."""
+        try:
+            return self.model(found)
+        except BrokenVersionError as error:
+            raise BrokenVersionError(
+                f"Version {found.version} of {self.name} is refused: {error}."
+            ) from error
+
+    def model(self, found: RegisteredVersion) -> "Model":
+        """Load a version's model.
+
+        Raises:
+            BrokenVersionError: Its files are refused; nothing of them has run.
+        """
+        import mlflow
+
+        with TemporaryDirectory(prefix="wine-quality-") as folder:
+            uri = f"models:/{self.name}/{found.version}"
+            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            return load_model(path, self._trusted_types, found.tags.get(MODEL_DIGEST_TAG))
+
+    def onnx(self, found: RegisteredVersion) -> bytes:
+        """Read a version's ONNX file.
+
+        Raises:
+            BrokenVersionError: The file is refused.
+        """
+        import mlflow
+
+        with TemporaryDirectory(prefix="wine-quality-") as folder:
+            uri = f"runs:/{found.run_id}/{ONNX_ARTIFACT}"
+            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            content = path.read_bytes()
+        check_digest(content, found.tags.get(ONNX_DIGEST_TAG), path.name)
+        check_onnx(content)
+        return content
 
     def reference(self, version: str) -> pd.DataFrame:
         """Load the held-out wines with predictions that a version was registered with.
 
         Raises:
-            WineQualityError: The version is unknown, or has no reference.
+            WineQualityError: The version is unknown, or has no reference that can be read.
         """
         with TemporaryDirectory() as folder:
-            return pd.read_parquet(self._download(version, REFERENCE_ARTIFACT, folder))
+            path = self._download(version, REFERENCE_ARTIFACT, folder)
+            try:
+                return read_reference(path)
+            except BrokenVersionError as error:
+                raise WineQualityError(
+                    f"Version {version} of {self.name} has no usable reference: {error}."
+                ) from error
 
     def reference_profile(self, version: str) -> dict[str, Any]:
-        """Load the profile of a version's reference, as `drift.profiles.Reference` writes it.
+        """Load the profile of a version's reference, as `drift.reference.Reference` writes it.
 
         Raises:
             WineQualityError: The version is unknown, or has no profile.
@@ -229,15 +311,15 @@ class ModelRegistry:
         """Point an alias to a version, and away from any other."""
         self._client.set_registered_model_alias(self.name, alias, version)
 
-    def promote(self, version: str, instead_of: str | None) -> None:
-        """Make a version champion, provided that the champion is still who it was.
+    def promote(self, version: str, instead_of: RegisteredVersion | None) -> None:
+        """Make a version champion, provided that the champion is still the same.
 
         Of two runs that judged their versions against the same champion, the second to come here
         is refused. The champion that gives way is remembered for `roll_back`.
 
         Args:
-            version: The version.
-            instead_of: Version of the champion that it was judged against; None if there was none.
+            version: The version's number.
+            instead_of: The champion that it was judged against; None if there was none.
 
         Raises:
             ChampionChangedError: The champion is another one by now.
@@ -249,18 +331,20 @@ class ModelRegistry:
                 f"Version {version} of {self.name} cannot become champion: {found.tags[ONNX_TAG]}. "
                 "Train another."
             )
-        with self._lock():
-            present = self._champion_number()
-            if present != instead_of:
+        with self._lock() as confirm_lock:
+            present = self.version(CHAMPION)
+            unchanged = present.is_same_as(instead_of) if present else instead_of is None
+            if not unchanged:
+                now = _in_words(present, instead_of)
                 raise ChampionChangedError(
                     f"Version {version} of {self.name} was judged against "
-                    f"{_in_words(instead_of)}, but meanwhile {_in_words(present)} has become "
-                    "champion: train again, or promote it by hand with "
-                    f"'kedro champion promote {version}'."
+                    f"{_in_words(instead_of)}, but meanwhile {now} has become champion: train "
+                    f"again, or promote it by hand with 'kedro champion promote {version}'."
                 )
-            if present == version:
+            if present and present.version == version:
                 return
-            former = [*self.former_champions(), *([present] if present else [])]
+            former = [*self.former_champions(), *([present.version] if present else [])]
+            confirm_lock()
             self._appoint(version, former)
 
     def roll_back(self) -> RegisteredVersion:
@@ -272,7 +356,7 @@ class ModelRegistry:
         Raises:
             WineQualityError: There is no champion before this one.
         """
-        with self._lock():
+        with self._lock() as confirm_lock:
             former = list(self.former_champions())
             if not former:
                 raise WineQualityError(
@@ -280,6 +364,7 @@ class ModelRegistry:
                     "'kedro champion promote VERSION'."
                 )
             found = self._known(former.pop())
+            confirm_lock()
             self._appoint(found.version, former)
         return found
 
@@ -304,10 +389,6 @@ class ModelRegistry:
         if challenger is not None and challenger.version == version:
             self._client.delete_registered_model_alias(self.name, CHALLENGER)
 
-    def _champion_number(self) -> str | None:
-        champion = self.version(CHAMPION)
-        return champion.version if champion else None
-
     def _known(self, version: str) -> RegisteredVersion:
         found = self.version(version) if version.isdigit() else None
         if found is None:
@@ -316,12 +397,34 @@ class ModelRegistry:
             )
         return found
 
-    def _lock(self) -> AbstractContextManager[None]:
-        return registry_lock(self._client, self.name)
+    def check_lock(self) -> None:
+        """See that promotions can be locked.
+
+        Raises:
+            WineQualityError: They cannot: the database of the lock cannot be used.
+        """
+        with self._lock():
+            pass
+
+    def _lock(self) -> AbstractContextManager[Confirm]:
+        return promotion_lock(str(self._client._registry_uri), self.name, self._lock_database)
 
 
-def _in_words(version: str | None) -> str:
-    return f"version {version}" if version else "no champion"
+def _described(name: str, found: "ModelVersion") -> RegisteredVersion:
+    return RegisteredVersion(
+        name=name,
+        version=str(found.version),
+        run_id=str(found.run_id),
+        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        tags=dict(found.tags or {}),
+    )
+
+
+def _in_words(version: RegisteredVersion | None, other: RegisteredVersion | None = None) -> str:
+    if version is None:
+        return "no champion"
+    another = "another " if other and other.version == version.version else ""
+    return f"{another}version {version.version}"
 
 
 def _log_files(trained: TrainedModel, converted: OnnxExport) -> None:
@@ -350,7 +453,7 @@ def _onnx_tags(converted: OnnxExport) -> dict[str, str]:
     if converted.content is None:
         return tags | {ONNX_TAG: converted.reason}
     digest = hashlib.sha256(converted.content).hexdigest()
-    return tags | {ONNX_TAG: "yes", "onnx_sha256": digest}
+    return tags | {ONNX_TAG: "yes", ONNX_DIGEST_TAG: digest}
 
 
 def _digest_of_model(uri: str) -> str:
@@ -371,15 +474,3 @@ def _requirements(model: Any) -> list[str]:
     if any(type(member).__module__.startswith("xgboost") for member in [model[-1], *members]):
         packages.append("xgboost")
     return [f"{package}=={version(package)}" for package in packages]
-
-
-def _trusted_types(model: Any) -> list[str]:
-    """List the types in a model that skops does not trust by itself.
-
-    The model was fitted a moment ago in this process, so its types are ours to trust; the list goes
-    into the version, where loading refuses any other.
-    """
-    import skops.io
-
-    trusted: list[str] = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-    return trusted

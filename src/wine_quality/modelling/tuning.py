@@ -1,23 +1,31 @@
 """Searches a candidate's settings; what it finds is kept in a database and outlives a kill."""
 
-import contextlib
 import hashlib
 import json
+import threading
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wine_quality.database_urls import parse_database_url, without_password
+from wine_quality.database.addresses import parse_database_url, without_password
+from wine_quality.database.engines import connect_arguments
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
+from wine_quality.database.explaining import may_pass
+from wine_quality.database.locks import exclusive
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.candidates import Candidate, Choices, IntegerRange, build_model
+from wine_quality.modelling.candidates import (
+    Candidate,
+    Choices,
+    IntegerRange,
+    SearchRange,
+    build_model,
+)
 from wine_quality.modelling.evaluation import score_folds
 from wine_quality.parameters import Parameters
 from wine_quality.wines import fingerprint
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
     from optuna import Trial
     from optuna.storages import RDBStorage
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 HEARTBEAT = 5
 """Seconds between two signs of life of a trial under way."""
@@ -34,8 +42,10 @@ GRACE = 30
 """Seconds without a sign of life after which a trial counts as interrupted."""
 POLL = 0.5
 """Seconds between two looks at trials that run elsewhere."""
-OPENINGS = 5
-"""Attempts at a database that another worker sets up at the same time."""
+SIGN_OF_LIFE = "sign_of_life"
+"""Attribute of a trial: a number that grows while it runs."""
+CONFIGURED = "configured"
+"""Attribute of the trial of the settings as configured: these settings, in the space or not."""
 STARTUP_TRIALS = 5
 """Trials drawn at random before the sampler models what it has seen, and before any is pruned."""
 
@@ -91,27 +101,31 @@ class BestSettings:
     Attributes:
         candidate: Name of the candidate.
         estimator: Its class path; settings of another class are of no use to it.
+        scale: Whether its measurements were standardised.
+        early_stopping: How it stopped early; None if it did not.
         configured: Its settings as configured, where the search started.
         training_wines: Fingerprint of the wines that it was judged on.
         study: Name of the study.
         metric: Name of what was minimised.
         finished: Number of trials that completed or were pruned.
         pruned: How many of these were pruned.
-        configured_value: Metric of the settings as configured; None where they lie outside of the
-            search space.
-        value: Metric of the best settings.
+        configured_value: Metric of the settings as configured, on the same folds.
+        value: Metric of the best settings; not below `configured_value` if these are the ones as
+            configured.
         settings: The best settings.
     """
 
     candidate: str
     estimator: str
+    scale: bool
+    early_stopping: dict[str, Any] | None
     configured: dict[str, Any]
     training_wines: str
     study: str
     metric: str
     finished: int
     pruned: int
-    configured_value: float | None
+    configured_value: float
     value: float
     settings: dict[str, Any]
 
@@ -125,7 +139,7 @@ class Study:
 
     Attributes:
         candidate: Name of the candidate.
-        url: The database, as SQLAlchemy has it: SQLite for one machine, PostgreSQL for several.
+        url: The database: SQLite for one machine, PostgreSQL for several.
         watch: Called with every trial that this process finished.
     """
 
@@ -150,7 +164,7 @@ class Study:
         Trials are drawn by the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011),
         each with a seed of its own number, so that a search that was interrupted draws as one that
         was not. Settings that were drawn before, here or in another process, are not judged again.
-        The settings as configured are tried first.
+        The settings as configured are always a trial, whether or not the space holds them.
 
         Args:
             candidate: The candidate, with a search space.
@@ -164,66 +178,33 @@ class Study:
             WineQualityError: The database cannot be used, or settings cannot be fitted.
         """
         import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            # heartbeats have been an experiment of Optuna's since its version 2
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = self._open(
-                _study_name(self.candidate, candidate, wines, metric, search), search
-            )
-            deadline = time.monotonic() + 60 * budget.minutes
-            objective = _Objective(candidate, wines, folds, metric, search, deadline)
-            configured = self._enqueue_configured(study, candidate)
-            self._search(study, objective, budget, deadline)
-            return self._best(study, candidate, wines, metric, configured)
-
-    def _enqueue_configured(
-        self, study: "OptunaStudy", candidate: Candidate
-    ) -> dict[str, Any] | None:
-        """Have the settings as configured tried first, where the space holds them."""
-        configured = {
-            key: candidate.settings[key]
-            for key, space in candidate.search_space.items()
-            if key in candidate.settings and space.holds(candidate.settings[key])
-        }
-        if len(configured) < len(candidate.search_space):
-            return None
-        study.enqueue_trial(configured, skip_if_exists=True)
-        return configured
-
-    def _search(
-        self, study: "OptunaStudy", objective: "_Objective", budget: Budget, deadline: float
-    ) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
         from tqdm import tqdm
 
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        name = _study_name(self.candidate, candidate, wines, metric, search)
+        deadline = time.monotonic() + 60 * budget.minutes
+        study = self._open(name, search)
+        running = _Search(study, candidate, wines, folds, metric, search, deadline)
         title = f"tuning {self.candidate}"
         with tqdm(total=budget.trials, desc=title, unit="trial", disable=None) as bar:
-            while _is_trial_missing(study, budget, deadline, bar):
-                try:
-                    study.optimize(objective, n_trials=1, callbacks=[self._tell])
-                except (UpdateFinishedTrialError, ValueError) as error:
-                    # Another process has ended this trial: both had taken it from the queue, as
-                    # SQLite locks no rows, or this one was held up too long to seem alive. Optuna
-                    # says so in either way.
-                    if isinstance(error, ValueError) and "Cannot tell a" not in str(error):
-                        raise
-                except KeyboardInterrupt:
-                    _run_again(study, objective.number)
-                    raise
+            while running.is_trial_missing(budget.trials, bar):
+                trial = running.run_trial()
+                if trial is not None and self.watch:
+                    self.watch(self._finished(name, trial))
+        return self._best(name, running, candidate, wines, metric)
 
     def _open(self, name: str, search: SearchSettings) -> "OptunaStudy":
         import optuna
-        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+        from sqlalchemy.exc import SQLAlchemyError
 
         pruner: optuna.pruners.BasePruner = (
             optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
             if search.prune
             else optuna.pruners.NopPruner()
         )
-        for attempt in range(OPENINGS):
-            try:
+        try:
+            # workers that make the same tables at one moment would fail
+            with exclusive(self.url, "studies", "opening the database of studies"):
                 return optuna.create_study(
                     study_name=name,
                     storage=_open_database(self.url),
@@ -231,32 +212,30 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
-            except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
-                # another worker may be making the same tables at this moment
-                made_meanwhile = isinstance(error, IntegrityError) or "exists" in str(error)
-                if made_meanwhile and attempt < OPENINGS - 1:
-                    time.sleep(POLL)
-                    continue
-                raise WineQualityError(
-                    f"The database of studies {without_password(self.url)} cannot be used "
-                    f"({getattr(error, 'orig', None) or error}): mend it or move it away, or name "
-                    "another under studies in credentials.yml."
-                ) from error
-        raise AssertionError("the last attempt returns or raises")
+        except (
+            SQLAlchemyError,
+            DatabaseError,
+            OSError,
+            RuntimeError,
+            ImportError,
+            ValueError,
+        ) as error:
+            kind = DatabaseUnavailableError if may_pass(error) else DatabaseError
+            raise kind(
+                f"The database of studies {without_password(self.url)} cannot be used "
+                f"({getattr(error, 'orig', None) or error}): fix it or move it away, or name "
+                "another under studies in credentials.yml."
+            ) from error
 
-    def _tell(self, study: "OptunaStudy", trial: "FrozenTrial") -> None:
-        if self.watch:
-            self.watch(self._finished(study, trial))
-
-    def _finished(self, study: "OptunaStudy", trial: "FrozenTrial") -> FinishedTrial:
+    def _finished(self, study: str, trial: "FrozenTrial") -> FinishedTrial:
         duration = trial.duration
         return FinishedTrial(
             candidate=self.candidate,
-            study=study.study_name,
+            study=study,
             number=trial.number,
             state=trial.state.name.lower(),
-            settings=trial.params,
-            # a pruned trial bears the value of its last fold, which is no mean over all
+            settings=_tried(trial),
+            # a pruned trial has the value of its last fold, which is no mean over all
             value=trial.value if trial.state.name == "COMPLETE" else None,
             values=tuple(value for _, value in sorted(trial.intermediate_values.items())),
             seconds=duration.total_seconds() if duration else 0.0,
@@ -264,36 +243,50 @@ class Study:
 
     def _best(
         self,
-        study: "OptunaStudy",
+        study: str,
+        search: "_Search",
         candidate: Candidate,
         wines: pd.DataFrame,
         metric: str,
-        configured: dict[str, Any] | None,
     ) -> BestSettings:
-        finished, _ = _finished_and_running(study)
-        trials = [self._finished(study, trial) for trial in finished]
-        complete = [(trial.value, trial) for trial in trials if trial.value is not None]
-        value, best = min(complete, key=lambda pair: (pair[0], pair[1].number))
+        finished, _ = search.finished_and_running()
+        complete = [trial for trial in finished if _is_complete(trial)]
+        # where several are the best, the settings as configured are, then the first
+        best = min(complete, key=lambda t: (_value(t), not search.is_as_configured(t), t.number))
+        stopping = candidate.early_stopping
         return BestSettings(
             candidate=self.candidate,
             estimator=candidate.estimator,
+            scale=candidate.scale,
+            early_stopping=stopping.model_dump(mode="json") if stopping else None,
             configured=dict(candidate.settings),
             training_wines=fingerprint(wines),
-            study=study.study_name,
+            study=study,
             metric=metric,
-            finished=len(trials),
-            pruned=len(trials) - len(complete),
-            configured_value=next((v for v, t in complete if t.settings == configured), None),
-            value=value,
-            settings=best.settings,
+            finished=len(finished),
+            pruned=len(finished) - len(complete),
+            configured_value=min(_value(t) for t in complete if search.is_as_configured(t)),
+            value=_value(best),
+            settings=_tried(best),
         )
 
 
-class _Objective:
-    """Cross-validates the settings of a trial, fold by fold."""
+class _Search:
+    """Runs the trials of a study, beside other processes that may do so as well.
+
+    Args:
+        study: The study.
+        candidate: See `Study.tune`, as the others.
+        wines: Training wines.
+        folds: Their folds.
+        metric: What to minimise.
+        search: How to search.
+        deadline: Moment of `time.monotonic` after which no trial begins but the one that has to be.
+    """
 
     def __init__(
         self,
+        study: "OptunaStudy",
         candidate: Candidate,
         wines: pd.DataFrame,
         folds: pd.DataFrame,
@@ -301,38 +294,188 @@ class _Objective:
         search: SearchSettings,
         deadline: float,
     ) -> None:
-        self._candidate, self._wines, self._folds = candidate, wines, folds
-        self._metric, self._search, self._deadline = metric, search, deadline
-        self.number: int | None = None
-        """Number of the trial that was begun last."""
+        self._study, self._candidate = study, candidate
+        self._wines, self._folds, self._metric = wines, folds, metric
+        self._search, self._deadline = search, deadline
+        self._signs: dict[int, tuple[object, float]] = {}
+        searched = {
+            key: candidate.settings[key]
+            for key in candidate.search_space
+            if key in candidate.settings
+        }
+        # as the database gives them back
+        self._configured: dict[str, Any] = json.loads(json.dumps(searched))
 
-    def __call__(self, trial: "Trial") -> float:
+    def is_trial_missing(self, trials: int, bar: Any) -> bool:
+        """Tell whether to begin a trial; wait while others run what may be the last ones.
+
+        A trial that is under way elsewhere counts, until it shows no sign of life any more: then it
+        is put back into the queue with the settings that it had. The settings as configured are
+        waited for whatever the time and the number of trials, so that what is found can be compared
+        with them.
+
+        Args:
+            trials: Finished trials that the study shall have.
+            bar: Shows the progress.
+        """
+        while True:
+            self._put_back_stale()
+            is_queued = self._queue_configured()
+            finished, running = self.finished_and_running()
+            complete = [trial for trial in finished if _is_complete(trial)]
+            bar.n = min(len(finished), trials)
+            bar.set_postfix({"best": f"{min(map(_value, complete)):.4f}"} if complete else {})
+            is_late = time.monotonic() > self._deadline
+            if any(map(self.is_as_configured, complete)):
+                if is_late or len(finished) >= trials:
+                    return False
+            elif is_queued:
+                return True
+            if not is_late and len(finished) + len(running) < trials:
+                return True
+            time.sleep(POLL)
+
+    def run_trial(self) -> "FrozenTrial | None":
+        """Run the next trial to its end; None where another process has ended it meanwhile."""
         import optuna
+        from optuna.trial import TrialState
 
-        self.number = trial.number
+        trial = self._study.ask()
         # a trial's draw depends on its number alone, whichever process makes it and whenever
-        trial.study.sampler = optuna.samplers.TPESampler(
+        self._study.sampler = optuna.samplers.TPESampler(
             seed=int(np.random.default_rng([self._search.seed, trial.number]).integers(2**32)),
             n_startup_trials=STARTUP_TRIALS,
         )
-        settings = {
-            key: _suggest(trial, key, self._candidate) for key in self._candidate.search_space
+        try:
+            value = self._judge(trial)
+        except optuna.TrialPruned:
+            return self._end(trial.number, TrialState.PRUNED)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return None
+        except BaseException as error:
+            ended = self._end(trial.number, TrialState.FAIL)
+            if ended is not None and isinstance(error, KeyboardInterrupt):
+                self._queue_again(ended)
+            raise
+        return self._end(trial.number, TrialState.COMPLETE, value)
+
+    def finished_and_running(self) -> "tuple[list[FrozenTrial], list[FrozenTrial]]":
+        """Read both at one moment: a trial that ends meanwhile is in one of them."""
+        from optuna.trial import TrialState
+
+        trials = self._study.get_trials(deepcopy=False)
+        return (
+            [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)],
+            [t for t in trials if t.state == TrialState.RUNNING],
+        )
+
+    def is_as_configured(self, trial: "FrozenTrial") -> bool:
+        """Tell whether a trial tries the settings as configured."""
+        named = CONFIGURED in trial.user_attrs or self._holds(self._configured)
+        return named and _tried(trial) == self._configured
+
+    def _holds(self, settings: Mapping[str, Any]) -> bool:
+        """Tell whether settings are a point of the search space."""
+        space = self._candidate.search_space
+        return settings.keys() == space.keys() and all(
+            space[key].holds(value) for key, value in settings.items()
+        )
+
+    def _queue_configured(self) -> bool:
+        """Have the settings as configured tried, in whole; tell whether they wait for it."""
+        from optuna.trial import TrialState
+
+        states = {
+            trial.state
+            for trial in self._study.get_trials(deepcopy=False)
+            if self.is_as_configured(trial)
         }
-        twin = _known_twin(trial, self._deadline)
-        if twin is not None:
-            trial.set_user_attr("same_as", twin.number)
-            for step, value in twin.intermediate_values.items():
-                trial.report(value, step)
-            if twin.state == optuna.trial.TrialState.PRUNED:
-                raise optuna.TrialPruned
-            return float(cast("float", twin.value))
-        model = build_model(self._candidate.with_settings(settings), self._search.seed)
+        if not states & {TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING}:
+            inside = self._configured if self._holds(self._configured) else {}
+            self._study.enqueue_trial(inside, user_attrs={CONFIGURED: self._configured})
+            return True
+        return TrialState.WAITING in states
+
+    def _queue_again(self, trial: "FrozenTrial") -> None:
+        """Put a trial that was interrupted back into the queue, with the settings that it had."""
+        kept = {key: trial.user_attrs[key] for key in (CONFIGURED,) if key in trial.user_attrs}
+        self._study.enqueue_trial(trial.params, user_attrs=kept)
+
+    def _end(
+        self, number: int, state: "TrialState", value: float | None = None
+    ) -> "FrozenTrial | None":
+        """End a trial; None where another process was faster.
+
+        That happens where both had taken it from the queue, as SQLite locks no rows, and where this
+        process was held up for too long to seem alive.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            return self._study.tell(number, value, state)
+        except (UpdateFinishedTrialError, ValueError):
+            return None
+
+    def _put_back_stale(self) -> None:
+        """Put trials that show no sign of life back into the queue.
+
+        Their signs are compared with each other by this process's clock alone: clocks of several
+        machines differ, and a trial may be killed before its first sign.
+        """
+        from optuna.trial import TrialState
+
+        now = time.monotonic()
+        _, running = self.finished_and_running()
+        for trial in running:
+            sign = (
+                trial.user_attrs.get(SIGN_OF_LIFE),
+                len(trial.params),
+                len(trial.intermediate_values),
+            )
+            seen, since = self._signs.get(trial.number, (None, now))
+            if sign != seen:
+                self._signs[trial.number] = (sign, now)
+            elif now - since > GRACE and self._end(trial.number, TrialState.FAIL):
+                self._queue_again(trial)
+
+    def _judge(self, trial: "Trial") -> float:
+        """Cross-validate the settings of a trial, fold by fold."""
+        import optuna
+
+        configured = trial.user_attrs.get(CONFIGURED)
+        with _living(trial):
+            if configured is not None and not self._holds(configured):
+                settings = configured
+            else:
+                space = self._candidate.search_space
+                settings = {key: _suggest(trial, key, space[key]) for key in space}
+            twin = self._known_twin(trial.number, settings, whole=configured is not None)
+            if twin is not None:
+                trial.set_user_attr("same_as", twin.number)
+                for step, value in twin.intermediate_values.items():
+                    trial.report(value, step)
+                if not _is_complete(twin):
+                    raise optuna.TrialPruned
+                return _value(twin)
+            return self._cross_validate(trial, settings, whole=configured is not None)
+
+    def _cross_validate(self, trial: "Trial", settings: dict[str, Any], whole: bool) -> float:
+        import optuna
+
+        fixed = {
+            key: value
+            for key, value in self._candidate.settings.items()
+            if key not in self._candidate.search_space
+        }
+        tried = self._candidate.model_copy(update={"settings": fixed | settings})
+        model = build_model(tried, self._search.seed)
         values: list[float] = []
         try:
             for step, fold in enumerate(score_folds(model, self._wines, self._folds)):
                 values.append(fold.scores[self._metric])
                 trial.report(float(np.mean(values)), step)
-                if trial.should_prune() and len(values) < self._search.folds:
+                # what all others are compared with is judged on every fold
+                if not whole and trial.should_prune() and len(values) < self._search.folds:
                     raise optuna.TrialPruned
         except ValueError as error:
             raise WineQualityError(
@@ -342,9 +485,83 @@ class _Objective:
             ) from error
         return float(np.mean(values))
 
+    def _known_twin(
+        self, number: int, settings: dict[str, Any], whole: bool
+    ) -> "FrozenTrial | None":
+        """Find a finished trial of the same settings: what is known is not computed again.
 
-def _suggest(trial: "Trial", key: str, candidate: Candidate) -> Any:
-    space = candidate.search_space[key]
+        One that another process began before this, with the same settings or with some still to
+        draw, is waited for, but not beyond the deadline.
+
+        Args:
+            number: Number of the trial that looks for one.
+            settings: Its settings.
+            whole: Whether the twin has to be judged on every fold.
+        """
+        while True:
+            finished, running = self.finished_and_running()
+            twin = next(
+                (
+                    trial
+                    for trial in finished
+                    if _tried(trial) == settings and (_is_complete(trial) or not whole)
+                ),
+                None,
+            )
+            awaited = any(trial.number < number and _may_try(trial, settings) for trial in running)
+            if twin is not None or not awaited or time.monotonic() > self._deadline:
+                return twin
+            time.sleep(POLL)
+            # what was killed meanwhile is not waited for
+            self._put_back_stale()
+
+
+@contextmanager
+def _living(trial: "Trial") -> Iterator[None]:
+    """Have a trial show signs of life while the block runs."""
+    ended = threading.Event()
+
+    def show() -> None:
+        sign = 0
+        while not ended.wait(HEARTBEAT):
+            sign += 1
+            # a sign that cannot be stored is one that is missing
+            with suppress(Exception):
+                trial.set_user_attr(SIGN_OF_LIFE, sign)
+
+    thread = threading.Thread(target=show, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _tried(trial: "FrozenTrial") -> dict[str, Any]:
+    """Give the settings that a trial tries, as far as they are drawn."""
+    settings: dict[str, Any] = trial.user_attrs.get(CONFIGURED, trial.params)
+    return settings
+
+
+def _may_try(trial: "FrozenTrial", settings: Mapping[str, Any]) -> bool:
+    """Tell whether a trial under way tries these settings, or may come to draw them."""
+    if CONFIGURED in trial.user_attrs:
+        return bool(_tried(trial) == settings)
+    return trial.params.items() <= settings.items()
+
+
+def _is_complete(trial: "FrozenTrial") -> bool:
+    from optuna.trial import TrialState
+
+    return trial.state == TrialState.COMPLETE
+
+
+def _value(trial: "FrozenTrial") -> float:
+    return cast("float", trial.value)
+
+
+def _suggest(trial: "Trial", key: str, space: SearchRange) -> Any:
     if isinstance(space, Choices):
         return trial.suggest_categorical(key, space.choices)
     if isinstance(space, IntegerRange):
@@ -366,120 +583,11 @@ def _study_name(
 
 
 def _open_database(url: str) -> "RDBStorage":
-    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from optuna.storages import RDBStorage
 
     place = parse_database_url(url)
-    arguments: dict[str, Any] = {"pool_pre_ping": True}
-    if place.get_backend_name() == "sqlite":
-        # several processes may write: wait for each other rather than fail
-        arguments = {"connect_args": {"timeout": 60}}
-        if place.database and place.database != ":memory:":
-            Path(place.database).parent.mkdir(parents=True, exist_ok=True)
     return RDBStorage(
         place.render_as_string(hide_password=False),
-        engine_kwargs=arguments,
-        heartbeat_interval=HEARTBEAT,
-        grace_period=GRACE,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        # several processes may write: they wait for each other rather than fail
+        engine_kwargs={"connect_args": connect_arguments(place, 60), "pool_pre_ping": True},
     )
-
-
-def _is_trial_missing(study: "OptunaStudy", budget: Budget, deadline: float, bar: Any) -> bool:
-    """Tell whether to begin a trial; wait while others run what may be the last ones.
-
-    A trial that is under way elsewhere counts, until it shows no sign of life any more: then it is
-    put back into the queue with the settings that it had. The first trial to complete is waited
-    for whatever the time, so that every search ends with a result.
-    """
-    from optuna.trial import TrialState
-
-    while True:
-        _put_back_stale(study)
-        finished, running = _finished_and_running(study)
-        values = [
-            trial.value
-            for trial in finished
-            if trial.state == TrialState.COMPLETE and trial.value is not None
-        ]
-        bar.n = min(len(finished), budget.trials)
-        bar.set_postfix({"best": f"{min(values):.4f}"} if values else {})
-        if len(finished) >= budget.trials or (values and time.monotonic() > deadline):
-            return False
-        if len(finished) + len(running) < budget.trials:
-            return True
-        time.sleep(POLL)
-
-
-def _finished_and_running(
-    study: "OptunaStudy",
-) -> "tuple[list[FrozenTrial], list[FrozenTrial]]":
-    """Read both at one moment: a trial that another process ends meanwhile is in one of them."""
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(deepcopy=False)
-    return (
-        [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)],
-        [t for t in trials if t.state == TrialState.RUNNING],
-    )
-
-
-def _put_back_stale(study: "OptunaStudy") -> None:
-    """Put trials that show no sign of life back into the queue.
-
-    Optuna passes over a trial whose process was killed before its first sign of life. After the
-    grace period it is lent one, and goes stale like any other: where the clocks of two machines
-    differ a trial that is alive comes to no harm.
-    """
-    import optuna
-    import sqlalchemy as sa
-    from optuna.storages._rdb.models import TrialHeartbeatModel
-    from optuna.trial import TrialState
-    from sqlalchemy.exc import IntegrityError
-
-    storage = cast("Any", study._storage)
-    # Optuna notes the local time, without a zone
-    latest = datetime.now() - timedelta(seconds=GRACE)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.datetime_start is None or trial.datetime_start > latest:
-            continue
-        of_trial = TrialHeartbeatModel.trial_id == trial._trial_id
-        with storage._backend.engine.connect() as connection:
-            alive = connection.scalar(sa.select(TrialHeartbeatModel.trial_id).where(of_trial))
-        if alive is None:
-            # another process may lend it one at this moment
-            with contextlib.suppress(IntegrityError):
-                storage.record_heartbeat(trial._trial_id)
-    optuna.storages.fail_stale_trials(study)
-
-
-def _known_twin(trial: "Trial", deadline: float) -> "FrozenTrial | None":
-    """Find a finished trial of the same settings: what is known is not computed again.
-
-    One that another process began before this, with the same settings or with some still to draw,
-    is waited for, but not beyond the deadline.
-    """
-    study, settings = trial.study, trial.params
-    while True:
-        finished, running = _finished_and_running(study)
-        twin = next((t for t in finished if t.params == settings), None)
-        awaited = any(
-            t.number < trial.number and t.params.items() <= settings.items() for t in running
-        )
-        if twin is not None or not awaited or time.monotonic() > deadline:
-            return twin
-        time.sleep(POLL)
-        # what was killed meanwhile is not waited for
-        _put_back_stale(study)
-
-
-def _run_again(study: "OptunaStudy", number: int | None) -> None:
-    """Put an interrupted trial back into the queue, as the heartbeat does with a killed one.
-
-    An interrupt leaves it as failed, and a failed trial has no heartbeat to miss.
-    """
-    from optuna.storages import RetryHeartbeatStaleTrialCallback
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(states=(TrialState.FAIL,)):
-        if trial.number == number:
-            RetryHeartbeatStaleTrialCallback()(study, trial)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 from wine_quality.cli import explain
 from wine_quality.errors import WineQualityError
-from wine_quality.orchestration.session import require_prefect
+from wine_quality.orchestration.session import prepare_prefect
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    require_prefect()
+    prepare_prefect()
     from wine_quality.orchestration import deployments
     from wine_quality.orchestration.server import check_server, local_server, server_address
 

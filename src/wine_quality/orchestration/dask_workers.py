@@ -19,6 +19,7 @@ from uuid import uuid4
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from wine_quality.database.addresses import sqlite_file
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration.settings import DaskSettings
 
@@ -157,7 +158,7 @@ def _tracking_of_this_run(settings: DaskSettings) -> Tracking | None:
     if run is None:
         return None
     uri = mlflow.get_tracking_uri()
-    if uri.startswith("sqlite:") and not _is_here(settings.address):
+    if sqlite_file(uri) and not _is_here(settings.address):
         raise WineQualityError(
             f"Dask's workers at {settings.address} cannot track in {uri}, a file of this machine: "
             "name an MLflow server in mlflow.yml."

@@ -12,9 +12,7 @@ from typing import Any
 from kedro.config import AbstractConfigLoader
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
-from kedro.utils import find_kedro_project
 
-from wine_quality import pipeline_registry
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration.settings import (
     FILE,
@@ -22,7 +20,9 @@ from wine_quality.orchestration.settings import (
     OrchestrationSettings,
     read_settings,
 )
+from wine_quality.pipeline_registry import build_pipelines
 from wine_quality.pipelines.parameters import check_parameters
+from wine_quality.project import project_folder
 
 TAG = "wine_quality"
 # a fixed moment, so that an interval stays where it is when it is deployed again
@@ -89,14 +89,13 @@ def make_plan(env: str | None, conf_source: str | None = None) -> Plan:
         pydantic.ValidationError: A key of `orchestration.yml` is unknown, or a value is wrong.
     """
     env = env or os.environ.get("KEDRO_ENV")
-    project = find_kedro_project(Path.cwd()) or Path.cwd()
+    project = project_folder()
     bootstrap_project(project)
     folder = Path(conf_source or project / settings.CONF_SOURCE).resolve()
     _check_environment(folder, env, "--env")
     loader = _loader(folder, env)
     found = read_settings(loader)
-    pipeline_registry.configure_candidates(check_parameters(loader["parameters"]).training)
-    pipelines = pipeline_registry.register_pipelines()
+    pipelines = build_pipelines(check_parameters(loader["parameters"]).training)
     unknown = found.unknown_nodes(node for made in pipelines.values() for node in made.nodes)
     if unknown:
         raise WineQualityError(f"Wrong settings of {FILE}: {'; '.join(unknown)}.")

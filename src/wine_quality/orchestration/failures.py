@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+from sqlalchemy.exc import DBAPIError
+
+from wine_quality.database.explaining import may_pass as database_may_pass
 from wine_quality.errors import WineQualityError
 
 
@@ -9,7 +12,8 @@ def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
     """Tell whether trying again may help.
 
     What a person has to mend never passes by itself, whatever lies beneath it: a
-    `WineQualityError` is tried again only if it is itself of one of the kinds.
+    `WineQualityError` is tried again only if it is itself of one of the kinds. What SQLAlchemy
+    passes on has to be of a class that may pass: a wrong password is an `OperationalError` as well.
 
     Args:
         error: What ended the try, with all that it was raised from.
@@ -17,7 +21,11 @@ def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
     """
     links = list(_links(error))
     ours = [link for link in links if isinstance(link, WineQualityError)]
-    return any(isinstance(link, kinds) for link in ours or links)
+    return any(isinstance(link, kinds) and _is_passing(link) for link in ours or links)
+
+
+def _is_passing(error: BaseException) -> bool:
+    return not isinstance(error, DBAPIError) or database_may_pass(error)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ from wine_quality.orchestration.failures import in_one_line, is_explained
 from wine_quality.orchestration.runner import FLOW, PrefectDaskRunner, PrefectRunner
 from wine_quality.orchestration.server import check_server
 from wine_quality.orchestration.settings import split_names
+from wine_quality.project import project_folder
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,9 @@ def run_pipeline(
     """
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
-    from kedro.utils import find_kedro_project
 
     try:
-        project = find_kedro_project(Path.cwd()) or Path.cwd()
+        project = project_folder()
         bootstrap_project(project)
         runner = (PrefectDaskRunner if dask else PrefectRunner)(tries=tries)
         session = KedroSession.create(

@@ -15,7 +15,7 @@ from pluggy import PluginManager
 
 from wine_quality.orchestration.dask_workers import DaskWorkers, start_workers
 from wine_quality.orchestration.failures import in_one_line, is_explained, may_pass
-from wine_quality.orchestration.session import require_prefect, session_run
+from wine_quality.orchestration.session import prepare_prefect, session_run
 from wine_quality.orchestration.settings import OrchestrationSettings, read_settings
 from wine_quality.retrying import doubling
 
@@ -53,10 +53,10 @@ class PrefectRunner(AbstractRunner):
         hook_manager: PluginManager | None = None,
         run_id: str | None = None,
     ) -> None:
-        require_prefect()
+        prepare_prefect()
         from wine_quality.orchestration.flows import in_flow
 
-        begun = session_run()
+        begun = session_run(hook_manager)
         self._settings = read_settings(begun.loader)
         self._parents = pipeline.node_dependencies
         dask = start_workers(self._settings.dask, pipeline) if self.on_dask else nullcontext()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import httpx
 
 from wine_quality.errors import WineQualityError
+from wine_quality.orchestration.session import prepare_prefect
 
 LOOPBACK = "127.0.0.1"
 # a busy machine needs minutes for what takes seconds on another
@@ -72,6 +73,7 @@ def local_server(port: int) -> Iterator[str]:
     Raises:
         WineQualityError: It does not start.
     """
+    prepare_prefect()
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     address = f"http://{LOOPBACK}:{port}/api"

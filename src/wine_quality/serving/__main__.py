@@ -1,19 +1,19 @@
-"""The service's commands: serve, new-key, migrate."""
+"""The service's commands: serve, new-key, migrate, backup, check."""
 
 import argparse
-import errno
-import os
-import socket
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.access import SCOPES, ApiKeys, new_key
-from wine_quality.serving.settings import LOOPBACK, ServiceSettings
+from wine_quality.serving.access import SCOPES, new_key
+from wine_quality.serving.server import serve
+from wine_quality.serving.settings import ServiceSettings
 
-MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+if TYPE_CHECKING:
+    from wine_quality.database.database import Database
+
 _FLAGS = {
     "host": str,
     "port": int,
@@ -23,6 +23,7 @@ _FLAGS = {
     "alias": str,
     "log_url": str,
     "api_keys_file": Path,
+    "root_path": str,
 }
 
 
@@ -33,10 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "new-key":
             _print_key(given.name, given.scope or list(SCOPES))
         elif given.command == "migrate":
-            from wine_quality.serving.migrations import migrate
+            with _log_database(given.log_url) as log:
+                print(log.migrate())  # noqa: T201
+        elif given.command == "backup":
+            with _log_database(given.log_url) as log:
+                print(log.back_up(given.file))  # noqa: T201
+        elif given.command == "check":
+            from wine_quality.serving.served_model import ModelLoader
 
-            settings = ServiceSettings.from_environment(log_url=given.log_url)
-            print(migrate(settings.log_url))  # noqa: T201
+            settings = ServiceSettings.from_environment(tracking_uri=given.tracking_uri)
+            print(ModelLoader.of(settings).checked_address())  # noqa: T201
         else:
             flags = {name: getattr(given, name) for name in _FLAGS}
             serve(ServiceSettings.from_environment(**flags))
@@ -46,61 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def serve(settings: ServiceSettings) -> None:
-    """Answer requests until told to stop; what was accepted is answered first.
+def _log_database(url: str | None) -> "Database":
+    from wine_quality.database.database import Database
+    from wine_quality.serving.log_schema import LOG
 
-    Raises:
-        WineQualityError: If it should bind to other than loopback and there are no API keys, or
-            cannot bind.
-    """
-    import uvicorn
-
-    keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
-    if settings.host not in LOOPBACK and not keys:
-        raise WineQualityError(
-            f"Other machines can reach {settings.host}, and there are no API keys: make one with "
-            "'python -m wine_quality.serving new-key', or bind to 127.0.0.1."
-        )
-    _check_address(settings.host, settings.port)
-    os.environ.update(settings.to_environment())
-    with tempfile.TemporaryDirectory(prefix="wine-quality-metrics-") as folder:
-        if settings.workers > 1:
-            # read by prometheus_client when it is imported, in every worker
-            os.environ[MULTIPROCESS_FOLDER] = folder
-        uvicorn.run(
-            "wine_quality.serving.worker:create",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=int(settings.time_limit_s) + 5,
-            timeout_keep_alive=30,
-            backlog=4096,
-        )
-
-
-def _check_address(host: str, port: int) -> None:
-    """See that uvicorn can bind, which says so only after the model has been loaded."""
-    try:
-        for family, kind, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind) as tried:
-                # as asyncio does: connections that have just ended are in nobody's way
-                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                tried.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise WineQualityError(
-                f"Port {port} is in use: stop what runs there, or give another with --port."
-            ) from error
-        raise WineQualityError(
-            f"The service cannot bind to {host}, port {port} ({error.strerror}): give another "
-            "--host or --port."
-        ) from error
+    return Database(ServiceSettings.from_environment(log_url=url).log_url, LOG)
 
 
 def _print_key(name: str, scopes: Sequence[str]) -> None:
@@ -124,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("name", nargs="?", default="client", help="whose it is")
     key.add_argument("--scope", action="append", choices=SCOPES, help="both, if not given")
     upgrade = commands.add_parser("migrate", help="bring an inference log to this schema")
-    upgrade.add_argument("--log-url", help="the log's database")
+    backup = commands.add_parser("backup", help="copy an inference log while it is written to")
+    backup.add_argument("file", type=Path, help="the copy, a new file")
+    for command in (upgrade, backup):
+        command.add_argument("--log-url", help="the log's database")
+    check = commands.add_parser("check", help="load the champion's model; print its address")
+    check.add_argument("--tracking-uri", help="MLflow tracking server")
     return parser
 
 

@@ -1,45 +1,25 @@
 """The application factory of the prediction service."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Any
 
-import orjson
-from fastapi import FastAPI, Request
-from pydantic.json_schema import models_json_schema
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wine_quality.serving.access import ApiKeys
 from wine_quality.serving.guard import Guard
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.invocations import INVOCATION_SCHEMA, Params
 from wine_quality.serving.live import LiveView
 from wine_quality.serving.log_queue import LogQueue
 from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
-from wine_quality.serving.problems import Problem, ProblemError
-from wine_quality.serving.routes import DEMANDED, POSTED, Service, describe, router
-from wine_quality.serving.schemas import REQUESTS
+from wine_quality.serving.routes import ROUTES
+from wine_quality.serving.schemas import WINE_SCHEMAS, GroundTruthRequest, Params
 from wine_quality.serving.served_model import ModelLoader
+from wine_quality.serving.service import Service
 from wine_quality.serving.settings import ServiceSettings
 from wine_quality.serving.telemetry import Metrics
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-_PAGES = files("wine_quality.serving") / "page"
-_FILES = {
-    "/live": _PAGES / "live.html",
-    "/live/live.js": _PAGES / "live.js",
-    "/live/live.css": _PAGES / "live.css",
-    "/docs": _PAGES / "docs.html",
-    "/docs/docs.js": _PAGES / "docs.js",
-    # that package is wanted for these files alone: FastAPI's own page takes them from a CDN
-    "/docs/swagger-ui.js": files("fastapi_offline") / "static" / "swagger-ui-bundle.js",
-    "/docs/swagger-ui.css": files("fastapi_offline") / "static" / "swagger-ui.css",
-}
-_MEDIA_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _DESCRIPTION = (
     "Predicts the quality of wines and loses no prediction: an answer is in the inference log when "
     "it is given. Measurements outside of what is possible are refused by name; those that no real "
@@ -70,7 +50,7 @@ def create_app(
     keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
     # a request should not be written after it was refused for taking too long
     log = InferenceLog(settings.log_url, busy_timeout_s=settings.time_limit_s / 2)
-    loader = loader or ModelLoader(settings.tracking_uri, settings.registered_model, settings.alias)
+    loader = loader or ModelLoader.of(settings)
     metrics = Metrics()
 
     def tell(event: ModelEvent) -> None:
@@ -82,7 +62,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue = LogQueue(log, settings.queue_rows, metrics.committed)
         watcher = ModelWatcher(loader, settings.reload_s, settings.retry_refused_s, tell)
-        app.state.service = Service(settings, log, queue, watcher, metrics, LiveView(log, metrics))
+        live = LiveView(log, metrics, no_traffic=ROUTES.paths("monitoring", "page"))
+        app.state.service = Service(settings, log, queue, watcher, metrics, live)
         try:
             queue.start()
             await watcher.start()
@@ -94,112 +75,55 @@ def create_app(
             if await queue.close():
                 log.close()
 
-    app = FastAPI(
+    return PredictionApp(
+        Guard(ROUTES, settings, keys, metrics),
         title="wine-quality",
         description=_DESCRIPTION,
         version="1",
         lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        exception_handlers={ProblemError: _say_problem, HTTPException: _say_status},
     )
-    app.include_router(router)
-    _add_pages(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    app.add_middleware(ShortCut, endpoints=POSTED)
-    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics, scopes=DEMANDED)
-    return app
 
 
-class ShortCut:
-    """Calls the endpoints of plain POST requests without FastAPI's routing.
+class PredictionApp(FastAPI):
+    """An application whose requests all go to a guard, and nowhere else.
 
-    They read their bodies and write their answers themselves, so that its dependencies and models
-    have nothing to add for them; a third of a request's time does.
+    A route, mounted application or file that was added in any other way is not answered: what a
+    route demands of a key stands in the same table as the route.
 
     Args:
-        app: What answers everything else.
-        endpoints: By path; those of `POST` requests.
+        guard: Answers requests.
+        settings: For `FastAPI`.
     """
 
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
-        self._app = app
-        self._endpoints = endpoints
+    def __init__(self, guard: Guard, **settings: Any) -> None:
+        super().__init__(docs_url=None, redoc_url=None, openapi_url=None, **settings)
+        self._guard = guard
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The guard, and middleware that somebody has added around it."""
+        app: ASGIApp = self._guard
+        for middleware, arguments, options in reversed(self.user_middleware):
+            app = middleware(app, *arguments, **options)
+        return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection's event."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._endpoints.get(scope["path"])
-            if endpoint is not None:
-                answer = await endpoint(Request(scope, receive))
-                await answer(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        scope["app"] = self
+        if scope["type"] == "lifespan":
+            await self.router.lifespan(scope, receive, send)
+            return
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
-
-async def _say_problem(_: Request, error: Exception) -> Response:
-    if not isinstance(error, ProblemError):
-        raise error
-    return error.response()
-
-
-async def _say_status(_: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    return ProblemError(error.status_code, str(error.detail), headers=error.headers).response()
-
-
-def _add_pages(app: FastAPI) -> None:
-    for path, file in _FILES.items():
-        media_type = f"{_MEDIA_TYPES[file.name.rpartition('.')[2]]}; charset=utf-8"
-        app.add_api_route(path, _fixed(file.read_bytes(), media_type), include_in_schema=False)
-
-    @app.get("/live/data", include_in_schema=False)
-    async def data(request: Request) -> Response:
-        service: Service = request.app.state.service
-        watcher, model = service.watcher, service.watcher.model
-        found = await service.live.data(model)
-        described = describe(model, watcher, service.settings.alias) if model else None
-        content = {
-            **found,
-            "model": described,
-            "model_trouble": watcher.trouble,
-            "log_trouble": (
-                "The inference log cannot be written to."
-                if service.queue.trouble
-                else found.get("log_trouble", "")
-            ),
-        }
-        return Response(orjson.dumps(content), media_type="application/json")
-
-
-def _fixed(content: bytes, media_type: str) -> Any:
-    async def show() -> Response:
-        return Response(content, media_type=media_type)
-
-    return show
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the requests that the endpoints read themselves."""
-    if app.openapi_schema:
-        return app.openapi_schema
-    document = FastAPI.openapi(app)
-    kinds = [(kind, "validation") for kind in (*REQUESTS, Params, Problem)]
-    _, definitions = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).update(definitions["$defs"])
-    components["schemas"]["Invocation"] = INVOCATION_SCHEMA
-    components["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    }
-    for (method, path), scope in DEMANDED.items():
-        if scope and path in document["paths"]:
-            # without keys configured, none is needed
-            document["paths"][path][method.lower()]["security"] = [
-                {"bearer": []},
-                {"header": []},
-                {},
-            ]
-    return document
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document of the table of routes."""
+        if self.openapi_schema is None:
+            self.openapi_schema = ROUTES.openapi(
+                title=self.title,
+                version=self.version,
+                description=self.description,
+                models=(Params, GroundTruthRequest),
+                schemas=WINE_SCHEMAS,
+            )
+        return self.openapi_schema

@@ -8,7 +8,7 @@ and percentiles of the differences between two answers, and no worker has to rem
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wine_quality.drift.performance import ALL, judge_performance
-from wine_quality.drift.profiles import Reference, profile_windows
+from wine_quality.drift.performance import judge_performance
+from wine_quality.drift.profiles import window_profile
+from wine_quality.drift.reference import ALL, Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import decide
 from wine_quality.errors import WineQualityError
@@ -38,7 +39,6 @@ POINTS = 120
 REFRESH_S = 0.9
 DRIFT_REFRESH_S = 3.0
 _EDGES = np.linspace(*QUALITY_BOUNDS, 41)
-_MOMENT = pd.Timestamp("2000-01-01", tz="UTC")
 _UNITS = {m.name: m.unit for m in MEASUREMENTS}
 
 
@@ -58,6 +58,7 @@ class LiveView:
     Args:
         log: The inference log.
         metrics: The service's metrics.
+        no_traffic: Routes whose requests are not counted, for pages and probes ask without end.
         settings: False-alarm rate and floors of the drift verdicts.
         clock: Seconds that only grow.
     """
@@ -66,11 +67,13 @@ class LiveView:
         self,
         log: InferenceLog,
         metrics: Metrics,
+        no_traffic: Collection[str] = (),
         settings: DriftSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._metrics = metrics
+        self._no_traffic = no_traffic
         self._settings = settings or DriftSettings.model_validate({})
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -117,7 +120,7 @@ class LiveView:
             for sample in family.samples:
                 labels = sample.labels
                 if sample.name == "wine_quality_requests_total":
-                    if not labels["route"].startswith(("/live", "/health", "/metrics")):
+                    if labels["route"] not in self._no_traffic:
                         status = labels["status"]
                         requests[status] = requests.get(status, 0) + sample.value
                 elif sample.name == "wine_quality_predictions_total":
@@ -176,8 +179,9 @@ class LiveView:
             why = f"{len(rows)} wines are fewer than {SIZES[0]}"
             return {"n": 0, "reason": why if expected else "the version has no reference"}
         newest = rows.tail(n)
-        profile = profile_windows(newest.assign(event_time=_MOMENT), expected.reference)
-        verdicts = decide(profile, expected.reference, self._settings)
+        profile = window_profile(newest, expected.reference)
+        judged = profile, profile.starts, expected.reference, expected.version, self._settings
+        verdicts = decide(*judged)
         return {
             "n": n,
             "reason": "",
@@ -213,9 +217,9 @@ class LiveView:
         }
         size = max((size for size in SIZES if size <= n), default=0)
         if expected is not None and size:
-            newest = labelled.tail(size).assign(event_time=_MOMENT)
-            profile = profile_windows(newest, expected.reference)
-            verdicts = judge_performance(profile, expected.reference, self._settings)
+            profile = window_profile(labelled.tail(size), expected.reference)
+            judged = profile, profile.starts, expected.reference, expected.version, self._settings
+            verdicts = judge_performance(*judged)
             whole = verdicts[verdicts["segment"] == ALL].iloc[0]
             error |= {"verdict": whole["verdict"], "reason": whole["reason"], "judged": size}
         return error

@@ -16,13 +16,10 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LoggedBatch,
-    PredictionBatch,
-)
-from wine_quality.serving.log_database import InferenceLogError, LogUnavailableError
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
+from wine_quality.serving.group_prediction import UnpredictedBatch, predict_together
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ CLOSE_S = 10.0
 _CLOSED = "The inference log is no longer written to: the service is stopping or must be restarted."
 
 
-class QueueFullError(LogUnavailableError):
+class QueueFullError(DatabaseUnavailableError):
     """More wines wait for the log than may."""
 
 
@@ -54,7 +51,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    batch: PredictionBatch
+    batch: PredictionBatch | UnpredictedBatch
     answer: "asyncio.Future[LoggedBatch]"
 
 
@@ -98,7 +95,7 @@ class LogQueue:
         self._ended = asyncio.Event()
         # the writer's: None is the end
         self._groups: SimpleQueue[_Group | None] = SimpleQueue()
-        self._trouble = ""
+        self._trouble: DatabaseError | None = None
 
     @property
     def rows(self) -> int:
@@ -108,15 +105,20 @@ class LogQueue:
     @property
     def trouble(self) -> str:
         """Why the log cannot be written to at the moment; empty if it can."""
-        if self._trouble:
-            return self._trouble
+        return str(self._refusal() or "")
+
+    def _refusal(self) -> DatabaseError | None:
+        if trouble := self._trouble:
+            return _again(trouble)
         # a writer that has come to an end answers nobody, however it came to it
         if self._closed or self._ended.is_set():
-            return _CLOSED
+            return DatabaseUnavailableError(_CLOSED)
         seconds = time.perf_counter() - self._handed[0].at if self._handed else 0.0
         if seconds > STALLED_S:
-            return f"The inference log's database has not answered for {seconds:.0f} s."
-        return ""
+            return DatabaseUnavailableError(
+                f"The inference log's database has not answered for {seconds:.0f} s."
+            )
+        return None
 
     def start(self) -> None:
         """Begin to write; call it once, in the event loop."""
@@ -127,21 +129,25 @@ class LogQueue:
         # the process's end.
         Thread(target=self._write, name="inference-log", daemon=True).start()
 
-    async def append(self, batch: PredictionBatch) -> LoggedBatch:
+    async def append(self, batch: PredictionBatch | UnpredictedBatch) -> LoggedBatch:
         """Write a request's predictions; they are on disk when this returns.
 
+        Args:
+            batch: With its predictions; or without, and those of a group are computed together.
+
         Raises:
+            BrokenVersionError: If the model did not answer.
             RequestConflictError: If the request id came before with other wines.
-            LogUnavailableError: If too many wait, the database cannot be reached, or the queue is
-                closed. The rows of the batch are then either all in the log or none, and were not
-                acknowledged.
-            InferenceLogError: If the log cannot be used as it stands.
+            DatabaseUnavailableError: If too many wait, the database cannot be reached, or the queue
+                is closed. The rows of the batch are then either all in the log or none, and were
+                not acknowledged.
+            DatabaseError: If the log cannot be used as it stands; nothing was written then.
         """
         if self._loop is None:
             raise RuntimeError("the queue has not been started")
-        if self.trouble:
-            raise LogUnavailableError(self.trouble)
-        n = len(batch.rows)
+        if refusal := self._refusal():
+            raise refusal
+        n = len(batch)
         if self._rows and self._rows + n > self._max_rows:
             raise QueueFullError("The inference log is behind: try again in a second.")
         answer: asyncio.Future[LoggedBatch] = self._loop.create_future()
@@ -194,10 +200,10 @@ class LogQueue:
             waiting = self._waiting.popleft()
             if waiting.answer.cancelled():
                 # who has given up is not written: nobody would learn of it
-                self._rows -= len(waiting.batch.rows)
+                self._rows -= len(waiting.batch)
             else:
                 group.append(waiting)
-                rows += len(waiting.batch.rows)
+                rows += len(waiting.batch)
         if group:
             self._handed.append(_Handed(group, time.perf_counter()))
             self._groups.put(group)
@@ -209,7 +215,7 @@ class LogQueue:
         group = self._handed.popleft().group
         self._answer(group, results)
         logged = [
-            len(waiting.batch.rows)
+            len(waiting.batch)
             for waiting, result in zip(group, results, strict=True)
             if isinstance(result, LoggedBatch) and not result.repeated
         ]
@@ -219,7 +225,7 @@ class LogQueue:
 
     def _answer(self, group: _Group, results: Iterable[_Result]) -> None:
         for waiting, result in zip(group, results, strict=True):
-            self._rows -= len(waiting.batch.rows)
+            self._rows -= len(waiting.batch)
             if waiting.answer.done():
                 continue
             if isinstance(result, LoggedBatch):
@@ -241,7 +247,7 @@ class LogQueue:
 
     def _refuse_all(self) -> None:
         for group in (*(handed.group for handed in self._handed), self._waiting):
-            self._answer(group, _refusals(_CLOSED, len(group)))
+            self._answer(group, _refusals(DatabaseUnavailableError(_CLOSED), len(group)))
         self._handed.clear()
         self._waiting.clear()
 
@@ -274,34 +280,47 @@ class LogQueue:
         # once the database is lost nobody waits for it any more
         if self._trouble:
             return _refusals(self._trouble, len(group))
+        predicted = predict_together([waiting.batch for waiting in group])
+        logged = iter(self._log_all([b for b in predicted if isinstance(b, PredictionBatch)]))
+        return [next(logged) if isinstance(b, PredictionBatch) else b for b in predicted]
+
+    def _log_all(self, batches: Sequence[PredictionBatch]) -> Sequence[_Result]:
+        if not batches:
+            return []
+        if self._trouble:
+            return _refusals(self._trouble, len(batches))
         try:
-            return self._log.append_many([waiting.batch for waiting in group])
-        except InferenceLogError as error:
+            return self._log.append_many(batches)
+        except DatabaseError as error:
             logger.error("The inference log cannot be written to", extra={"reason": str(error)})  # noqa: TRY400
-            self._trouble = str(error)
-            return _refusals(self._trouble, len(group))
+            self._trouble = error
+            return _refusals(error, len(batches))
         except Exception as error:
             # A batch that the database does not take must not take the others down.
-            if len(group) > 1:
-                return [self._append([waiting])[0] for waiting in group]
+            if len(batches) > 1:
+                return [self._log_all([batch])[0] for batch in batches]
             logger.exception("A batch of predictions could not be logged")
             return [error]
 
     def _probe(self) -> None:
         try:
             self._log.check()
-        except WineQualityError as error:
-            self._trouble = str(error)
+        except DatabaseError as error:
+            self._trouble = error
         except Exception as error:
             reason = f"The inference log cannot be looked at: {error!r}"
-            if reason != self._trouble:
+            if reason != str(self._trouble):
                 logger.exception("The inference log cannot be looked at")
-            self._trouble = reason
+            self._trouble = DatabaseUnavailableError(reason)
         else:
             logger.warning("The inference log can be written to again")
-            self._trouble = ""
+            self._trouble = None
 
 
-def _refusals(reason: str, n: int) -> list[_Result]:
-    """One error for each: an error that is raised twice drags its first traceback along."""
-    return [LogUnavailableError(reason) for _ in range(n)]
+def _refusals(error: DatabaseError, n: int) -> list[_Result]:
+    return [_again(error) for _ in range(n)]
+
+
+def _again(error: DatabaseError) -> DatabaseError:
+    """The same error, new: one that is raised twice drags its first traceback along."""
+    return type(error)(str(error))

@@ -3,7 +3,8 @@
 * ``predictions``: one row a wine, keyed by a time-ordered UUID, so that inserts append.
 * ``ground_truth``: append-only; of a prediction's labels the newest counts.
 * ``prediction_requests``: one row for every request that came with an idempotency key.
-* ``inference_log_version``: the version of all of this.
+
+A change of these tables needs a step in `serving/migrations`, see `database.schema`.
 """
 
 import math
@@ -17,9 +18,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from wine_quality.database.schema import Schema
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY, QUALITY_IS_WHOLE, TYPE
-
-SCHEMA_VERSION = "0001"
 
 
 class _PredictionId(TypeDecorator[UUID]):
@@ -131,11 +131,12 @@ GROUND_TRUTH = sa.Table(
     sa.UniqueConstraint("prediction_id", "labelled_at", QUALITY),
 )
 
-# Alembic's own layout of a version table, so that migrations can take it over as it is.
-SCHEMA = sa.Table(
-    "inference_log_version",
-    METADATA,
-    sa.Column("version_num", sa.String(32), primary_key=True),
+LOG = Schema(
+    what="inference log",
+    tables=METADATA,
+    version_table="inference_log_version",
+    migrations="wine_quality.serving.migrations",
+    command="python -m wine_quality.serving migrate",
 )
 
 LOGGED_COLUMNS = (

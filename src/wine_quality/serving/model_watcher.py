@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from wine_quality.serving.served_model import BrokenVersionError, ModelLoader, ServedModel
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import BrokenVersionError
+from wine_quality.modelling.registry import RegisteredVersion
+from wine_quality.serving.served_model import ModelLoader, ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class ModelWatcher:
         self._every_s = every_s
         self._retry_refused_s = retry_refused_s
         self._on_event = on_event
-        self._refused_until: tuple[str, float] = ("", 0.0)
+        self._refused_until: tuple[RegisteredVersion | None, float] = (None, 0.0)
         self._task: asyncio.Task[None] | None = None
         self.model: ServedModel | None = None
         self.refused: ModelEvent | None = None
@@ -84,7 +87,7 @@ class ModelWatcher:
             await asyncio.to_thread(self._refresh)
         # The registry may fail in any way; what answers goes on answering.
         except Exception as error:
-            reason = type(error).__name__
+            reason = str(error) if isinstance(error, WineQualityError) else type(error).__name__
             if self.model is None:
                 self.trouble = "The model registry cannot be reached: see that it runs."
             logger.warning("The model registry cannot be read", extra={"reason": reason})
@@ -98,17 +101,17 @@ class ModelWatcher:
                     "one with 'kedro run'; the service takes it up by itself."
                 )
             return
-        if self.model is not None and self.model.version == found.version:
+        if self.model is not None and self.model.is_version(found):
             # whoever took back the alias of a broken version has mended it
             self.refused = None
             return
-        version, until = self._refused_until
-        if version == found.version and time.monotonic() < until:
+        refused, until = self._refused_until
+        if found.is_same_as(refused) and time.monotonic() < until:
             return
         try:
             model = self._loader.load(found)
         except BrokenVersionError as error:
-            self._refuse(found.version, str(error))
+            self._refuse(found, str(error))
             return
         self.model, self.refused, self.trouble = model, None, ""
         self._tell(ModelEvent("loaded", model.version))
@@ -117,13 +120,13 @@ class ModelWatcher:
             extra={"version": model.version, "runtime": model.runtime, "verified": model.verified},
         )
 
-    def _refuse(self, version: str, reason: str) -> None:
-        again = self._refused_until[0] == version
-        self._refused_until = (version, time.monotonic() + self._retry_refused_s)
-        event = ModelEvent("refused", version, reason)
+    def _refuse(self, found: RegisteredVersion, reason: str) -> None:
+        again = found.is_same_as(self._refused_until[0])
+        self._refused_until = (found, time.monotonic() + self._retry_refused_s)
+        event = ModelEvent("refused", found.version, reason)
         self.refused = event
         if self.model is None:
-            self.trouble = f"Version {version} of the model is broken: promote another."
+            self.trouble = f"Version {found.version} of the model is broken: promote another."
         if not again:
             self._tell(event)
         kept = self.model.version if self.model else None

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from wine_quality.contracts import WINE_INPUTS
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.moments import Moments
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_TYPES
 
 _MISTAKES_IN_A_MESSAGE = 3

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response
+
+from wine_quality.serving.answers import Answer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 NAMED = 20
@@ -77,7 +78,7 @@ class ProblemError(Exception):
         self.unknown = unknown
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
+    def response(self) -> Answer:
         """The answer that says so."""
         content: dict[str, Any] = {
             "type": "about:blank",
@@ -90,11 +91,11 @@ class ProblemError(Exception):
         if self.unknown:
             content["unknown"] = list(self.unknown)
         # names of a client's columns may hold half a surrogate pair, which UTF-8 cannot
-        return Response(
+        return Answer(
             orjson.dumps(_encodable(content)),
-            status_code=self.status,
-            headers=self.headers,
-            media_type=PROBLEM_MEDIA_TYPE,
+            PROBLEM_MEDIA_TYPE.encode(),
+            self.status,
+            [(k.lower().encode(), v.encode()) for k, v in self.headers.items()],
         )
 
 

@@ -1,47 +1,31 @@
-"""The service's endpoints. They read bodies themselves: FastAPI's way costs 0.1 ms a wine."""
+"""All that the service answers, in one table: what does not stand there is refused."""
 
 import asyncio
-import time
+import logging
+import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
 from uuid import UUID
 
-import numpy as np
-import orjson
-import pandas as pd
-from fastapi import APIRouter, Request
-from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
-from starlette.responses import Response
+from pydantic import ValidationError
 
-from wine_quality.errors import WineQualityError
-from wine_quality.serving.access import Scope
-from wine_quality.serving.guard import CALLER, STARTED
-from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import (
-    InferenceLog,
-    LoggedBatch,
-    PredictionBatch,
-    RequestConflictError,
-    UnknownPredictionsError,
-)
-from wine_quality.serving.invocations import read_invocation
-from wine_quality.serving.live import LiveView
-from wine_quality.serving.log_database import InferenceLogError
-from wine_quality.serving.log_queue import LogQueue
-from wine_quality.serving.model_watcher import ModelEvent, ModelWatcher
-from wine_quality.serving.problems import (
-    PROBLEM_MEDIA_TYPE,
-    FieldError,
-    ProblemError,
-    unavailable,
-    unusable,
+from wine_quality.database.errors import DatabaseError
+from wine_quality.serving.answers import Answer, json_answer
+from wine_quality.serving.bodies import parse_json
+from wine_quality.serving.labels import UnknownPredictionsError
+from wine_quality.serving.pages import page_routes
+from wine_quality.serving.prediction_batch import LoggedBatch
+from wine_quality.serving.problems import FieldError, ProblemError, unusable
+from wine_quality.serving.routing import (
+    JSON_MEDIA_TYPE,
+    Document,
+    ReceivedRequest,
+    Route,
+    RouteTable,
 )
 from wine_quality.serving.schemas import (
-    BatchRequest,
     GroundTruthAnswer,
     GroundTruthRequest,
     HealthAnswer,
@@ -50,361 +34,119 @@ from wine_quality.serving.schemas import (
     ModelAnswer,
     Prediction,
     PredictionBatchAnswer,
-    PredictRequest,
-    measurements_of,
     quality_of,
 )
-from wine_quality.serving.served_model import BrokenVersionError, ServedModel
-from wine_quality.serving.settings import ServiceSettings
-from wine_quality.serving.telemetry import Metrics
-from wine_quality.wines import MEASUREMENT_NAMES, MEASUREMENTS, PARTS_OF_TOTALS, QUALITY, TYPE
-
-_R = TypeVar("_R", bound=BaseModel)
-_INLINE_ROWS = 20
-"""Up to so many wines ONNX Runtime is faster than the way to another thread and back."""
-_LABEL_WRITERS = 2
-IDEMPOTENCY_KEY = "idempotency-key"
-_KEY_TEXT = (
-    "Repeating a request under its key writes nothing twice, and is answered as it was the first "
-    "time; 1 to 255 printable ASCII characters"
+from wine_quality.serving.service import Service, log_refuses
+from wine_quality.serving.wine_requests import (
+    CSV,
+    Wines,
+    check_rows,
+    read_batch,
+    read_table,
+    read_wine,
 )
-_DEFAULT_SOURCE = "api"
-_PLACE = {name: place for place, name in enumerate(MEASUREMENT_NAMES)}
-_PLAUSIBLE = [(m.name, *m.plausible, m.unit) for m in MEASUREMENTS]
 
-DEMANDED: dict[tuple[str, str], Scope | None] = {
-    ("GET", "/"): None,
-    ("POST", "/predict"): "write",
-    ("POST", "/predict/batch"): "write",
-    ("POST", "/invocations"): "write",
-    ("POST", "/ground-truth"): "write",
-    ("GET", "/model"): "read",
-    ("GET", "/metrics"): "read",
-    ("GET", "/live/data"): "read",
-    ("GET", "/live"): None,
-    ("GET", "/live/live.js"): None,
-    ("GET", "/live/live.css"): None,
-    ("GET", "/health/live"): None,
-    ("GET", "/health/ready"): None,
-    ("GET", "/docs"): None,
-    ("GET", "/docs/docs.js"): None,
-    ("GET", "/docs/swagger-ui.js"): None,
-    ("GET", "/docs/swagger-ui.css"): None,
-    ("GET", "/openapi.json"): None,
+logger = logging.getLogger(__name__)
+
+IDEMPOTENCY_KEY = b"idempotency-key"
+_REPLAYED = [(b"idempotent-replayed", b"true")]
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_LINKS = {
+    "predict": "/predict",
+    "predict_batch": "/predict/batch",
+    "invocations": "/invocations",
+    "ground_truth": "/ground-truth",
+    "model": "/model",
+    "live": "/live",
+    "docs": "/docs",
+    "metrics": "/metrics",
+    "health": "/health/ready",
 }
-"""What each path demands of an API key."""
 
 
-class Service:
-    """What the endpoints work with; one a process, on `app.state`."""
-
-    def __init__(
-        self,
-        settings: ServiceSettings,
-        log: InferenceLog,
-        queue: LogQueue,
-        watcher: ModelWatcher,
-        metrics: Metrics,
-        live: LiveView,
-    ) -> None:
-        self.settings = settings
-        self.log = log
-        self.queue = queue
-        self.watcher = watcher
-        self.metrics = metrics
-        self.live = live
-        # Threads of their own: where the database hangs, those of the other requests do not.
-        self.label_writers = ThreadPoolExecutor(_LABEL_WRITERS, "labels")
-
-    def model(self) -> ServedModel:
-        """The version that answers now.
-
-        Raises:
-            ProblemError: 503 if there is none.
-        """
-        if self.watcher.model is None:
-            raise unavailable(self.watcher.trouble, 5)
-        return self.watcher.model
-
-    async def predict(
-        self,
-        request: Request,
-        types: list[str],
-        measurements: NDArray[np.float64],
-        event_times: Sequence[datetime | None],
-        source: str | None,
-    ) -> LoggedBatch:
-        """Predict n wines and log them; they are on disk when this returns.
-
-        Args:
-            request: Whose headers and arrival count.
-            types: n types.
-            measurements: Shape (n, 11), NaN for what is missing.
-            event_times: n moments, None for now.
-            source: Who asks, if it was said.
-
-        Raises:
-            ProblemError: 409, 422 or 503.
-        """
-        model = self.model()
-        received_at = datetime.now(UTC)
-        key = request.headers.get(IDEMPOTENCY_KEY)
-        n = len(types)
-        try:
-            if model.runtime == "onnx" and n <= _INLINE_ROWS:
-                predictions = model.predict(types, measurements)
-            else:
-                predictions = await asyncio.to_thread(model.predict, types, measurements)
-        except BrokenVersionError:
-            raise unavailable("The model did not answer: promote another version.", 30) from None
-        latency_ms = 1000 * (time.perf_counter() - request.scope[STARTED])
-        who = source or request.scope.get(CALLER) or _DEFAULT_SOURCE
-        rows = [
-            {
-                "prediction_id": prediction_id,
-                "event_time": moment or received_at,
-                "received_at": received_at,
-                "model_version": model.version,
-                "source": who,
-                TYPE: kind,
-                **dict(zip(MEASUREMENT_NAMES, values, strict=True)),
-                "prediction": prediction,
-                "latency_ms": latency_ms,
-            }
-            for prediction_id, moment, kind, values, prediction in zip(
-                uuid7_batch(n), event_times, types, measurements.tolist(), predictions.tolist(),
-                strict=True,
-            )
-        ]  # fmt: skip
-        try:
-            logged = await self.queue.append(PredictionBatch(rows, key))
-        except RequestConflictError:
-            raise ProblemError(
-                409, "This idempotency key was used for other wines: give each request its own."
-            ) from None
-        except InferenceLogError:
-            raise unavailable(
-                "The inference log cannot be written to: nothing was acknowledged, try again."
-            ) from None
-        except WineQualityError as error:
-            raise ProblemError(422, str(error)) from None
-        if not logged.repeated:
-            self.metrics.predicted(model.version, n)
-        return logged
-
-    def warnings(self, values: Sequence[float]) -> list[str]:
-        """What no real wine is known to have; values in canonical order, NaN for missing."""
-        found = []
-        for (name, low, high, unit), value in zip(_PLAUSIBLE, values, strict=True):
-            if value < low or value > high:
-                self.metrics.implausible(name)
-                found.append(
-                    f"{name}: {value:g} {unit}".rstrip() + f" is not from {low:g} to {high:g}"
-                )
-        for part, whole in PARTS_OF_TOTALS:
-            if values[_PLACE[part]] > values[_PLACE[whole]]:
-                found.append(f"{part} is more than {whole}")
-        return found
-
-
-def _service(request: Request) -> Service:
+def _service(request: ReceivedRequest) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-async def _read(request: Request, kind: type[_R]) -> _R:
-    try:
-        return kind.model_validate_json(await request.body())
-    except ValidationError as error:
-        mistakes = [
-            FieldError(field=".".join(str(part) for part in e["loc"]) or "body", message=e["msg"])
-            for e in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise unusable(mistakes) from None
-
-
-def _json(content: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json", headers=headers)
-
-
-def _replayed(logged: LoggedBatch) -> dict[str, str] | None:
-    return {"Idempotent-Replayed": "true"} if logged.repeated else None
-
-
-def _described(schema: str) -> dict[str, Any]:
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-        }
-    }
-
-
-def _keyed(schema: str) -> dict[str, Any]:
-    header = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "required": False,
-        "description": _KEY_TEXT,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
-    }
-    return {**_described(schema), "parameters": [header]}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    texts = {
-        400: "The body broke off",
-        401: "No valid API key",
-        403: "The API key lacks the scope",
-        404: "Predictions that the log does not hold",
-        409: "The idempotency key was used for other wines",
-        413: "Too many bytes or rows",
-        415: "Not JSON",
-        422: "Values that cannot be, by name",
-        429: "Too many requests",
-        503: "No model, or the log cannot be written to; see Retry-After",
-    }
-    return {status: {"description": texts[status], "content": content} for status in statuses}
-
-
-_WRITING = (400, 401, 403, 413, 415, 422, 429, 503)
-router = APIRouter()
-
-
-@router.get("/", response_model=IndexAnswer, summary="What this is")
-async def index() -> Response:
+async def index(request: ReceivedRequest) -> Answer:
     """Say what this is, and where to go on."""
-    return _json(
+    prefix = (request.header(b"x-forwarded-prefix") or "").rstrip("/")
+    if not _PREFIX.fullmatch(prefix):
+        prefix = request.scope.get("root_path", "") or _service(request).settings.root_path
+    return json_answer(
         {
             "name": "wine-quality",
             "description": "Predicts the quality of wines and loses no prediction.",
-            "links": {
-                "predict": "/predict",
-                "predict_batch": "/predict/batch",
-                "invocations": "/invocations",
-                "ground_truth": "/ground-truth",
-                "model": "/model",
-                "live": "/live",
-                "docs": "/docs",
-                "metrics": "/metrics",
-                "health": "/health/ready",
-            },
+            "links": {name: prefix + path for name, path in _LINKS.items()},
         }
     )
 
 
-@router.post(
-    "/predict",
-    response_model=Prediction,
-    responses=_problems(*_WRITING, 409),
-    openapi_extra=_keyed("PredictRequest"),
-    summary="Predict one wine",
-)
-async def predict(request: Request) -> Response:
+async def predict(request: ReceivedRequest) -> Answer:
     """Predict the quality of one wine; the answer is in the inference log when it is given."""
-    service = _service(request)
-    wine = await _read(request, PredictRequest)
-    measurements = np.array([measurements_of(wine)], dtype=np.float64)
-    logged = await service.predict(
-        request, [wine.kind], measurements, [wine.event_time], wine.source
-    )
-    return _json(
-        {
-            "prediction_id": logged.prediction_ids[0],
-            "prediction": logged.predictions[0],
-            "model_version": logged.model_versions[0],
-            "warnings": service.warnings(measurements[0].tolist()),
-        },
-        _replayed(logged),
-    )
+    wines = read_wine(request.content)
+    logged = await _predict(request, wines)
+    return json_answer(_described(logged, wines)[0], _replayed(logged))
 
 
-@router.post(
-    "/predict/batch",
-    response_model=PredictionBatchAnswer,
-    responses=_problems(*_WRITING, 409),
-    openapi_extra=_keyed("BatchRequest"),
-    summary="Predict several wines",
-)
-async def predict_batch(request: Request) -> Response:
+async def predict_batch(request: ReceivedRequest) -> Answer:
     """Predict the quality of wines: all of them are logged, or none."""
-    service = _service(request)
-    batch = await _read(request, BatchRequest)
-    _limit(len(batch.wines), service)
-    measurements = np.array([measurements_of(w) for w in batch.wines], dtype=np.float64)
-    logged = await service.predict(
-        request,
-        [w.kind for w in batch.wines],
-        measurements,
-        [w.event_time for w in batch.wines],
-        batch.source,
-    )
-    return _json(
-        {
-            "predictions": [
-                {
-                    "prediction_id": prediction_id,
-                    "prediction": prediction,
-                    "model_version": version,
-                    "warnings": service.warnings(values),
-                }
-                for prediction_id, prediction, version, values in zip(
-                    logged.prediction_ids, logged.predictions, logged.model_versions,
-                    measurements.tolist(), strict=True,
-                )
-            ]
-        },
-        _replayed(logged),
-    )  # fmt: skip
+    wines = read_batch(request.content, _service(request).settings.batch_limit)
+    logged = await _predict(request, wines)
+    return json_answer({"predictions": _described(logged, wines)}, _replayed(logged))
 
 
-@router.post(
-    "/invocations",
-    response_model=InvocationsAnswer,
-    responses=_problems(*_WRITING, 409),
-    openapi_extra=_keyed("Invocation"),
-    summary="Predict wines the MLflow way",
-)
-async def invocations(request: Request) -> Response:
+async def invocations(request: ReceivedRequest) -> Answer:
     """Answer any MLflow client: `dataframe_split`, `dataframe_records`, `inputs`, `instances`."""
-    service = _service(request)
-    table = read_invocation(await request.body(), service.settings.batch_limit)
-    n = len(table.types)
-    logged = await service.predict(
-        request, table.types, table.measurements, [table.event_time] * n, table.source
-    )
-    for values in table.measurements.tolist():
-        service.warnings(values)
-    return _json(
+    media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    wines = read_table(request.content, media_type, _service(request).settings.batch_limit)
+    logged = await _predict(request, wines)
+    content = {
+        "predictions": logged.predictions,
+        "prediction_ids": logged.prediction_ids,
+        "model_version": logged.model_versions[0],
+    }
+    return json_answer(content, _replayed(logged))
+
+
+async def _predict(request: ReceivedRequest, wines: Wines) -> LoggedBatch:
+    key = request.header(IDEMPOTENCY_KEY)
+    return await _service(request).predict(wines, request.caller, key, request.started)
+
+
+def _described(logged: LoggedBatch, wines: Wines) -> list[dict[str, Any]]:
+    return [
         {
-            "predictions": logged.predictions,
-            "prediction_ids": logged.prediction_ids,
-            "model_version": logged.model_versions[0],
-        },
-        _replayed(logged),
-    )
+            "prediction_id": prediction_id,
+            "prediction": prediction,
+            "model_version": model_version,
+            "warnings": warnings,
+        }
+        for prediction_id, prediction, model_version, warnings in zip(
+            logged.prediction_ids, logged.predictions, logged.model_versions, wines.warnings(),
+            strict=True,
+        )
+    ]  # fmt: skip
 
 
-@router.post(
-    "/ground-truth",
-    response_model=GroundTruthAnswer,
-    responses=_problems(*_WRITING, 404),
-    openapi_extra=_described("GroundTruthRequest"),
-    summary="Hand in what tasters said",
-)
-async def ground_truth(request: Request) -> Response:
+def _replayed(logged: LoggedBatch) -> Sequence[tuple[bytes, bytes]]:
+    return _REPLAYED if logged.repeated else ()
+
+
+async def ground_truth(request: ReceivedRequest) -> Answer:
     """Write labels: all of them, or none. Repeating them changes nothing; the newest counts."""
     service = _service(request)
-    labels = (await _read(request, GroundTruthRequest)).labels
-    _limit(len(labels), service)
+    parse_json(request.content)
     try:
-        new = await asyncio.get_running_loop().run_in_executor(
-            service.label_writers,
-            _write_labels,
-            service.log,
-            [(label.prediction_id, quality_of(label), label.labelled_at) for label in labels],
-        )
+        given = GroundTruthRequest.model_validate_json(request.content).labels
+    except ValidationError as error:
+        raise unusable(_mistakes(error)) from None
+    check_rows(len(given), service.settings.batch_limit)
+    labels = [(label.prediction_id, quality_of(label), label.labelled_at) for label in given]
+    _check_labels(labels)
+    try:
+        new = await service.write_labels(labels)
     except UnknownPredictionsError as error:
         raise ProblemError(
             404,
@@ -412,108 +154,135 @@ async def ground_truth(request: Request) -> Response:
             "inference log: nothing was written; send ids that the service answered.",
             unknown=error.names,
         ) from None
-    except InferenceLogError:
-        raise unavailable("The inference log cannot be written to: try again.") from None
-    service.metrics.labelled(new)
-    return _json({"received": len(labels), "new": new})
+    except DatabaseError as error:
+        logger.error("Labels could not be written", extra={"reason": str(error)})  # noqa: TRY400
+        raise log_refuses(error) from None
+    return json_answer({"received": len(labels), "new": new})
 
 
-POSTED = {
-    "/predict": predict,
-    "/predict/batch": predict_batch,
-    "/invocations": invocations,
-    "/ground-truth": ground_truth,
-}
-"""The endpoints that read their bodies themselves."""
+def _mistakes(error: ValidationError) -> list[FieldError]:
+    return [
+        FieldError(field=".".join(str(part) for part in e["loc"]) or "body", message=e["msg"])
+        for e in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
 
 
-@router.get(
-    "/model",
-    response_model=ModelAnswer,
-    responses=_problems(401, 403, 429, 503),
-    summary="The version that answers",
-)
-async def model(request: Request) -> Response:
+def _check_labels(labels: Sequence[tuple[UUID, float, datetime | None]]) -> None:
+    """Refuse two qualities of one wine at one moment: nobody knows which of them counts."""
+    first: dict[tuple[UUID, datetime | None], tuple[int, float]] = {}
+    mistakes = []
+    for i, (prediction_id, quality, moment) in enumerate(labels):
+        before, said = first.setdefault((prediction_id, moment), (i, quality))
+        if said != quality:
+            text = f"says {quality}, and labels.{before} says {said} at the same moment: keep one"
+            mistakes.append(FieldError(field=f"labels.{i}", message=text))
+    if mistakes:
+        raise unusable(mistakes)
+
+
+async def model(request: ReceivedRequest) -> Answer:
     """Describe the version that answers, and what happened to it."""
     service = _service(request)
-    return _json(describe(service.model(), service.watcher, service.settings.alias))
-
-
-@router.get("/health/live", response_model=HealthAnswer, summary="Is the process alive?")
-async def alive() -> Response:
-    """Answer as long as the event loop turns."""
-    return _json({"status": "alive"})
-
-
-@router.get(
-    "/health/ready",
-    response_model=HealthAnswer,
-    responses=_problems(503),
-    summary="Can it predict and log?",
-)
-async def ready(request: Request) -> Response:
-    """Answer if there is a model and the log takes its answers."""
-    service = _service(request)
     service.model()
-    if service.queue.trouble:
-        raise unavailable("The inference log cannot be written to.")
-    return _json({"status": "ready"})
+    return json_answer(service.describe_model())
 
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={
-        200: {"description": "Prometheus' text format", "content": {"text/plain": {}}},
-        **_problems(401, 403, 429),
-    },
-    summary="Figures for Prometheus",
-)
-async def metrics(request: Request) -> Response:
+async def alive(_: ReceivedRequest) -> Answer:
+    """Answer as long as the event loop turns."""
+    return json_answer({"status": "alive"})
+
+
+async def ready(request: ReceivedRequest) -> Answer:
+    """Answer if there is a model and the log takes its answers."""
+    _service(request).check_ready()
+    return json_answer({"status": "ready"})
+
+
+async def mlflow_version(_: ReceivedRequest) -> Answer:
+    """Name the version of MLflow, whose clients ask for it."""
+    return Answer(version("mlflow").encode(), b"text/plain; charset=utf-8")
+
+
+async def metrics(request: ReceivedRequest) -> Answer:
     """Give the figures of all workers."""
     service = _service(request)
     service.metrics.waiting.set(service.queue.rows)
     content = await asyncio.to_thread(service.metrics.exposition)
-    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Answer(content, b"text/plain; version=0.0.4; charset=utf-8")
 
 
-def describe(model: ServedModel, watcher: ModelWatcher, alias: str) -> dict[str, Any]:
-    """Describe the version that answers, as JSON knows it (`schemas.ModelAnswer`)."""
-
-    def plain(event: ModelEvent | None) -> dict[str, Any] | None:
-        return None if event is None else asdict(event)
-
-    return {
-        "name": model.name,
-        "version": model.version,
-        "alias": alias,
-        "runtime": model.runtime,
-        "runtime_reason": model.runtime_reason,
-        "verified": model.verified,
-        "metrics": dict(model.metrics),
-        "registered_at": model.registered_at,
-        "since": model.loaded_at,
-        "refused": plain(watcher.refused),
-        "events": [plain(event) for event in watcher.events],
-    }
+async def live_data(request: ReceivedRequest) -> Answer:
+    """Give the live page's figures."""
+    service = _service(request)
+    found = await service.live.data(service.watcher.model)
+    trouble = "The inference log cannot be written to." if service.queue.trouble else ""
+    return json_answer(
+        {
+            **found,
+            "model": service.describe_model(),
+            "model_trouble": service.watcher.trouble,
+            "log_trouble": trouble or found.get("log_trouble", ""),
+        }
+    )
 
 
-def _limit(n: int, service: Service) -> None:
-    limit = service.settings.batch_limit
-    if n > limit:
-        raise ProblemError(413, f"{n} rows are more than the {limit} that a request may have.")
+async def openapi(request: ReceivedRequest) -> Answer:
+    """Give the OpenAPI document."""
+    return json_answer(request.app.openapi())
 
 
-def _write_labels(log: InferenceLog, labels: Sequence[tuple[UUID, float, datetime | None]]) -> int:
-    """Write labels; one without a moment is new only if it says something new."""
-    known = log.newest_labels([name for name, _, moment in labels if moment is None])
-    now = datetime.now(UTC)
-    fresh = [
-        (name, quality, moment or now)
-        for name, quality, moment in labels
-        if moment is not None or known.get(name) != quality
-    ]
-    if not fresh:
-        return 0
-    columns = ["prediction_id", QUALITY, "labelled_at"]
-    return log.append_ground_truth(pd.DataFrame(fresh, columns=columns))
+def _json_body(schema: str) -> dict[str, str]:
+    return {JSON_MEDIA_TYPE: schema}
+
+
+_READY = Document("Can it predict and log?", HealthAnswer, problems=(503,))
+
+ROUTES = RouteTable(
+    (
+        Route("GET", "/", None, index, "information", Document("What this is", IndexAnswer)),
+        Route(
+            "POST", "/predict", "write", predict, "prediction",
+            Document("Predict one wine", Prediction, bodies=_json_body("PredictRequest"),
+                     problems=(409,), keyed=True),
+        ),
+        Route(
+            "POST", "/predict/batch", "write", predict_batch, "prediction",
+            Document("Predict several wines", PredictionBatchAnswer,
+                     bodies=_json_body("BatchRequest"), problems=(409,), keyed=True),
+        ),
+        Route(
+            "POST", "/invocations", "write", invocations, "prediction",
+            Document("Predict wines the MLflow way", InvocationsAnswer,
+                     bodies={JSON_MEDIA_TYPE: "Invocation", CSV: "InvocationTable"},
+                     problems=(409,), keyed=True),
+        ),
+        Route(
+            "POST", "/ground-truth", "write", ground_truth, "labels",
+            Document("Hand in what tasters said", GroundTruthAnswer,
+                     bodies=_json_body("GroundTruthRequest"), problems=(404,)),
+        ),
+        Route(
+            "GET", "/model", "read", model, "information",
+            Document("The version that answers", ModelAnswer, problems=(503,)),
+        ),
+        Route(
+            "GET", "/metrics", "read", metrics, "monitoring",
+            Document("Figures for Prometheus", None, "text/plain"),
+        ),
+        Route(
+            "GET", "/health/live", None, alive, "monitoring",
+            Document("Is the process alive?", HealthAnswer),
+        ),
+        Route("GET", "/health/ready", None, ready, "monitoring", _READY),
+        # under the names that MLflow's clients and SageMaker ask for
+        Route("GET", "/health", None, ready, "monitoring", _READY),
+        Route("GET", "/ping", None, ready, "monitoring", _READY),
+        Route(
+            "GET", "/version", None, mlflow_version, "monitoring",
+            Document("The version of MLflow", None, "text/plain"),
+        ),
+        Route("GET", "/openapi.json", None, openapi, "page"),
+        Route("GET", "/live/data", "read", live_data, "monitoring"),
+        *page_routes(),
+    )
+)  # fmt: skip

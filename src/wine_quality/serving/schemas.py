@@ -6,24 +6,27 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     create_model,
-    field_validator,
-    model_validator,
 )
 
 from wine_quality.wines import (
+    INPUTS,
     MEASUREMENT_NAMES,
     MEASUREMENTS,
     QUALITY,
     QUALITY_BOUNDS,
     QUALITY_IS_WHOLE,
+    TYPE,
     WINE_EXAMPLE,
-    WineType,
+    WINE_TYPES,
+    Measurement,
 )
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,84 +60,21 @@ Moment = Annotated[
     AwareDatetime,
     Field(strict=False),
     BeforeValidator(_moment, json_schema_input_type=AwareDatetime),
+    AfterValidator(within_the_calendar),
 ]
+MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+SOURCE: TypeAdapter[str] = TypeAdapter(Source)
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _WineRequest(_Request):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [{"required": ["type"]}, {"required": ["red_wine"]}],
-            "example": WINE_EXAMPLE,
-        }
-    )
+class Params(_Request):
+    """What MLflow calls params; the model has none, the inference log has two."""
 
-    type: WineType = Field(_NOT_GIVEN, description="Kind of wine; or give red_wine")
-    red_wine: Literal[0, 1] = Field(
-        _NOT_GIVEN,
-        description="The older way to give the type: 1 red, 0 white",
-    )
-    event_time: Moment = Field(
-        _NOT_GIVEN,
-        description="When the wine was measured, 1970 to 2200, with a timezone; now, if not given",
-    )
-
-    @field_validator("event_time")
-    @classmethod
-    def _calendar(cls, moment: datetime) -> datetime:
-        return within_the_calendar(moment)
-
-    @model_validator(mode="after")
-    def _one_type(self) -> "_WineRequest":
-        if (self.type is None) == (self.red_wine is None):
-            raise ValueError("give the wine's type, red or white (or red_wine, 0 or 1; not both)")
-        return self
-
-    @property
-    def kind(self) -> WineType:
-        """The type, whichever way it was given."""
-        given: WineType | None = self.type
-        return given or ("red" if self.red_wine else "white")
-
-
-def _measurement_fields() -> dict[str, Any]:
-    fields = {}
-    for m in MEASUREMENTS:
-        (low, high), (usual_low, usual_high) = m.possible, m.plausible
-        unit = f" in {m.unit}" if m.unit else ""
-        text = (
-            f"{m.description}{unit}; possible {low:g} to {high:g}, plausible {usual_low:g} to "
-            f"{usual_high:g}; null if not measured"
-        )
-        field = Field(ge=low, le=high, allow_inf_nan=False, description=text)
-        fields[m.name] = (Annotated[float | None, field], ...)
-    return fields
-
-
-WineRequest: Any = create_model(
-    "Wine",
-    __base__=_WineRequest,
-    __doc__="A wine: its type and eleven measurements, any of which may be null.",
-    **_measurement_fields(),
-)
-measurements_of = attrgetter(*MEASUREMENT_NAMES)
-"""A wine's eleven measurements in canonical order, None for what is missing."""
-
-
-class PredictRequest(WineRequest):  # type: ignore[misc]
-    """One wine, and who asks."""
-
-    source: Source = Field(_NOT_GIVEN, description="Who asks; a word for the inference log")
-
-
-class BatchRequest(_Request):
-    """Wines, and who asks."""
-
-    wines: list[WineRequest] = Field(min_length=1, description="The wines")
-    source: Source = Field(_NOT_GIVEN, description="Who asks; a word for the inference log")
+    source: Source = Field(_NOT_GIVEN, description="Who asks")
+    event_time: Moment = Field(_NOT_GIVEN, description="When the wines were measured")
 
 
 class _LabelRequest(_Request):
@@ -143,11 +83,6 @@ class _LabelRequest(_Request):
         _NOT_GIVEN,
         description="When it was tasted, 1970 to 2200, with a timezone; now, if not given",
     )
-
-    @field_validator("labelled_at")
-    @classmethod
-    def _calendar(cls, moment: datetime) -> datetime:
-        return within_the_calendar(moment)
 
 
 def _quality_field() -> dict[str, Any]:
@@ -169,6 +104,117 @@ class GroundTruthRequest(_Request):
     """Labels; all of them are written, or none."""
 
     labels: list[Label] = Field(min_length=1, description="The labels")
+
+
+# Wines are read as arrays, by `wine_requests`, which a test compares with these.
+
+_SOURCE_SCHEMA = {
+    "type": "string", "pattern": SOURCE_PATTERN,
+    "description": "Who asks; a word for the inference log",
+}  # fmt: skip
+
+
+def _measurement_schema(m: Measurement) -> dict[str, Any]:
+    (low, high), (usual_low, usual_high) = m.possible, m.plausible
+    unit = f" in {m.unit}" if m.unit else ""
+    return {
+        "anyOf": [{"type": "number", "minimum": low, "maximum": high}, {"type": "null"}],
+        "description": (
+            f"{m.description}{unit}; possible {low:g} to {high:g}, plausible {usual_low:g} to "
+            f"{usual_high:g}; null if not measured"
+        ),
+    }
+
+
+def _wine_schema(title: str, description: str, **more: Any) -> dict[str, Any]:
+    return {
+        "title": title,
+        "description": description,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            TYPE: {
+                "type": "string", "enum": list(WINE_TYPES),
+                "description": "Kind of wine; or give red_wine",
+            },
+            "red_wine": {
+                "type": "integer", "enum": [0, 1],
+                "description": "The older way to give the type: 1 red, 0 white",
+            },
+            "event_time": {
+                "type": "string", "format": "date-time",
+                "description": (
+                    "When the wine was measured, 1970 to 2200, with a timezone; now, if not given"
+                ),
+            },
+            **{m.name: _measurement_schema(m) for m in MEASUREMENTS},
+            **more,
+        },
+        "required": list(MEASUREMENT_NAMES),
+        "oneOf": [{"required": [TYPE]}, {"required": ["red_wine"]}],
+        "example": WINE_EXAMPLE,
+    }  # fmt: skip
+
+
+_ROW = list(WINE_EXAMPLE.values())
+_FORMS: dict[str, dict[str, Any]] = {
+    "dataframe_split": {
+        "type": "object",
+        "required": ["columns", "data"],
+        "properties": {
+            "columns": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            "data": {"type": "array", "items": {"type": "array"}},
+            "index": {"description": "Passed over"},
+        },
+        "example": {"columns": list(WINE_EXAMPLE), "data": [_ROW]},
+    },
+    "dataframe_records": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+    "inputs": {"description": "Columns by name, or rows by column name"},
+    "instances": {"description": "Rows by column name, or columns by name"},
+}
+FORMS = tuple(_FORMS)
+"""MLflow's ways to write down a table in JSON."""
+WINE_SCHEMAS: dict[str, dict[str, Any]] = {
+    "Wine": _wine_schema(
+        "Wine", "A wine: its type and eleven measurements, any of which may be null."
+    ),
+    "PredictRequest": _wine_schema(
+        "PredictRequest", "One wine, and who asks.", source=_SOURCE_SCHEMA
+    ),
+    "BatchRequest": {
+        "title": "BatchRequest",
+        "description": "Wines, and who asks.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "wines": {
+                "type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Wine"},
+                "description": "The wines",
+            },
+            "source": _SOURCE_SCHEMA,
+        },
+        "required": ["wines"],
+    },
+    # it names the columns in words: four forms of a table say it no better
+    "Invocation": {
+        "title": "Invocation",
+        "type": "object",
+        "description": f"Exactly one of {', '.join(FORMS)}; the columns are {', '.join(INPUTS)}.",
+        "properties": {
+            **_FORMS,
+            "params": {"anyOf": [{"$ref": "#/components/schemas/Params"}, {"type": "null"}]},
+        },
+        "additionalProperties": False,
+        "oneOf": [{"required": [form]} for form in FORMS],
+        "example": {"dataframe_split": _FORMS["dataframe_split"]["example"]},
+    },
+    "InvocationTable": {
+        "title": "InvocationTable",
+        "type": "string",
+        "description": f"CSV with a header; the columns are {', '.join(INPUTS)}.",
+        "example": f"{','.join(WINE_EXAMPLE)}\n{','.join(str(v) for v in _ROW)}\n",
+    },
+}  # fmt: skip
 
 
 class Prediction(BaseModel):
@@ -238,6 +284,3 @@ class IndexAnswer(BaseModel):
     name: str
     description: str
     links: dict[str, str]
-
-
-REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, BatchRequest, GroundTruthRequest)

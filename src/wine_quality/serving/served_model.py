@@ -1,33 +1,32 @@
 """A model version that answers: ONNX Runtime where the version has it, scikit-learn otherwise."""
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wine_quality.database.addresses import without_password
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.registry import (
-    ONNX_ARTIFACT,
+    MODEL_DIGEST_TAG,
+    ONNX_DIGEST_TAG,
     ONNX_TAG,
-    SKOPS_FILE,
     ModelRegistry,
     RegisteredVersion,
 )
-from wine_quality.modelling.registry_lock import setup_lock
+from wine_quality.modelling.tracking import tracking_store
+from wine_quality.serving.settings import ServiceSettings
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY_STEP, TYPE, WINE_TYPES
 
 logger = logging.getLogger(__name__)
 
 Runtime = Literal["onnx", "scikit-learn"]
-ONNX_DIGEST_TAG, MODEL_DIGEST_TAG = "onnx_sha256", "model_sha256"
 METRIC_TAG_PREFIX = "held_out_"
 
 CHECKED_WINES = 200
@@ -36,10 +35,6 @@ TOLERANCE = 1e-3 * QUALITY_STEP
 """Quality points by which two runtimes' answers may differ; float32 forests keep to 1e-6."""
 DIFFERING_SHARE = 0.01
 """Share of wines that may differ by more: a value on a split's very edge may fall either way."""
-
-
-class BrokenVersionError(WineQualityError):
-    """A registered version that must not answer."""
 
 
 class Engine(Protocol):
@@ -60,7 +55,7 @@ class ServedModel:
         version: Version in the registry.
         runtime: What computes its predictions.
         runtime_reason: Why not ONNX Runtime; empty if it is.
-        verified: Whether the file was held against the registry's digest; versions of old have
+        verified: Whether the file was compared with the registry's digest; the first versions have
             none.
         metrics: Its scores on the held-out wines.
         registered_at: When it was registered, UTC.
@@ -78,6 +73,14 @@ class ServedModel:
     registered_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     reference: pd.DataFrame | None = field(default=None, repr=False, compare=False)
+
+    def is_version(self, found: RegisteredVersion) -> bool:
+        """Tell whether this is the version: a model registered anew starts at number 1 again."""
+        return (self.name, self.version, self.registered_at) == (
+            found.name,
+            found.version,
+            found.created_at,
+        )
 
     def predict(
         self, types: Sequence[str], measurements: NDArray[np.float64]
@@ -174,13 +177,40 @@ class ModelLoader:
         tracking_uri: MLflow tracking server.
         name: Name of the registered model.
         alias: Whose version is wanted.
+        trusted_types: A team's own types that its models may hold.
     """
 
-    def __init__(self, tracking_uri: str, name: str, alias: str) -> None:
+    def __init__(
+        self, tracking_uri: str, name: str, alias: str, trusted_types: Collection[str] = ()
+    ) -> None:
         self._tracking_uri = tracking_uri
         self.name = name
         self.alias = alias
+        self._trusted_types = trusted_types
         self._is_set_up = False
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> Self:
+        """Make a loader for a service's settings."""
+        trusted = filter(None, map(str.strip, settings.trusted_types.split(",")))
+        return cls(
+            settings.tracking_uri, settings.registered_model, settings.alias, frozenset(trusted)
+        )
+
+    def checked_address(self) -> str:
+        """Give MLflow's address of the wanted version, having loaded its model.
+
+        Raises:
+            WineQualityError: There is none, or its files are refused.
+        """
+        found = self.wanted()
+        if found is None:
+            raise WineQualityError(
+                f"The registry at {without_password(self._tracking_uri)} has no {self.alias} of "
+                f"{self.name} yet: train one with 'kedro run'."
+            )
+        self._registry().checked_model(found)
+        return f"models:/{self.name}/{found.version}"
 
     def wanted(self) -> RegisteredVersion | None:
         """The version that the alias names now; None where there is none.
@@ -198,8 +228,7 @@ class ModelLoader:
         """
         registry = self._registry()
         try:
-            with TemporaryDirectory(prefix="wine-quality-") as folder:
-                engine, runtime, reason, verified = self._engine(found, Path(folder))
+            engine, runtime, reason, digest = _engine(registry, found)
             reference = _reference(registry, found.version)
             served = ServedModel(
                 name=self.name,
@@ -207,9 +236,9 @@ class ModelLoader:
                 engine=engine,
                 runtime=runtime,
                 runtime_reason=reason,
-                verified=verified,
+                verified=digest in found.tags,
                 metrics=_metrics(found.tags),
-                registered_at=self._registered_at(found.version),
+                registered_at=found.created_at,
                 reference=reference,
             )
             _check_answers(served)
@@ -230,52 +259,21 @@ class ModelLoader:
 
         mlflow.set_tracking_uri(self._tracking_uri)
         if self._is_set_up:
-            return ModelRegistry(self.name)
+            return ModelRegistry(self.name, self._trusted_types)
         # the first in a process makes MLflow's tables where they are missing
-        with setup_lock(self._tracking_uri):
-            registry = ModelRegistry(self.name)
+        with tracking_store(self._tracking_uri, "WINE_QUALITY_TRACKING_URI"):
+            registry = ModelRegistry(self.name, self._trusted_types)
         self._is_set_up = True
         return registry
 
-    def _engine(self, found: RegisteredVersion, folder: Path) -> tuple[Engine, Runtime, str, bool]:
-        import mlflow
 
-        has_onnx = found.tags.get(ONNX_TAG, "the version was registered without one")
-        if has_onnx == "yes":
-            uri = f"runs:/{found.run_id}/{ONNX_ARTIFACT}"
-            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-            content = path.read_bytes()
-            verified = _check_digest(content, found.tags.get(ONNX_DIGEST_TAG), path.name)
-            return OnnxEngine(content), "onnx", "", verified
-        model = Path(
-            mlflow.artifacts.download_artifacts(
-                f"models:/{self.name}/{found.version}", dst_path=str(folder)
-            )
-        )
-        file = model / SKOPS_FILE
-        if not file.is_file():
-            raise BrokenVersionError(f"it has no {SKOPS_FILE}, and other formats run code")
-        verified = _check_digest(file.read_bytes(), found.tags.get(MODEL_DIGEST_TAG), file.name)
-        engine = SklearnEngine(mlflow.sklearn.load_model(str(model)))
-        return engine, "scikit-learn", f"no ONNX: {has_onnx}", verified
-
-    def _registered_at(self, version: str) -> datetime:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(self._tracking_uri, self._tracking_uri)
-        made = client.get_model_version(self.name, version).creation_timestamp
-        return datetime.fromtimestamp(made / 1000, UTC)
-
-
-def _check_digest(content: bytes, expected: str | None, file: str) -> bool:
-    """Whether there is a digest to hold the file against; a wrong one is an error."""
-    if expected is None:
-        return False
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise BrokenVersionError(
-            f"the digest of its file {file} is not the registry's; somebody changed the file"
-        )
-    return True
+def _engine(registry: ModelRegistry, found: RegisteredVersion) -> tuple[Engine, Runtime, str, str]:
+    """Load what answers: with why it is not ONNX, and the tag that has its file's digest."""
+    has_onnx = found.tags.get(ONNX_TAG, "the version was registered without one")
+    if has_onnx == "yes":
+        return OnnxEngine(registry.onnx(found)), "onnx", "", ONNX_DIGEST_TAG
+    engine = SklearnEngine(registry.model(found))
+    return engine, "scikit-learn", f"no ONNX: {has_onnx}", MODEL_DIGEST_TAG
 
 
 def _metrics(tags: Mapping[str, str]) -> dict[str, float]:

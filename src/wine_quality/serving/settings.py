@@ -1,33 +1,44 @@
 """What the prediction service can be told, by flag or by environment variable."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wine_quality.errors import WineQualityError
-from wine_quality.parameters import Parameters
+from wine_quality.project import project_folder
 
 PREFIX = "WINE_QUALITY_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class ServiceSettings(Parameters):
+class ServiceSettings(BaseSettings):
     """The service's settings; the variable of `port` is `WINE_QUALITY_PORT`, and so on.
 
-    The defaults fit a checkout in which `kedro run` has run.
+    The defaults fit a checkout in which `kedro run` has run, from any folder inside it.
     """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True
+    )
 
     host: str = Field("127.0.0.1", description="Address to bind to; API keys guard all others")
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 takes a free one")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer")
-    tracking_uri: str = Field("sqlite:///data/mlflow.db", description="MLflow tracking server")
+    tracking_uri: str = Field(
+        default_factory=lambda: f"sqlite:///{project_folder()}/data/mlflow.db",
+        description="MLflow tracking server",
+    )
     registered_model: str = Field("wine-quality", description="Name in the model registry")
     alias: str = Field("champion", description="Alias whose version answers")
+    trusted_types: str = Field(
+        "", description="Types of a team's own that the model may hold, joined by commas"
+    )
     log_url: str = Field(
-        "sqlite:///data/inference_log.db", repr=False, description="Database of the inference log"
+        default_factory=lambda: f"sqlite:///{project_folder()}/data/inference_log.db",
+        repr=False,
+        description="Database of the inference log",
     )
     api_keys: str = Field(
         "", repr=False, description="Lines name:scope+scope:sha256 of those who may ask"
@@ -44,29 +55,27 @@ class ServiceSettings(Parameters):
         0.0, ge=0, description="Requests a second for each key, or address without keys; 0: no end"
     )
     queue_rows: int = Field(20_000, ge=1, description="Most wines that wait for the log")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path prefix that a proxy leaves before all paths, like /wines",
+    )
     log_all_requests: bool = Field(
         False, description="Whether answered predictions get a line, which stand in the log anyway"
     )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
+    def from_environment(cls, **flags: Any) -> Self:
         """Read the settings.
 
         Args:
-            environment: Variables; those of other names are left alone.
             flags: Settings that were given by name and go before; None counts as not given.
 
         Raises:
             WineQualityError: If a value cannot be used; the message names it.
         """
-        found = {
-            name: environment[PREFIX + name.upper()]
-            for name in cls.model_fields
-            if PREFIX + name.upper() in environment
-        }
-        given = {name: value for name, value in flags.items() if value is not None}
         try:
-            return cls.model_validate({**found, **given})
+            return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             mistakes = "; ".join(
                 f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()

@@ -14,6 +14,10 @@ def create() -> FastAPI:
     """Make the service from the environment, with its log lines as JSON."""
     # a bar of characters is no log line
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # who looks at the registry every two seconds need not try each look for four minutes, for which
+    # the service could not stop; both count from the last byte, so that long downloads are safe
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     log_as_json()
     # The thread that writes the log has to win the interpreter's lock from the event loop after
     # every call of the driver; by default the loop may keep it for ten times as long.

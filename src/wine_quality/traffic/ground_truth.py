@@ -12,7 +12,7 @@ from pydantic import Field
 
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.serving.inference_log import UnknownPredictionsError
+from wine_quality.serving.labels import UnknownPredictionsError
 from wine_quality.traffic.backends import Backend, BackendUnavailableError
 from wine_quality.traffic.planning import EVENT_TIME
 from wine_quality.traffic.sender import check_batch_size, persist

@@ -6,9 +6,9 @@ from typing import NoReturn
 import pandas as pd
 import pytest
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.log_database import LogUnavailableError
 from wine_quality.serving.predictor import ModelDescription
 from wine_quality.traffic.backend_contract import NOON, BackendContract, contract_wines
 from wine_quality.traffic.backends import (
@@ -41,7 +41,7 @@ def test_it_names_its_model_and_why_it_is_not_ready(
 def test_a_log_that_does_not_answer_may_come_back(context: BackendContext) -> None:
     class Lost(InferenceLog):
         def find_request(self, *_: object) -> NoReturn:
-            raise LogUnavailableError("The database does not answer.")
+            raise DatabaseUnavailableError("The database does not answer.")
 
         append_predictions = append_ground_truth = find_request
 

@@ -10,8 +10,8 @@ import pytest
 
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import RequestConflictError
 from wine_quality.serving.log_schema import LOG_DTYPES
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.traffic.backend_contract import NOON, BackendContract, contract_wines
 from wine_quality.traffic.backends import Backend, BackendContext, create_backend
 from wine_quality.traffic.backends import lake as lake_module

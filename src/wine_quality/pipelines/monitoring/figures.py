@@ -11,6 +11,7 @@ from wine_quality.wines import QUALITY_UNIT
 
 VERDICT_COLOURS = {
     "insufficient_data": "#d5d8dc",
+    "unfinished": "#e8eaed",
     "ok": GOOD,
     "data_quality": "#e0a030",
     "drift": BAD,

@@ -1,51 +1,102 @@
 """Nodes of the monitoring pipeline: the inference log in, verdicts, reports and alerts out."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
 from wine_quality.drift.alerts import Alert, AlertSettings
-from wine_quality.drift.log_reader import LogReader
-from wine_quality.drift.performance import judge_performance
-from wine_quality.drift.profile_store import ProfileStore, load_newest, update_profiles
-from wine_quality.drift.profiles import WINDOW_KEYS, Profile, Reference
+from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
+from wine_quality.drift.performance import PERFORMANCE_DTYPES, judge_performance
+from wine_quality.drift.profile_store import ProfileStore, update_profiles
+from wine_quality.drift.profiles import grain_seconds
+from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_page import MOST_CHANGES, render_page
 from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
-from wine_quality.drift.verdicts import TRAFFIC, decide
+from wine_quality.drift.verdicts import VERDICTS_DTYPES, decide
+from wine_quality.drift.watching import Finding, find_changes
 from wine_quality.drift.window_names import folder_name, in_words, read_folder_name
 from wine_quality.drift.windows import (
+    OF_VERSIONS,
     chosen_windows,
     judge_traffic,
-    keep_newest,
-    merge_small_windows,
-    windows_needed,
+    make_windows,
+    mark_unfinished,
+    newest_starts,
+    split_future,
+    whole_versions,
+    window_of,
 )
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
+
+logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 REPORTS = ("drift", "summary", "regression")
 REPORTED_COLUMNS = (*INPUTS, PREDICTION, QUALITY)
 
 
+class VersionReferences(Protocol):
+    """What model versions were registered with."""
+
+    def key(self, version: str) -> str:
+        """Identify a version for good: numbers begin again where a model is deleted."""
+
+    def profile(self, version: str) -> Json | None:
+        """The registered reference as `Reference.from_dict` reads it; None where there is none."""
+
+    def wines(self, version: str) -> pd.DataFrame:
+        """The held-out wines with the version's predictions.
+
+        Raises:
+            WineQualityError: The version is unknown, or has none.
+        """
+
+
 def describe_references(
-    inference_log: LogReader, references: Callable[[str], pd.DataFrame]
+    inference_log: LogReader,
+    references: VersionReferences,
+    profile_store: ProfileStore,
 ) -> Json:
-    """Profile the reference of every model version in the log.
+    """Find the reference of every model version in the log: it is registered with the version.
 
     Returns:
-        Plain values that `Reference.from_dict` reads, by version.
+        Plain values that `Reference.from_dict` reads, by version; a text that says why there is
+        none where a version has none.
     """
-    return {
-        version: Reference.from_wines(references(version)).to_dict()
-        for version in inference_log.versions()
-    }
+    found: Json = {}
+    for version in inference_log.versions():
+        try:
+            found[version] = _reference(version, references, profile_store).to_dict()
+        except WineQualityError as error:
+            logger.warning("Version %s cannot be judged: %s", version, error)
+            found[version] = str(error)
+    return found
+
+
+def _reference(version: str, references: VersionReferences, store: ProfileStore) -> Reference:
+    """A version's reference: kept from an earlier run, registered, or made from its wines."""
+    key = references.key(version)
+    kept = store.reference(key)
+    if kept is not None:
+        return kept
+    registered = references.profile(version)
+    reference = (
+        Reference.from_dict(registered)
+        if registered is not None
+        else Reference.from_wines(references.wines(version))
+    )
+    store.keep_reference(key, reference)
+    return reference
 
 
 def count_windows(
@@ -53,72 +104,87 @@ def count_windows(
     profile_store: ProfileStore,
     reference_profiles: Json,
     settings: DriftSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count the log by window, model version, column and bin of that version's reference.
+) -> Json:
+    """Count the log by hour, model version, segment, column and bin of that version's reference.
 
-    Windows that are new or have changed are counted, where the log lies; the others are in the
+    Hours that are new or have changed are counted, where the log lies; the others are in the
     store since the runs before.
 
     Returns:
-        Counts and error sums of the newest windows, and of those before that the judgement of
-        these depends on: the two tables of a `Profile`.
+        How many hours were `counted`, and how many wines each version without a reference has.
     """
     references = _references(reference_profiles)
-    states = inference_log.states(settings.window, tuple(references))
-    update_profiles(profile_store, inference_log, references, states, settings.window)
-    needed = windows_needed(settings)
-    profile = load_newest(profile_store, references, settings.window, needed)
-    return profile.counts, profile.errors
+    grain = grain_seconds(settings.window)
+    states = inference_log.states(f"{grain}s", tuple(reference_profiles))
+    known = states[states["model_version"].isin(list(references))]
+    counted = update_profiles(profile_store, inference_log, references, known, grain)
+    return {"counted": counted, "hours": len(known)}
 
 
-def decide_columns(
-    profile_counts: pd.DataFrame,
-    profile_errors: pd.DataFrame,
+def judge_windows(
+    profile_store: ProfileStore,
     reference_profiles: Json,
+    counted: Json,
     settings: DriftSettings,
-) -> pd.DataFrame:
-    """Judge every column of every window, and how many wines came."""
-    columns = _judge(decide, profile_counts, profile_errors, reference_profiles, settings)
-    # whether a window is over is a question of the clock
-    traffic = judge_traffic(profile_counts, settings, datetime.now(UTC))
-    first = columns["window_start"].min()
-    both: pd.DataFrame = pd.concat([columns, traffic.loc[traffic["window_start"] >= first]])
-    return both.sort_values("window_start", kind="stable", ignore_index=True)
+    alert_settings: AlertSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Json]]:
+    """Judge every column of every window, the model, the traffic; and what changed over time.
 
+    Args:
+        profile_store: Counts of all hours.
+        reference_profiles: What they are compared with.
+        counted: What `count_windows` has counted before.
+        settings: Windows, false-alarm rate, sizes and floors.
+        alert_settings: How many false alerts are bearable.
 
-def decide_model(
-    profile_counts: pd.DataFrame,
-    profile_errors: pd.DataFrame,
-    reference_profiles: Json,
-    settings: DriftSettings,
-) -> pd.DataFrame:
-    """Judge the model in every window, by its labelled wines."""
-    return _judge(judge_performance, profile_counts, profile_errors, reference_profiles, settings)
-
-
-def _judge(
-    judge: Callable[[Profile, Reference, DriftSettings], pd.DataFrame],
-    counts: pd.DataFrame,
-    errors: pd.DataFrame,
-    reference_profiles: Json,
-    settings: DriftSettings,
-) -> pd.DataFrame:
-    """Judge each version's windows against its own reference, in the order of event time."""
-    windows, ends = merge_small_windows(Profile(counts, errors), settings)
-    windows = keep_newest(windows, settings.newest_windows)
-    verdicts = pd.concat(
-        [
-            judge(windows.of_version(version), reference, settings)
-            for version, reference in _references(reference_profiles).items()
-        ]
+    Returns:
+        Verdicts on columns, verdicts on the model, and the findings of `find_changes`.
+    """
+    now = datetime.now(UTC)
+    grain = grain_seconds(settings.window)
+    references = _references(reference_profiles)
+    past, future = {}, {}
+    for version, reference in references.items():
+        hours = profile_store.load(version, reference, grain)
+        past[version], future[version] = split_future(hours, now)
+    past = {version: profile for version, profile in past.items() if len(profile)}
+    tables, model_tables = [], []
+    first = newest_starts(
+        [window_of(p.starts, settings) for p in past.values()], settings.newest_windows
     )
-    keys = pd.MultiIndex.from_frame(verdicts[list(WINDOW_KEYS)])
-    ended = verdicts.assign(window_end=ends.reindex(keys).array)
-    return ended.sort_values("window_start", kind="stable", ignore_index=True)
+    for version, profile in past.items():
+        windows, ends = make_windows(profile, settings)
+        newest = int(np.searchsorted(windows.starts, first or 0))
+        windows, ends = windows.rows(newest, len(windows)), ends[newest:]
+        if len(windows):
+            judged = (windows, ends, references[version], version, settings)
+            tables.append(decide(*judged))
+            model_tables.append(judge_performance(*judged))
+    if past:
+        traffic = judge_traffic(past, settings, now)
+        since = pd.Timestamp(first or 0, unit="s", tz="UTC")
+        tables.append(traffic[traffic["window_start"] >= since])
+    tables += whole_versions(reference_profiles, future, settings, now)
+    if not tables:
+        raise WineQualityError(NOTHING_LOGGED)
+    verdicts, model_verdicts = (
+        mark_unfinished(
+            pd.concat([*parts, empty], ignore_index=True).astype(dtypes), now
+        ).sort_values("window_start", kind="stable", ignore_index=True)
+        for parts, dtypes in ((tables, VERDICTS_DTYPES), (model_tables, PERFORMANCE_DTYPES))
+        for empty in [pd.DataFrame(columns=list(dtypes)).astype(dtypes)]
+    )
+    findings = find_changes(past, references, alert_settings.false_alerts_per_month)
+    return verdicts, model_verdicts, [asdict(finding) for finding in findings]
 
 
 def _references(reference_profiles: Json) -> dict[str, Reference]:
-    return {version: Reference.from_dict(plain) for version, plain in reference_profiles.items()}
+    """The references that there are, by version."""
+    return {
+        version: Reference.from_dict(plain)
+        for version, plain in reference_profiles.items()
+        if not isinstance(plain, str)
+    }
 
 
 def record_verdicts(
@@ -129,18 +195,19 @@ def record_verdicts(
 
 
 def raise_alerts(
+    findings: list[Json],
     verdicts: pd.DataFrame,
-    model_verdicts: pd.DataFrame,
     told_alerts: ToldAlerts,
     settings: AlertSettings,
-) -> list[Alert]:
-    """List what a person should look at, and tell of what nobody was told yet."""
-    found = alerts.raise_alerts(verdicts, model_verdicts, settings)
-    return alerts.tell(found, told_alerts, settings)
+) -> list[Json]:
+    """List what a person should look at, and send what nobody was sent yet."""
+    found = [Finding(**finding) for finding in findings]
+    raised = alerts.raise_alerts(found, verdicts)
+    return [alert.to_dict() for alert in alerts.send(raised, told_alerts, settings)]
 
 
-def check_alerts(raised: list[Alert], settings: AlertSettings, *_reports: object) -> list[Alert]:
-    """End the run with status 1 where the newest window has an alert that must not pass unseen.
+def check_alerts(raised: list[Json], settings: AlertSettings, *_reports: object) -> list[Json]:
+    """End the run with status 1 where an alert is open and new that must not pass unseen.
 
     Args:
         raised: All alerts.
@@ -148,21 +215,21 @@ def check_alerts(raised: list[Alert], settings: AlertSettings, *_reports: object
         _reports: What has to be there before the run may end.
 
     Raises:
-        WineQualityError: The newest window has such an alert; the message gives the reasons.
+        WineQualityError: There is such an alert; the message gives the reasons.
     """
-    failing = alerts.failing(raised, settings)
+    failing = alerts.failing([Alert.from_dict(alert) for alert in raised], settings)
     if failing:
-        reasons = "; ".join(alert["reason"] for alert in failing)
+        reasons = "; ".join(alert.describe() for alert in failing)
         raise WineQualityError(
-            f"The newest window has {len(failing)} alerts of the kinds in "
-            f"monitoring.alerts.fail_on ({', '.join(settings.fail_on)}): {reasons}"
+            f"{len(failing)} alert{'s are' if len(failing) > 1 else ' is'} open and new of the "
+            f"kinds in monitoring.alerts.fail_on ({', '.join(settings.fail_on)}): {reasons}"
         )
-    return failing
+    return []
 
 
 def report_windows(
     inference_log: LogReader,
-    references: Callable[[str], pd.DataFrame],
+    references: VersionReferences,
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
     settings: DriftSettings,
@@ -175,14 +242,17 @@ def report_windows(
         page says so and there is no snapshot.
     """
     pages, snapshots = {}, {}
-    windows = chosen_windows(verdicts, model_verdicts, settings.reported_windows)
+    reportable = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
+    windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)
     for place, (start, end, version) in enumerate(windows):
         rows = inference_log.read(
             start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
         )
         of_window = (verdicts["window_start"] == start) & (verdicts["model_version"] == version)
-        judged = verdicts[of_window & (verdicts["column"] != TRAFFIC)]
-        reports = evidently_reports.report_window(rows, references(version), judged, settings.seed)
+        judged = verdicts[of_window & verdicts["column"].isin(REPORTED_COLUMNS)]
+        reports = evidently_reports.report_window(
+            rows, references.wines(version), judged, settings.seed
+        )
         folder = "" if place == 0 else f"{folder_name(start, version)}/"
         for kind in REPORTS:
             page = getattr(reports, kind)
@@ -195,7 +265,7 @@ def report_windows(
 def write_monitoring_page(
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
-    raised: list[Alert],
+    raised: list[Json],
     verdict_history: VerdictStore,
     evidently_pages: Mapping[str, object],
 ) -> str:
@@ -208,7 +278,8 @@ def write_monitoring_page(
         _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }
     changes = verdict_history.changes(MOST_CHANGES)
-    return render_page(verdicts, model_verdicts, raised, changes, links)
+    listed = [Alert.from_dict(alert) for alert in raised]
+    return render_page(verdicts, model_verdicts, listed, changes, links)
 
 
 def _report_title(name: str) -> str:

@@ -9,20 +9,26 @@ from wine_quality.pipelines.steps import step
 def create_pipeline() -> Pipeline:
     """Build the monitoring pipeline."""
     settings, alert_settings = "params:monitoring.drift", "params:monitoring.alerts"
-    profile = ["profile_counts", "profile_errors", "reference_profiles"]
     return Pipeline(
         [
-            step(nodes.describe_references, ["inference_log", "references"], "reference_profiles"),
+            step(
+                nodes.describe_references,
+                ["inference_log", "references", "profile_store"],
+                "reference_profiles",
+            ),
             step(
                 nodes.count_windows,
                 ["inference_log", "profile_store", "reference_profiles", settings],
-                ["profile_counts", "profile_errors"],
+                "counted_hours",
             ),
-            step(nodes.decide_columns, [*profile, settings], "verdicts"),
-            step(nodes.decide_model, [*profile, settings], "model_verdicts"),
+            step(
+                nodes.judge_windows,
+                ["profile_store", "reference_profiles", "counted_hours", settings, alert_settings],
+                ["verdicts", "model_verdicts", "findings"],
+            ),
             step(
                 nodes.raise_alerts,
-                ["verdicts", "model_verdicts", "told_alerts", alert_settings],
+                ["findings", "verdicts", "told_alerts", alert_settings],
                 "alerts",
             ),
             step(figures.plot_drift_heat_map, "verdicts", "drift_figure"),

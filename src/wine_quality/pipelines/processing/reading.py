@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +27,9 @@ SOURCE, LINE, FIELDS, REASON = "source", "line", "fields", "reason"
 LABELLED_COLUMNS = (*INPUTS, QUALITY)
 # how the files of today's Excel begin, which are ZIP archives, and those of older ones
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+# lines in which a header is looked for that is not the first
+_PREAMBLE = 20
+_LONGEST_HEADER = 10_000
 
 
 def read_file(source: str, text: str) -> pd.DataFrame:
@@ -50,13 +54,12 @@ def read_file(source: str, text: str) -> pd.DataFrame:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise WineQualityError(f"{source} is empty: replace it by a wine file or remove it.")
-    header_line = next(line for line in text.splitlines() if line.strip())
-    delimiter = ";" if header_line.count(";") > header_line.count(",") else ","
-    lines = _lines(source, text, delimiter)
+    first_line = next(line for line in text.splitlines() if line.strip())
+    lines = _lines(source, text, _delimiter(first_line))
     # a file of nothing but delimiters has no header
     _, header = next(lines, (1, []))
-    names = [name.strip().replace(" ", "_") for name in header]
-    _check_header(source, names)
+    names = _names(header)
+    _check_header(source, names, text)
 
     width = len(names)
     records, numbers, ragged = [], [], []
@@ -89,8 +92,18 @@ def _lines(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[s
         raise WineQualityError(f"{source}: line {first} is not CSV ({error}): mend it.") from error
 
 
-def _check_header(source: str, names: list[str]) -> None:
+def _delimiter(line: str) -> str:
+    return ";" if line.count(";") > line.count(",") else ","
+
+
+def _names(header: Iterable[str]) -> list[str]:
+    return [name.strip().replace(" ", "_") for name in header]
+
+
+def _check_header(source: str, names: list[str], text: str) -> None:
     missing = [c for c in LABELLED_COLUMNS if c not in names and c != TYPE]
+    if missing:
+        _check_place_of_header(source, names, text)
     if missing and len(names) == 1:
         raise WineQualityError(
             f"{source} is not separated by ';' or ',' (its first line is {names[0]}): save it as "
@@ -99,13 +112,58 @@ def _check_header(source: str, names: list[str]) -> None:
     if missing:
         one = len(missing) == 1
         column, are, it = ("column", "is", "it") if one else ("columns", "are", "them")
+        renamed = _find_renamed(missing, names)
+        advice = f"add {it}, or remove the file"
+        if renamed:
+            pairs = ", ".join(f"{theirs} to {ours}" for ours, theirs in renamed.items())
+            advice = f"rename {pairs}, if that is what is meant; else {advice}"
         raise WineQualityError(
             f"{source}: {column} {', '.join(missing)} {are} missing from the header "
-            f"({', '.join(names)}): add {it}, or remove the file."
+            f"({', '.join(names)}): {advice}."
         )
     repeated = [a for a, b in pairwise(sorted(names)) if a == b and a in LABELLED_COLUMNS]
     if repeated:
-        raise WineQualityError(f"{source}: column {repeated[0]} stands twice in the header.")
+        raise WineQualityError(
+            f"{source}: column {repeated[0]} stands twice in the header: remove one of the two."
+        )
+
+
+def _check_place_of_header(source: str, names: list[str], text: str) -> None:
+    """Refuse a file that has lines before its header, or no header.
+
+    Raises:
+        WineQualityError: It is one.
+    """
+    for number, line in enumerate(text.splitlines()[:_PREAMBLE], start=1):
+        if len(line) > _LONGEST_HEADER:
+            continue
+        found = _names(next(csv.reader([line], delimiter=_delimiter(line)), []))
+        # quality may have another name, of which the next message tells
+        if names != found and len({*INPUTS} & {*found}) >= len(MEASUREMENT_NAMES):
+            raise WineQualityError(
+                f"{source}: its header is in line {number}: remove the lines before it."
+            )
+    is_number = _numbers(pd.Series(names, dtype=str)).notna()
+    if len(names) > 1 and is_number.sum() > len(names) / 2:
+        raise WineQualityError(
+            f"{source} has no header, its first line holds a wine: put a line with the names of "
+            f"its columns before it ({', '.join((*MEASUREMENT_NAMES, QUALITY))}), in their order."
+        )
+
+
+def _find_renamed(missing: list[str], names: list[str]) -> dict[str, str]:
+    """Find the columns of a header that may be those that are missing; by the missing one's name.
+
+    Those that are spelt alike, and, if quality alone remains, the only other one.
+    """
+    unknown = {name.lower(): name for name in names if name not in LABELLED_COLUMNS and name}
+    renamed = {}
+    for ours in missing:
+        for like in get_close_matches(ours.lower(), unknown, n=1, cutoff=0.8):
+            renamed[ours] = unknown.pop(like)
+    if [*set(missing) - renamed.keys()] == [QUALITY] and len(unknown) == 1:
+        renamed[QUALITY] = unknown.popitem()[1]
+    return renamed
 
 
 def _type_from_name(source: str) -> str:
@@ -184,6 +242,8 @@ def sort_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     reject(table[FIELDS] != "", "wrong number of fields")
     reject(~table[TYPE].isin(WINE_TYPES), f"{TYPE} is none of {', '.join(WINE_TYPES)}", TYPE)
     for name in (*MEASUREMENT_NAMES, QUALITY):
+        comma = table[name].str.fullmatch(r"[+-]?\d+,\d+")
+        reject(comma, f"{name} has a decimal comma where a point has to be", name)
         reject((table[name] != "") & numbers[name].isna(), f"{name} is not a number", name)
     for m in MEASUREMENTS:
         outside = (numbers[m.name] < m.possible[0]) | (numbers[m.name] > m.possible[1])

@@ -16,7 +16,6 @@ from wine_quality.pipelines.serving_simulation.parameters import (
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.predictor import Predictor
 from wine_quality.traffic import ground_truth, planning, scenarios, sender
-from wine_quality.traffic.backend_config import read_config_file
 from wine_quality.traffic.backends import (
     Backend,
     BackendContext,
@@ -149,9 +148,8 @@ def connect_backend(
     version = champion.version
     predictor = Predictor(champion.model, version.name, version.version)
     settings: BackendParameters = parameters.backend
-    config = read_config_file(settings.config_file) if settings.config_file else {}
     context = BackendContext(predictor=predictor, log=inference_log_connection)
-    backend = create_backend(settings.name, config | settings.config, context)
+    backend = create_backend(settings.name, settings.all_settings(), context)
     health = backend.check_health()
     if not health.ready:
         raise BackendUnavailableError(f"The backend {settings.name} is not ready: {health.reason}")

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 from wine_quality.parameters import Parameters
 from wine_quality.serving.schemas import within_the_calendar
+from wine_quality.traffic.backend_config import read_config_file
 from wine_quality.traffic.ground_truth import GroundTruthParameters
 from wine_quality.traffic.planning import Rhythm
 from wine_quality.traffic.scenarios import DriftParameters
@@ -32,6 +33,14 @@ class BackendParameters(Parameters):
     config_file: str | None = Field(
         default=None, description="A JSON or YAML file of its settings; those in config go before"
     )
+
+    def all_settings(self) -> dict[str, Any]:
+        """Give the settings of the file and those beside it, which go before.
+
+        Raises:
+            WineQualityError: The file cannot be read.
+        """
+        return (read_config_file(self.config_file) if self.config_file else {}) | self.config
 
 
 class SimulationParameters(Parameters):

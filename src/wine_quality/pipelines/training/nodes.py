@@ -1,5 +1,6 @@
 """Nodes of the training pipeline: candidates in, a registered version and a champion out."""
 
+import json
 import logging
 from typing import Any
 
@@ -7,12 +8,19 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline as Model
 
+from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling import evaluation, promotion
+from wine_quality.modelling import evaluation
 from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
 from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
 from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
-from wine_quality.modelling.registry import RegisteredVersion, TrainedModel
+from wine_quality.modelling.promotion import Settlement, settle
+from wine_quality.modelling.registry import (
+    PROFILE_ARTIFACT,
+    ModelRegistry,
+    RegisteredVersion,
+    TrainedModel,
+)
 from wine_quality.pipelines.training.parameters import AnalysisParameters, ComparisonParameters
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint
 
@@ -42,12 +50,15 @@ def cross_validate_candidate(
     Returns:
         `settings` of the candidate as it was built, where they are from (`tuned`, in words), mean
         `metrics` over the folds, each of the `folds`; with early stopping the `rounds` of each and
-        the `curve` of the first: the error on held-back wines by round.
+        the `curve` of the first: the error on held-back wines by round; and `out_of_fold`, of each
+        training wine what the model that was not fitted on it predicts.
 
     Raises:
         WineQualityError: The candidate cannot be built, or not be fitted with its settings.
     """
-    tuned, origin = _tuned_candidate(candidate, best_settings, fingerprint(training_wines))
+    tuned, origin = _tuned_candidate(
+        candidate, best_settings, fingerprint(training_wines), parameters.metric
+    )
     model = build_model(tuned, parameters.seed)
     try:
         found = list(evaluation.score_folds(model, training_wines, folds))
@@ -64,29 +75,55 @@ def cross_validate_candidate(
         "folds": scores.to_dict(orient="records"),
         "rounds": [fold.fitted.rounds for fold in found if fold.fitted.rounds],
         "curve": list(found[0].fitted.curve),
+        "out_of_fold": evaluation.out_of_fold(found, len(training_wines)).round(6).tolist(),
     }
 
 
 def _tuned_candidate(
-    candidate: Candidate, best_settings: Json, training_wines: str
+    candidate: Candidate, best_settings: Json, training_wines: str, metric: str
 ) -> tuple[Candidate, str]:
-    """Give a candidate the settings that tuning found for it on these very wines."""
+    """Give a candidate the settings that tuning found for it, where these are better.
+
+    Better than those as configured, that is: on the same folds of these very wines, by the metric
+    that the candidates are compared by, with all else as it is now.
+    """
     if not best_settings:
         return candidate, "as configured"
-    name = best_settings["candidate"]
-    if best_settings["estimator"] != candidate.estimator:
-        logger.info("%s: tuned with another estimator, so it runs as configured", name)
-        return candidate, "as configured (tuned with another estimator)"
-    if best_settings["configured"] != candidate.settings:
-        # whoever changed a setting since wants to see that one at work
-        logger.info("%s: configured anew since tuning, so it runs as configured", name)
-        return candidate, "as configured (configured anew since tuning)"
-    if best_settings["training_wines"] != training_wines:
-        # wines that are held out now may have chosen them
-        logger.info("%s: tuned on other wines, so it runs as configured: tune it anew", name)
-        return candidate, "as configured (tuned on other wines)"
+    why = _why_not_tuned(candidate, best_settings, training_wines, metric)
+    if why:
+        logger.info("%s runs as configured: %s", best_settings["candidate"], why)
+        return candidate, f"as configured ({why})"
     trials = f"best of {best_settings['finished']} trials"
     return candidate.with_settings(best_settings["settings"]), f"tuned, {trials}"
+
+
+def _why_not_tuned(
+    candidate: Candidate, best_settings: Json, training_wines: str, metric: str
+) -> str:
+    """Say why what tuning found is not used; empty if it is."""
+    if best_settings["estimator"] != candidate.estimator:
+        return "tuned with another estimator"
+    # who changed the configuration since wants to see it at work
+    now = candidate.model_dump(mode="json", include={"settings", "scale", "early_stopping"})
+    then = {
+        "settings": best_settings["configured"],
+        # files of the first edition do not have these
+        "scale": best_settings.get("scale", now["scale"]),
+        "early_stopping": best_settings.get("early_stopping", now["early_stopping"]),
+    }
+    if then != now:
+        return "configured anew since tuning"
+    if best_settings["training_wines"] != training_wines:
+        # wines that are held out now may have chosen them
+        return "tuned on other wines"
+    if best_settings["metric"] != metric:
+        return f"tuned by {best_settings['metric']}"
+    as_configured = best_settings["configured_value"]
+    if as_configured is None:
+        return "tuned without a comparison with these: tune again"
+    if best_settings["value"] >= as_configured:
+        return f"the best of {best_settings['finished']} trials"
+    return ""
 
 
 def compare_candidates(
@@ -141,6 +178,22 @@ def predict_held_out(model: Model, held_out_wines: pd.DataFrame) -> pd.DataFrame
     """Add the model's `prediction` to the held-out wines: the reference of its version."""
     prediction = np.asarray(model.predict(held_out_wines[list(INPUTS)]), dtype=float)
     return held_out_wines[[*INPUTS, QUALITY]].assign(**{PREDICTION: prediction})
+
+
+def describe_reference(
+    training_wines: pd.DataFrame, reference: pd.DataFrame, comparison: pd.DataFrame, **scores: Json
+) -> Json:
+    """Describe all wines that the version is made from, for monitoring to compare traffic with.
+
+    The held-out wines come with the model's predictions, the training wines with those of models
+    that were not fitted on them.
+
+    Returns:
+        What `drift.reference.Reference.to_dict` gives.
+    """
+    out_of_fold = scores[comparison["candidate"].iloc[0]]["out_of_fold"]
+    known = training_wines[[*INPUTS, QUALITY]].assign(**{PREDICTION: out_of_fold})
+    return Reference.from_wines(pd.concat([known, reference], ignore_index=True)).to_dict()
 
 
 def evaluate_model(reference: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -215,6 +268,7 @@ def describe_version(
     held_out_metrics: dict[str, dict[str, float]],
     comparison: pd.DataFrame,
     training_wines: pd.DataFrame,
+    reference_profile: Json,
     model_card_md: str,
     model_card_html: str,
 ) -> TrainedModel:
@@ -226,28 +280,26 @@ def describe_version(
         "held_out_wines": fingerprint(reference),
     }
     metrics = {f"held_out_{key}": f"{value:.4f}" for key, value in held_out_metrics["all"].items()}
-    files = {"model_card.md": model_card_md, "model_card.html": model_card_html}
+    files = {
+        "model_card.md": model_card_md,
+        "model_card.html": model_card_html,
+        PROFILE_ARTIFACT: json.dumps(reference_profile, indent=1),
+    }
     return TrainedModel(model, reference, tags | metrics, files=files)
 
 
 def decide_promotion(
+    model_registry: ModelRegistry,
     registered_version: RegisteredVersion,
     reference: pd.DataFrame,
-    previous_champion: tuple[RegisteredVersion, pd.DataFrame] | None,
     parameters: ComparisonParameters,
-) -> tuple[Json, Json]:
-    """Decide whether the new version becomes champion.
+) -> tuple[Settlement, Json]:
+    """Decide whether the new version becomes champion, and have the registry accept it.
 
     Returns:
-        The decision, once for the registry and once for the report.
+        The decision with the champion after it, and the decision for the report.
     """
-    champion, champion_reference = previous_champion or (None, None)
-    decision = promotion.decide(
-        registered_version,
-        reference,
-        champion,
-        champion_reference,
-        parameters.seed,
-        parameters.metric,
-    ).to_dict()
-    return decision, decision
+    settled = settle(
+        model_registry, registered_version, reference, parameters.seed, parameters.metric
+    )
+    return settled, settled.promotion.to_dict()

@@ -77,6 +77,11 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
             "model",
         ),
         step(nodes.predict_held_out, ["model", "held_out_wines"], "reference"),
+        step(
+            nodes.describe_reference,
+            _same("training_wines", "reference", "comparison") | scores,
+            "reference_profile",
+        ),
         step(nodes.evaluate_model, "reference", "held_out_metrics"),
         step(nodes.estimate_intervals, ["reference", ANALYSIS], "held_out_intervals"),
         step(model_card.errors_by_quality, "reference", "quality_errors"),
@@ -100,14 +105,13 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
             nodes.describe_version,
             _same(
                 *("model", "reference", "held_out_metrics", "comparison", "training_wines"),
-                *("model_card_md", "model_card_html"),
+                *("reference_profile", "model_card_md", "model_card_html"),
             ),
             "registered_version",
         ),
         step(
             nodes.decide_promotion,
-            ["registered_version", "reference", "previous_champion", PARAMETERS],
-            # the report is written once the registry has accepted the decision
+            ["model_registry", "registered_version", "reference", PARAMETERS],
             ["champion", "promotion"],
         ),
     ]

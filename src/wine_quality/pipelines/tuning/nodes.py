@@ -39,8 +39,7 @@ def summarise_tuning(**best_settings: Json) -> pd.DataFrame:
 
     Returns:
         One row a candidate: `candidate`, `metric`, `finished` and `pruned` trials, its value with
-        the settings as `configured` (NaN where these lie outside of the search space) and with the
-        `best`, and these `settings` in words.
+        the settings as `configured` and with the `best`, and these `settings` in words.
     """
     return pd.DataFrame(
         [
@@ -51,7 +50,9 @@ def summarise_tuning(**best_settings: Json) -> pd.DataFrame:
                 "pruned": found["pruned"],
                 "configured": found["configured_value"],
                 "best": found["value"],
-                "settings": _in_words(found["settings"]),
+                "settings": _in_words(found["settings"])
+                if found["value"] < found["configured_value"]
+                else "as configured",
             }
             for name, found in best_settings.items()
         ]

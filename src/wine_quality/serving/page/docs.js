@@ -2,7 +2,8 @@
 
 // Shows the OpenAPI document, and lets people try it out.
 SwaggerUIBundle({
-  url: "/openapi.json",
+  // beside this page, whatever prefix a proxy has put before both
+  url: "openapi.json",
   domNode: document.getElementById("document"),
   deepLinking: true,
   // or it would ask a server of Swagger's whether the document is valid

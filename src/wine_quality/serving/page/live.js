@@ -118,7 +118,7 @@ function histogram(svg, found) {
 }
 
 function showError(found) {
-  $("error-reason").textContent = found.reason.replace(/^all: /, "");
+  $("error-reason").textContent = found.reason;
   $("error-n").textContent = found.n ? `last ${found.n.toLocaleString("en")} labels, mean of ${found.width.toLocaleString("en")}` : "";
   const values = [...(found.mae || []), found.reference_mae || 0];
   const scale = frame($("error"), roundUp(Math.max(...values)), [[0, "older labels"], [1, "newest"]]);
@@ -147,7 +147,7 @@ function showDrift(found, rate) {
     track.append(bar);
     row.append(track, element("span", { class: "verdict" }, c.verdict.replaceAll("_", " ")));
     if (c.verdict === "drift" || c.verdict === "data_quality")
-      row.append(element("p", { class: "reason" }, c.reason.slice(c.column.length + 2)));
+      row.append(element("p", { class: "reason" }, c.reason));
     return row;
   }));
 }
@@ -219,7 +219,7 @@ function show(data) {
 
 async function ask() {
   try {
-    const answer = await fetch("/live/data", {
+    const answer = await fetch("live/data", {
       headers: key ? { "X-API-Key": key } : {}, signal: AbortSignal.timeout(10000), cache: "no-store" });
     $("key").hidden = answer.status !== 401 && answer.status !== 403;
     if (!answer.ok) throw new Error($("key").hidden ? `the service answered ${answer.status}` : "key needed");

@@ -32,6 +32,7 @@ __all__ = [
     "MlflowServerBackend",
     "SageMakerBackend",
     "ServiceBackend",
+    "check_backend",
     "create_backend",
     "lent_log",
     "read_config",
@@ -65,6 +66,15 @@ def create_backend(name: str, config: Mapping[str, Any], context: BackendContext
         WineQualityError: If there is no such backend, or it refuses its settings.
     """
     return _backend_class(name).from_config(config, context)
+
+
+def check_backend(name: str, config: Mapping[str, Any]) -> None:
+    """See, before a run begins, that there is such a backend and that it takes its settings.
+
+    Raises:
+        WineQualityError: If not.
+    """
+    _backend_class(name).check_config(config, name)
 
 
 def _backend_class(name: str) -> type[Backend]:

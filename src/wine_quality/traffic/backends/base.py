@@ -4,15 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import pandas as pd
 from pydantic import ValidationError
 
+from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.log_database import LogUnavailableError
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, Predictor
 
@@ -74,6 +74,23 @@ class Backend(ABC):
     it does not ask again by itself.
     One backend is used by several threads at once.
     """
+
+    settings_type: ClassVar[type[Parameters] | None] = None
+    """What describes its settings, for them to be checked before a run begins; None: nothing."""
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any], name: str) -> None:
+        """Refuse settings that cannot be right, before anything runs.
+
+        Args:
+            config: Its settings, as they stand in the parameters.
+            name: Its name in an error message.
+
+        Raises:
+            WineQualityError: If a setting is wrong, or a package is missing.
+        """
+        if cls.settings_type is not None:
+            read_config(cls.settings_type, config, name)
 
     @classmethod
     @abstractmethod
@@ -137,7 +154,7 @@ def log_may_come_back() -> Iterator[None]:
     """
     try:
         yield
-    except LogUnavailableError as error:
+    except DatabaseUnavailableError as error:
         raise BackendUnavailableError(str(error)) from error
 
 

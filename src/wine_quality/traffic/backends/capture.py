@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog, PredictionBatch
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.moments import Moments, utc_moments
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.serving.predictor import (
     ModelDescription,
     answer_frame,

@@ -5,9 +5,9 @@ from typing import Any, Self
 
 import pandas as pd
 
+from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.serving.log_database import InferenceLogError
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, PredictionService
 from wine_quality.traffic.backends.base import (
@@ -21,6 +21,8 @@ from wine_quality.traffic.backends.base import (
 
 class InProcessBackend(Backend):
     """The prediction service within this process: no server, no port."""
+
+    settings_type = Parameters
 
     def __init__(self, service: PredictionService) -> None:
         """Take a service.
@@ -63,6 +65,6 @@ class InProcessBackend(Backend):
         """Ready if the inference log can be written to."""
         try:
             self._service.log.open()
-        except InferenceLogError as error:
+        except DatabaseError as error:
             return Health(ready=False, reason=str(error))
         return Health(ready=True)

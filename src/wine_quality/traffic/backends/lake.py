@@ -1,6 +1,6 @@
 """A partitioned log for large loads, written by the champion itself: no server, no database.
 
-The files are those that ``wine_quality.drift.engine`` reads with DuckDB and Spark.
+The files are those that `wine_quality.drift.log_engines` reads with DuckDB and Spark.
 """
 
 import hashlib
@@ -22,13 +22,10 @@ from pydantic import Field, field_validator
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import (
-    RequestConflictError,
-    read_labels,
-    unknown_predictions,
-)
+from wine_quality.serving.labels import read_labels, unknown_predictions
 from wine_quality.serving.log_schema import LOG_DTYPES
 from wine_quality.serving.moments import Moments, utc_moments
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import ModelDescription, Predictor, answer_frame, check_wines
 from wine_quality.storage import is_address
 from wine_quality.traffic.backends.base import Backend, BackendContext, Health, read_config
@@ -72,6 +69,8 @@ class LakeBackend(Backend):
 
     Several threads and processes may write; memory holds one batch.
     """
+
+    settings_type = LakeConfig
 
     def __init__(self, predictor: Predictor, settings: LakeConfig) -> None:
         """Take a champion.

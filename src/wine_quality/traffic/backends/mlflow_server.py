@@ -56,6 +56,8 @@ class MlflowServerBackend(CapturingBackend):
     the one that the settings name.
     """
 
+    settings_type = MlflowServerConfig
+
     def __init__(
         self,
         server: HttpServer,

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any, Self
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from pydantic import Field
 
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.serving.inference_log import InferenceLog, read_labels
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.labels import read_labels
 from wine_quality.serving.moments import Moments
 from wine_quality.serving.predictor import ModelDescription, check_wines
 from wine_quality.traffic.backends.base import (
@@ -92,6 +94,8 @@ class SageMakerBackend(CapturingBackend):
     labels meet all events with ``rows_per_request: 1`` only.
     """
 
+    settings_type = SageMakerConfig
+
     def __init__(
         self,
         settings: SageMakerConfig,
@@ -117,19 +121,21 @@ class SageMakerBackend(CapturingBackend):
         self._storage = storage
 
     @classmethod
+    def check_config(cls, config: Mapping[str, Any], name: str) -> None:
+        """See that boto3 is there, too."""
+        super().check_config(config, name)
+        _require_boto3()
+
+    @classmethod
     def from_config(cls, config: Mapping[str, Any], context: BackendContext) -> Self:
         """Make clients by ``SageMakerConfig``; nothing is asked of AWS yet."""
         settings = read_config(SageMakerConfig, config, "sagemaker")
         log = lent_log(context, "sagemaker")
-        try:
-            import boto3
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError
-        except ImportError as error:
-            raise WineQualityError(
-                "The backend sagemaker needs boto3: install the extra, 'pip install "
-                "wine-quality[s3]'."
-            ) from error
+        _require_boto3()
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
         options = Config(
             region_name=settings.region,
             connect_timeout=settings.timeout_s,
@@ -315,3 +321,10 @@ class _AwsErrors:
 
 def _line(text: object) -> str:
     return " ".join(str(text).split())[:300]
+
+
+def _require_boto3() -> None:
+    if find_spec("boto3") is None:
+        raise WineQualityError(
+            "The backend sagemaker needs boto3: install the extra, 'pip install wine-quality[s3]'."
+        )

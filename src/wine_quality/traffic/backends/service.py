@@ -11,12 +11,9 @@ from pydantic import BaseModel, Field, HttpUrl, ValidationError
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.serving.inference_log import (
-    RequestConflictError,
-    read_labels,
-    unknown_predictions,
-)
+from wine_quality.serving.labels import read_labels, unknown_predictions
 from wine_quality.serving.moments import Moments, utc_moments
+from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import ModelDescription, answer_frame, check_wines
 from wine_quality.serving.problems import Problem
 from wine_quality.serving.schemas import (
@@ -61,6 +58,8 @@ class ServiceBackend(Backend):
     takes, so that a repeated batch is cut as the first time.
     """
 
+    settings_type = ServiceConfig
+
     def __init__(self, server: HttpServer, rows_per_request: int) -> None:
         """Take a server.
 
@@ -72,24 +71,21 @@ class ServiceBackend(Backend):
         self._rows = rows_per_request
 
     @classmethod
+    def check_config(cls, config: Mapping[str, Any], name: str) -> None:
+        """See that the variable of the key is set, too."""
+        super().check_config(config, name)
+        _headers(ServiceConfig.model_validate(dict(config)))
+
+    @classmethod
     def from_config(cls, config: Mapping[str, Any], context: BackendContext) -> Self:
         """Reach a service by ``ServiceConfig``; nothing is asked of it yet."""
         settings = read_config(ServiceConfig, config, "service")
-        headers = {}
-        if settings.api_key_variable:
-            key = os.environ.get(settings.api_key_variable)
-            if not key:
-                raise WineQualityError(
-                    f"The environment variable {settings.api_key_variable} holds no API key: set "
-                    "it, or leave api_key_variable out for a service without keys."
-                )
-            headers["X-API-Key"] = key
         server = HttpServer(
             settings.url,
             name="the prediction service ('just serve')",
             timeout_s=settings.timeout_s,
             connections=settings.connections,
-            headers=headers,
+            headers=_headers(settings),
         )
         return cls(server, settings.rows_per_request)
 
@@ -211,3 +207,15 @@ class ServiceBackend(Backend):
         if error.status == 422:
             return RefusedBatchError(str(error))
         return error
+
+
+def _headers(settings: ServiceConfig) -> dict[str, str]:
+    if not settings.api_key_variable:
+        return {}
+    key = os.environ.get(settings.api_key_variable)
+    if not key:
+        raise WineQualityError(
+            f"The environment variable {settings.api_key_variable} holds no API key: set it, or "
+            "leave api_key_variable out for a service without keys."
+        )
+    return {"X-API-Key": key}

@@ -1,19 +1,14 @@
 """The log's first tables."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 from sqlalchemy.dialects import postgresql
-
-from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, QUALITY_IS_WHOLE, TYPE
-
-revision = "0001"
-down_revision = None
 
 _ID = sa.LargeBinary(16).with_variant(postgresql.UUID(as_uuid=True), "postgresql")
 _MOMENT = sa.DateTime().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Make the tables."""
     op.create_table(
         "predictions",
@@ -23,8 +18,18 @@ def upgrade() -> None:
         sa.Column("model_version", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("request_id", sa.Text),
-        sa.Column(TYPE, sa.Text, nullable=False),
-        *(sa.Column(name, sa.Double) for name in MEASUREMENT_NAMES),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("fixed_acidity", sa.Double),
+        sa.Column("volatile_acidity", sa.Double),
+        sa.Column("citric_acid", sa.Double),
+        sa.Column("residual_sugar", sa.Double),
+        sa.Column("chlorides", sa.Double),
+        sa.Column("free_sulfur_dioxide", sa.Double),
+        sa.Column("total_sulfur_dioxide", sa.Double),
+        sa.Column("density", sa.Double),
+        sa.Column("pH", sa.Double),
+        sa.Column("sulphates", sa.Double),
+        sa.Column("alcohol", sa.Double),
         sa.Column("prediction", sa.Double, nullable=False),
         sa.Column("latency_ms", sa.Double),
         sa.PrimaryKeyConstraint("prediction_id", name="pk_predictions"),
@@ -46,12 +51,12 @@ def upgrade() -> None:
             "label_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False
         ),
         sa.Column("prediction_id", _ID, nullable=False),
-        sa.Column(QUALITY, sa.SmallInteger if QUALITY_IS_WHOLE else sa.Double, nullable=False),
+        sa.Column("quality", sa.SmallInteger, nullable=False),
         sa.Column("labelled_at", _MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("label_id", name="pk_ground_truth"),
         sa.ForeignKeyConstraint(
             ["prediction_id"], ["predictions.prediction_id"],
             name="fk_ground_truth_predictions",
         ),
-        sa.UniqueConstraint("prediction_id", "labelled_at", QUALITY, name="uq_ground_truth"),
+        sa.UniqueConstraint("prediction_id", "labelled_at", "quality", name="uq_ground_truth"),
     )  # fmt: skip

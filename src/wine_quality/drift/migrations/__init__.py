@@ -1,0 +1,1 @@
+"""The steps of monitoring's tables, one module each; see `database.schema`."""

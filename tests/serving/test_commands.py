@@ -1,0 +1,28 @@
+"""The commands beside `serve`, as a person types them."""
+
+from wine_quality.serving.__main__ import main
+from wine_quality.serving.inference_log import InferenceLog
+
+
+def test_a_log_is_migrated(tmp_path, capsys):
+    address = f"sqlite:///{tmp_path}/log.db"
+    assert main(["migrate", "--log-url", address]) == 0
+    assert capsys.readouterr().out.endswith("schema none -> 0001.\n")
+    assert main(["migrate", "--log-url", address]) == 0
+    assert capsys.readouterr().out.endswith("has schema 0001 already.\n")
+    with InferenceLog(address) as log:
+        assert log.exists()
+
+
+def test_a_log_is_backed_up(tmp_path, capsys, make_batch):
+    address = f"sqlite:///{tmp_path}/log.db"
+    copy = tmp_path / "backups" / "log.db"
+    assert main(["backup", str(copy), "--log-url", address]) == 1
+    assert "nothing to back up" in capsys.readouterr().err
+    with InferenceLog(address) as log:
+        log.append_predictions(make_batch(3))
+        assert main(["backup", str(copy), "--log-url", address]) == 0
+    with InferenceLog(f"sqlite:///{copy}") as log:
+        assert log.counts().predictions == 3
+    assert main(["backup", str(copy), "--log-url", address]) == 1
+    assert "it is there already" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""`./just`: sets .venv up where that is missing, stale or made in another folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+# makes a real environment, whose commands then only say what they are asked
+PYTHON = """#!/bin/sh
+case "$1 $2" in
+"-m venv") ;;
+*) exec {python} "$@" ;;
+esac
+{python} "$@" --without-pip
+bin="$PWD/.venv/bin"
+rm -f "$bin/python"
+printf '#!/bin/sh\\necho "$@" >> "%s/pip.log"\\n' "$PWD" > "$bin/python"
+printf '#!/bin/sh\\necho "just of %s: $@"\\n' "$PWD" > "$bin/just"
+chmod +x "$bin/python" "$bin/just"
+"""
+
+
+class Checkout:
+    """A folder with what `./just` reads, and a Python that installs nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def just(self) -> tuple[str, str]:
+        """Run `./just hello`; its output and errors."""
+        python = self.folder / "stub-python"
+        done = subprocess.run(
+            [self.folder / "just", "hello"],
+            env=os.environ | {"PYTHON": str(python)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+        return done.stdout, done.stderr
+
+    @property
+    def installations(self) -> int:
+        """How many times the locked packages were installed here."""
+        log = self.folder / "pip.log"
+        return log.read_text().count("requirements.lock") if log.exists() else 0
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    folder = tmp_path / "a check out"
+    folder.mkdir()
+    for name in ("just", "pyproject.toml", "requirements.lock"):
+        shutil.copy(PROJECT / name, folder / name)
+    python = folder / "stub-python"
+    python.write_text(PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    made = Checkout(folder)
+    made.just()
+    assert made.installations == 1
+    return made
+
+
+def test_what_is_up_to_date_is_left_alone(checkout):
+    assert checkout.just() == (f"just of {checkout.folder}: hello\n", "")
+    assert checkout.installations == 1
+
+
+def test_a_changed_lock_is_installed(checkout):
+    with (checkout.folder / "requirements.lock").open("a") as lock:
+        lock.write("# changed\n")
+    _, errors = checkout.just()
+    assert errors.startswith("Setting up .venv from requirements.lock")
+    assert checkout.installations == 2
+
+
+def test_a_folder_that_was_moved_gets_an_environment_of_its_own(checkout, tmp_path):
+    (checkout.folder / ".venv/bin/kedro").touch()
+    moved = Checkout(checkout.folder.rename(tmp_path / "moved"))
+    output, errors = moved.just()
+    assert output == f"just of {moved.folder}: hello\n"
+    assert errors.startswith("This .venv was made in another folder, so it is made again; ")
+    # commands of the former folder are gone, whatever version pip thinks they have
+    assert not (moved.folder / ".venv/bin/kedro").exists()
+    assert moved.just() == (output, "")
+    assert moved.installations == 2
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["copied", "linked"])
+def test_a_copy_leaves_the_environment_of_the_original_alone(checkout, tmp_path, link):
+    copy = Checkout(tmp_path / "copy")
+    shutil.copytree(checkout.folder, copy.folder, symlinks=True)
+    if link:
+        shutil.rmtree(copy.folder / ".venv")
+        (copy.folder / ".venv").symlink_to(checkout.folder / ".venv")
+    assert copy.just()[0] == f"just of {copy.folder}: hello\n"
+    assert checkout.just() == (f"just of {checkout.folder}: hello\n", "")
+    assert checkout.installations == 1
