@@ -76,7 +76,7 @@ def test_the_version_of_another_run_is_nobodys_own(registry, save_version):
 def test_references_know_the_registered_profile_and_the_version_for_good(
     registry, save_version, trained
 ):
-    profile = Reference.from_wines(trained.reference).to_dict()
+    profile = json.loads(json.dumps(Reference.from_wines(trained.reference).to_dict()))
     save_version()
     save_version(files={PROFILE_ARTIFACT: json.dumps(profile)})
     save_version(files={PROFILE_ARTIFACT: json.dumps({"rows": 5})})

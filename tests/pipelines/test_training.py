@@ -12,6 +12,7 @@ from yaml import safe_load
 
 from wine_quality.contracts import LABELLED_WINES
 from wine_quality.datasets import ChampionDataset, ModelRegistryDataset, ModelVersionDataset
+from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, PublishedFigures
 from wine_quality.modelling.metrics import METRICS, score_slices
@@ -176,15 +177,15 @@ def test_a_candidate_is_scored_on_every_fold(labelled_wines, folds):
 @pytest.mark.parametrize(
     ("candidate", "named"),
     [
-        (Candidate(estimator="sklearn.tree.NoTree"), "cannot be built.*has no 'NoTree'"),
+        (Candidate(estimator="sklearn.tree.NoTree"), "cannot be imported: .*has no 'NoTree'"),
         (
             Candidate(estimator="sklearn.tree.DecisionTreeRegressor", settings={"max_depth": -1}),
-            "cannot be fitted: .*max_depth",
+            "with .*cannot be fitted: .*max_depth",
         ),
     ],
 )
 def test_a_candidate_with_wrong_settings_is_named(labelled_wines, folds, candidate, named):
-    with pytest.raises(WineQualityError, match=f"{candidate.estimator} with .*{named}"):
+    with pytest.raises(WineQualityError, match=f"{candidate.estimator} {named}"):
         nodes.cross_validate_candidate(
             labelled_wines, folds, candidate, {}, comparison_parameters()
         )
@@ -323,11 +324,44 @@ def test_a_version_says_what_it_is(labelled_wines, reference):
     comparison = pd.DataFrame({"candidate": ["tree", "forest"], "tuned": ["as configured", "x"]})
     metrics = {"all": {"rmse": 0.66666, "r2": 0.4}, "red": {"rmse": 1}}
     packed = nodes.describe_version(
-        "model", reference, metrics, comparison, labelled_wines, "# Card", "<h1>Card</h1>"
+        "model",
+        reference,
+        metrics,
+        comparison,
+        labelled_wines,
+        {"rows": 5},
+        "# Card",
+        "<h1>Card</h1>",
     )
     assert packed.model == "model"
     assert packed.reference is reference
-    assert packed.files == {"model_card.md": "# Card", "model_card.html": "<h1>Card</h1>"}
+    profile = json.loads(packed.files["reference/profile.json"])
+    assert packed.files | {"reference/profile.json": profile} == {
+        "model_card.md": "# Card",
+        "model_card.html": "<h1>Card</h1>",
+        "reference/profile.json": {"rows": 5},
+    }
+
+
+def test_monitoring_compares_with_all_wines_of_a_version(labelled_wines, reference):
+    comparison = pd.DataFrame({"candidate": ["tree", "forest"]})
+    off = {"out_of_fold": (labelled_wines[QUALITY] + 1.0).tolist()}
+    other = {"out_of_fold": labelled_wines[QUALITY].astype(float).tolist()}
+    plain = nodes.describe_reference(labelled_wines, reference, comparison, tree=off, forest=other)
+    described = Reference.from_dict(plain)
+    assert described.rows == len(labelled_wines) + len(reference)
+    # the training wines come with what the winner's folds said of them
+    known = labelled_wines[[*INPUTS, QUALITY]].assign(prediction=off["out_of_fold"])
+    expected = Reference.from_wines(pd.concat([known, reference], ignore_index=True))
+    assert described == expected
+
+
+def test_what_a_version_says_of_itself(labelled_wines, reference):
+    comparison = pd.DataFrame({"candidate": ["tree", "forest"], "tuned": ["as configured", "x"]})
+    metrics = {"all": {"rmse": 0.66666, "r2": 0.4}, "red": {"rmse": 1}}
+    packed = nodes.describe_version(
+        "model", reference, metrics, comparison, labelled_wines, {}, "", ""
+    )
     assert packed.tags == {
         "candidate": "tree",
         "settings": "as configured",

@@ -1,5 +1,6 @@
 """What a person reads who made a mistake: one line, no stack trace, nothing half written."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -405,14 +406,17 @@ def test_a_damaged_inference_log_stops_traffic(kedro_here, after_whole_run):
     assert f"{log} is damaged or no SQLite database" in error
 
 
-def test_a_reference_that_is_lost_stops_monitoring_and_changes_nothing(
+def test_a_reference_that_is_lost_is_an_alert_and_ends_no_run(
     kedro_here, whole_run, after_whole_run, project_environment
 ):
     environment = project_environment(root=str(after_whole_run), registered_model="another")
-    before = content(after_whole_run)
-    error = kedro_here(*environment, *MONITORING, root=after_whole_run).error
-    assert error.startswith("Version 1 of another has no reference in the registry")
-    assert content(after_whole_run) == before
+    outcome = kedro_here(*environment, *MONITORING, root=after_whole_run)
+    assert outcome.status == 0, outcome.errors
+    (alert,) = json.loads((after_whole_run / "08_reporting" / "alerts.json").read_text())
+    assert (alert["subject"], alert["model_version"], alert["open"]) == ("reference", "1", True)
+    assert "Version 1 of another is not in the registry" in alert["reason"]
+    page = (after_whole_run / "08_reporting" / "monitoring.html").read_text()
+    assert "Monitoring: 1 open alert, 1 new" in page
 
 
 @pytest.mark.parametrize("pipeline", [PROCESSING, MONITORING])

@@ -9,9 +9,8 @@ import pandas as pd
 
 from wine_quality.drift.alerts import Alert
 from wine_quality.drift.verdict_store import Changes
-from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.window_names import in_words
-from wine_quality.drift.windows import newest_window
+from wine_quality.drift.windows import OF_VERSIONS, newest_window
 
 MOST_WINDOWS = 200
 """Windows in the grid, more than a week by the hour; older ones are in the verdicts' table."""
@@ -125,7 +124,7 @@ def render_page(
 
 
 def _windows(verdicts: pd.DataFrame) -> pd.DataFrame:
-    columns = verdicts[verdicts["column"] != TRAFFIC]
+    columns = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     return columns[["window_start", "model_version"]].drop_duplicates().sort_values("window_start")
 
 
@@ -156,6 +155,8 @@ def _alert_list(alerts: Sequence[Alert]) -> str:
 def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:
     """Draw a cell for each subject and window, the newest on the right."""
     shown = list(_windows(verdicts).itertuples(index=False, name=None))[-MOST_WINDOWS:]
+    if not shown:
+        return "<p>No window could be judged.</p>"
     model = model_verdicts[model_verdicts["segment"] == "all"].assign(column=MODEL)
     fields = ["window_start", "model_version", "column", "verdict", "reason"]
     cells = {

@@ -10,6 +10,7 @@ import pandas as pd
 from wine_quality.drift.reference import ALL
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.window_names import shortest_form
+from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.wines import QUALITY_UNIT
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _plot_scores(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -
 
     from wine_quality.figures import BAD
 
-    judged = verdicts[verdicts["column"] != TRAFFIC]
+    judged = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     axes.set_title("Drift: score by its threshold", loc="left")
     if judged.empty:
         _say(axes, "No window has been judged yet")

@@ -36,11 +36,12 @@ def check_candidate(candidate: Candidate, seed: int, trusted_types: Collection[s
         WineQualityError: The class is not installed, does not take its settings or those of the
             search space, or its fitted model holds a type that nobody has allowed.
     """
-    _check_search_space(candidate, seed)
     with warnings.catch_warnings():
         # a fit on wines this few may well have something to say
         warnings.simplefilter("ignore")
         fitted = _try(candidate, seed)
+    # after the candidate's own settings: a mistake there is none of the search space
+    _check_search_space(candidate, seed)
     trusted_in(fitted.model, trusted_types)
 
 

@@ -241,7 +241,9 @@ def report_windows(
         and kind for the others. Where there is nothing to report (no ground truth yet, say), the
         page says so and there is no snapshot.
     """
-    pages, snapshots = {}, {}
+    # for the newest window there is always a page, if only to say that there is none
+    pages = {kind: _empty_page(kind, ("No window could be judged.",)) for kind in REPORTS}
+    snapshots: dict[str, str] = {}
     reportable = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)
     for place, (start, end, version) in enumerate(windows):
