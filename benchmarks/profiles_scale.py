@@ -2,16 +2,19 @@
 
     python benchmarks/profiles_scale.py write FOLDER --days 100 --rows-a-day 1000000
     python benchmarks/profiles_scale.py lake FOLDER [--days 10]
+    python benchmarks/profiles_scale.py fill URL [--rows 1000000]
+    python benchmarks/profiles_scale.py count FOLDER-OR-URL [--engine spark] [--rounds 3]
     python benchmarks/profiles_scale.py evidently [--rows 100000 1000000] [--rounds 3]
 
 `write` draws synthetic wines, half of them labelled, about 28 MB a million on disk, into Parquet
 files by day, in bounded memory. `lake` profiles them with DuckDB into a store, with two
-threads, then adds one day and runs again. `evidently` compares one window's profile, its verdicts,
-and the profile of a frame that is in memory already, with an Evidently drift report of the same
-rows. Each side first does the same with a thousand wines, which leaves out imports; the sides take
-turns, and the median round is shown. Every measurement runs in a process of its own, so that its
-peak memory is its own, with the imports; time is wall time, and CPU time beside it, which a busy
-machine stretches less. Prints Markdown.
+threads, then adds one day and runs again. `fill` writes such a log into an empty database, and
+`count` profiles the whole of a log, whatever holds it. `evidently` compares one window's profile,
+its verdicts, and the profile of a frame that is in memory already, with an Evidently drift report
+of the same rows. Each side first does the same with a thousand wines, which leaves out imports; the
+sides take turns, and the median round is shown. Every measurement runs in a process of its own, so
+that its peak memory is its own, with the imports; time is wall time, and CPU time beside it, which
+a busy machine stretches less. Prints Markdown.
 """
 
 import argparse
@@ -170,6 +173,56 @@ def one_window(place: Path) -> dict[str, Any]:
     return found
 
 
+def fill(url: str, rows: int) -> None:
+    """Write a log into an empty database, by the day."""
+    import sqlalchemy as sa
+
+    from wine_quality.database.addresses import parse_database_url
+    from wine_quality.serving.identifiers import uuid7_batch
+    from wine_quality.serving.log_schema import GROUND_TRUTH, METADATA, PREDICTIONS
+
+    engine = sa.create_engine(parse_database_url(url))
+    METADATA.create_all(engine)
+    for wines in log_chunks(0, rows):
+        made = {"prediction_id": uuid7_batch(len(wines)), "received_at": wines["event_time"]}
+        chunk = wines.assign(**made, source="benchmark", latency_ms=1.0)
+        labels = chunk.dropna(subset=QUALITY).astype({QUALITY: int})
+        with engine.begin() as connection:
+            for table, frame in ((PREDICTIONS, chunk), (GROUND_TRUTH, labels)):
+                names = [column.name for column in table.c if column.name in frame]
+                plain = frame[names].astype(object)
+                records = plain.where(plain.notna(), None).to_dict(orient="records")
+                connection.execute(sa.insert(table), records)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+def one_count(source: str, engine: str) -> dict[str, Any]:
+    """Count a whole log by hour; connections are open and workers warm before."""
+    from wine_quality.drift.log_reader import DatabaseReader, LakeReader
+    from wine_quality.serving.log_schema import labelled_predictions
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_reference(Path(folder))
+        known = read_reference(Path(folder))
+    reader = (
+        DatabaseReader(source, labelled_predictions())
+        if source.startswith(("sqlite:", "postgres"))
+        else LakeReader(source, engine, threads=1)
+    )
+    with closing(reader) as log:
+        log.profile(known, until=FIRST_DAY + pd.Timedelta("1min"))
+        return {"count": measured(lambda: int(log.profile(known).wines.sum()))}
+
+
+def count_log(source: str, engine: str, rounds: int) -> None:
+    print("| rows | s | CPU s of this process | peak MB |\n|--:|--:|--:|--:|")
+    for _ in range(rounds):
+        found = apart("one-count", source, "--engine", engine)["count"]
+        numbers = (f"{found[key]:.1f}" for key in ("seconds", "cpu"))
+        print_row(f"{found['result']:,}", *numbers, f"{found['peak']:.0f}")
+
+
 def one_frame(place: Path) -> dict[str, Any]:
     known = read_reference(place)
     count(pd.read_parquet(place / "few"), known)
@@ -257,6 +310,14 @@ def main() -> None:
     profile = commands.add_parser("lake")
     profile.add_argument("folder", type=Path)
     profile.add_argument("--days", type=int)
+    filling = commands.add_parser("fill")
+    filling.add_argument("url")
+    filling.add_argument("--rows", type=int, default=1_000_000)
+    for name in ("count", "one-count"):
+        counting = commands.add_parser(name)
+        counting.add_argument("source")
+        counting.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb")
+        counting.add_argument("--rounds", type=int, default=3)
     compare = commands.add_parser("evidently")
     compare.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     compare.add_argument("--rounds", type=int, default=3)
@@ -272,8 +333,15 @@ def main() -> None:
         lake(given.folder, given.days)
     elif given.command == "evidently":
         evidently(given.rows, given.rounds)
+    elif given.command == "fill":
+        fill(given.url, given.rows)
+    elif given.command == "count":
+        count_log(given.source, given.engine, given.rounds)
     else:
-        found = works[given.command](given.place)
+        if given.command == "one-count":
+            found = one_count(given.source, given.engine)
+        else:
+            found = works[given.command](given.place)
         print(json.dumps(found, default=lambda _: None))
 
 

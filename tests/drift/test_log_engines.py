@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -355,15 +356,28 @@ def test_event_times_of_a_lake_may_be(kind, engine, nasty, reference, tmp_path, 
         request.getfixturevalue("session")
     zoneless = nasty["event_time"].dt.tz_localize(None)
     times = zoneless.astype("str") if kind == "text" else zoneless
-    with closing(lake_of(tmp_path, nasty.assign(event_time=times, model_version=2))) as lake:
-        reader = LakeReader(lake._folder, engine)
-        since = FIRST + timedelta(days=2, hours=3)
-        # they all lie in the folder of this day
-        until = FIRST + timedelta(days=2, hours=20)
-        own = nasty[nasty["event_time"].between(since, until, inclusive="left")]
+    lake_of(tmp_path, nasty.assign(event_time=times, model_version=2))
+    # they all lie in the folder of this day
+    since, until = FIRST + timedelta(days=2, hours=3), FIRST + timedelta(days=2, hours=20)
+    own = nasty[nasty["event_time"].between(since, until, inclusive="left")]
+    with closing(LakeReader(str(tmp_path), engine)) as reader:
         assert reader.versions() == ("2",)
-        expected = count(own, reference)
-        assert_identical(reader.profile(reference, HOUR_S, since, until, "2"), expected)
+        found = reader.profile(reference, HOUR_S, since, until, "2")
+    assert_identical(found, count(own, reference))
+
+
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
+def test_days_outside_a_span_are_not_read(engine, lake, nasty, reference, tmp_path, request):
+    if engine == "spark":
+        request.getfixturevalue("session")
+    shutil.copytree(lake, tmp_path / "lake")
+    # wines of the span in the folder of a day that is not in it
+    shutil.copytree(tmp_path / "lake" / "day=1970-01-01", tmp_path / "lake" / "day=1980-01-01")
+    until = FIRST + timedelta(days=4)
+    with closing(LakeReader(str(tmp_path / "lake"), engine)) as reader:
+        found = reader.profile(reference, HOUR_S, FIRST, until)
+    own = nasty[nasty["event_time"].between(FIRST, until, inclusive="left")]
+    assert_identical(found, count(own, reference))
 
 
 def test_an_empty_log_has_an_empty_profile(reader, nasty, reference):

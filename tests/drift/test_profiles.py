@@ -179,7 +179,7 @@ def test_a_number_is_in_the_bin_between_whose_edges_it_lies(edges, bounds, other
             return Fault.TOO_LOW if x < plausible[0] else Fault.TOO_HIGH
         return sum(x > edge for edge in edges)
 
-    codes = profiles._number_codes(values, bins, Fault.MISSING)
+    codes = profiles._number_codes(values, bins)
     assert codes.tolist() == [bin_of(x) for x in values]
 
 

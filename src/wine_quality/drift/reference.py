@@ -61,6 +61,9 @@ FEWEST_JOINT = 10 * len(MEASUREMENT_NAMES)
 LEAVES, DEEPEST, FEWEST_IN_LEAF = 16, 4, 25
 """Cells of the tree that tells where errors are large, the most conditions that describe one, and
 the fewest reference wines in one."""
+ROWS_MULTIPLIED = 2048
+"""Rows of a matrix product: of more, OpenBLAS wakes a thread for every core, which then wait for
+each other for longer than they work."""
 BUCKETS = 256
 """Wines are counted by a hash of their inputs in so many buckets, to estimate how often they repeat
 (AMS sketch: N. Alon, Y. Matias, M. Szegedy, "The space complexity of approximating the frequency
@@ -460,11 +463,19 @@ def joint_columns(
     """
     values = np.full((len(JOINT_COLUMNS), len(x)), np.nan)
     for space, own in zip(joint, of_type, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = np.clip((x[own] - space.mean) / space.spread, -FARTHEST, FARTHEST)
+        z = x[own]
         # an infinite measurement is none
-        z[~np.isfinite(x[own])] = np.nan
-        components = np.array(space.whiten) @ z.T
+        unread = ~np.isfinite(z)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z -= space.mean
+            z /= space.spread
+            np.clip(z, -FARTHEST, FARTHEST, out=z)
+        z[unread] = np.nan
+        whiten = np.array(space.whiten)
+        components = np.empty((len(whiten), len(z)))
+        for begin in range(0, len(z), ROWS_MULTIPLIED):
+            rows = slice(begin, begin + ROWS_MULTIPLIED)
+            np.matmul(whiten, z[rows].T, out=components[:, rows])
         values[0, own] = np.sqrt(np.einsum("ij,ij->j", components, components))
         values[1:, own] = components[:SMALLEST_COMPONENTS]
     # the last bits depend on which wines are multiplied together; a bin must not
