@@ -1,4 +1,4 @@
-"""What notebooks and benchmarks import from the project is there: they run too seldom to find out."""
+"""What notebooks and benchmarks import from the project is there: they run too seldom to show."""
 
 import ast
 import json
