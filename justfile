@@ -87,12 +87,13 @@ test *arguments:
 # all tests with branch coverage, which takes half as long again
 coverage: (test "--cov --cov-report=term-missing:skip-covered")
 
-# style, types, directions of imports
+# style, types, directions of imports, the workflow on GitHub
 lint:
     ruff check .
     ruff format --check .
     mypy
     lint-imports
+    zizmor --offline --quiet .github/workflows
 
 # mend what can be mended by machine
 format:
