@@ -258,7 +258,7 @@ def test_a_champion_that_changes_all_the_time_is_said(registry, add, monkeypatch
     ("reference", "problem"),
     [
         (None, "has no reference in the registry"),
-        (judged(1).drop(columns=PREDICTION), "its reference has no column prediction"),
+        (judged(1).drop(columns=PREDICTION), "its reference has no prediction"),
     ],
 )
 def test_what_somebody_else_registered_stays_champion(registry, add, reference, problem):

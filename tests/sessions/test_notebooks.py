@@ -11,7 +11,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 FINDINGS = {
     "a_run_looked_at": """
 assert champion.version.version == catalog.load("promotion")["champion"]
-assert verdicts["column"].nunique() == len(INPUTS) + 2  # prediction, traffic
+from wine_quality.wines import PREDICTION
+assert set(verdicts["column"]) == {*INPUTS, PREDICTION, "joint", "copies", "traffic"}
 """,
     "where_the_champion_errs": """
 as_registered = catalog.load("held_out_metrics")
