@@ -177,7 +177,10 @@ def test_a_candidate_is_scored_on_every_fold(labelled_wines, folds):
 @pytest.mark.parametrize(
     ("candidate", "named"),
     [
-        (Candidate(estimator="sklearn.tree.NoTree"), "cannot be imported: .*has no 'NoTree'"),
+        (
+            Candidate(estimator="sklearn.tree.NoTree"),
+            "cannot be imported: .*has no attribute 'NoTree'",
+        ),
         (
             Candidate(estimator="sklearn.tree.DecisionTreeRegressor", settings={"max_depth": -1}),
             "with .*cannot be fitted: .*max_depth",

@@ -30,7 +30,7 @@ from kedro.framework.startup import bootstrap_project
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking
 
-from wine_quality.hooks import ConfigurationHook
+from wine_quality.running.hooks import ConfigurationHook
 from wine_quality.settings import HOOKS
 
 PROJECT = Path(__file__).parents[2]

@@ -35,7 +35,7 @@ from wine_quality.drift.profiles import Profile, count_batches, merge_profiles
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
-from wine_quality.storage import find_store, is_address
+from wine_quality.system.storage import find_store, is_address
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
-from wine_quality.retrying import doubling, retry
+from wine_quality.system.retrying import doubling, retry
 from wine_quality.traffic.backends import Backend, BackendUnavailableError
 from wine_quality.traffic.planning import EVENT_TIME
 from wine_quality.traffic.streams import CHUNK_ROWS, Frames, Stream, renumber

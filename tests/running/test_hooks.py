@@ -11,7 +11,7 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.pipeline import node
 
 from wine_quality.errors import WineQualityError
-from wine_quality.hooks import TrackingHook
+from wine_quality.running.hooks import TrackingHook
 
 THREADS = 4
 
