@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.splitting import assign_parts
+from wine_quality.modelling.splitting import hold_out
 from wine_quality.pipelines.processing import audit, reading
 from wine_quality.pipelines.processing.parameters import ProcessingParameters
 
@@ -62,7 +62,8 @@ def split_wines(
         Training and held-out wines; together every accepted wine once, in their order.
 
     Raises:
-        WineQualityError: The file to hold out is not among those read, or is the only one.
+        WineQualityError: The file to hold out is not among those read, or is the only one; or the
+            wines are so few that all come to one side.
     """
     split = parameters.split
     if split.method == "file":
@@ -74,8 +75,14 @@ def split_wines(
                 "set processing.split.held_out_file to one of several files."
             )
     else:
-        parts = assign_parts(accepted_wines, round(1 / split.held_out_share), split.seed)
-        held_out = pd.Series(parts == 0, index=accepted_wines.index)
+        side = hold_out(accepted_wines, split.held_out_share, split.seed)
+        held_out = pd.Series(side, index=accepted_wines.index)
+        if not held_out.any() or held_out.all():
+            raise WineQualityError(
+                f"All {len(accepted_wines)} wines come to one side of the split, so there is "
+                f"nothing to {'train on' if held_out.any() else 'judge a model by'}: bring more "
+                "wines."
+            )
     return (
         accepted_wines[~held_out].reset_index(drop=True),
         accepted_wines[held_out].reset_index(drop=True),
@@ -103,6 +110,6 @@ def approve_split(
         raise WineQualityError(
             f"{leaked:,} of {split_audit['held_out_rows']:,} held-out wines also stand among the "
             "training wines, so scores on them would mean nothing. Split with "
-            "processing.split.method=grouped, or allow it: --params processing.allow=[leakage]"
+            "processing.split.method=hash, or allow it: --params processing.allow=[leakage]"
         )
     return training_split, held_out_split
