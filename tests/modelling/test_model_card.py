@@ -116,6 +116,13 @@ def test_numbers_of_the_data_and_the_comparison(facts):
     assert "| free sulfur dioxide | +0.0345 |" in markdown
 
 
+def test_a_bar_in_a_name_ends_no_cell(facts):
+    importance = pd.DataFrame({"input": ["acid|sugar"], "increase": [0.0345]})
+    markdown, page = write_card(replace(facts, importance=importance), TEXTS)
+    assert "| acid\\|sugar | +0.0345 |" in markdown
+    assert "<td>acid|sugar</td>" in page
+
+
 def test_tables_are_tables(facts):
     markdown, page = write_card(facts, TEXTS)
     for block in re.findall(r"(?:^\|.*\n)+", markdown, re.M):

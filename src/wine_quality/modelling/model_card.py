@@ -106,7 +106,11 @@ def write_card(facts: CardFacts, texts: CardTexts) -> tuple[str, str]:
         # the Markdown is text; what of it is HTML, its reader escapes
         autoescape=False,  # noqa: S701
     )
-    pages.filters |= {"n": "{:,}".format, "words": lambda name: name.replace("_", " ")}
+    pages.filters |= {
+        "n": "{:,}".format,
+        "words": lambda name: name.replace("_", " "),
+        "cell": lambda text: str(text).replace("|", "\\|"),
+    }
     settings = ", ".join(f"{key} {value}" for key, value in facts.settings["settings"].items())
     low, high = QUALITY_BOUNDS
     markdown = pages.get_template("model_card.md").render(
