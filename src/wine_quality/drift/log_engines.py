@@ -429,7 +429,7 @@ class DuckdbEngine(_LakeEngine):
         threads: Number of threads.
 
     Raises:
-        WineQualityError: If there are no such files, or they have no moments.
+        WineQualityError: If there are no such files, or they have no event times.
     """
 
     # DuckDB writes SQL as PostgreSQL does

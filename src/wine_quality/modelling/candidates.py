@@ -1,7 +1,6 @@
 """Candidate models: one regression-shaped question, many estimators behind one pipeline."""
 
 from dataclasses import dataclass
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
@@ -9,6 +8,7 @@ from pydantic import Field, model_validator
 
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
+from wine_quality.system.importing import load_object
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY, TYPE, WINE_TYPES
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def build_model(candidate: Candidate, seed: int) -> "Model | EarlyStopped":
 
 def _load_estimator(path: str) -> Any:
     try:
-        return resolve_name(":".join(path.rsplit(".", 1)))
+        return load_object(path)
     # importing runs somebody's module, which may fail in any way
     except Exception as error:
         what = "Correct"

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from pkgutil import resolve_name
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -12,6 +11,7 @@ from kedro.pipeline.node import Node
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from wine_quality.parameters import Parameters
+from wine_quality.system.importing import load_object
 
 FILE = "orchestration.yml"
 # Prefect takes no more pauses than this
@@ -195,7 +195,7 @@ def split_names(names: str) -> list[str]:
 
 def _load_error(path: str) -> type[Exception]:
     try:
-        found: type[Exception] = resolve_name(":".join(path.rsplit(".", 1)))
+        found: type[Exception] = load_object(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(found, type) or not issubclass(found, Exception):

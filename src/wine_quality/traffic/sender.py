@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 REQUEST_ID = "request_id"
 SIMULATION = "simulation"
-"""The source that simulated wines bear in the log."""
+"""The source of simulated wines in the log."""
 _ANSWER = ("prediction_id", "prediction", "model_version")
 _RECEIPT_DTYPES = {
     REQUEST_ID: "str",

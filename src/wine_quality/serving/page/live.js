@@ -181,9 +181,15 @@ function showModel(data) {
   const drifted = subjects.filter((c) => c.verdict === "drift");
   const faulty = subjects.some((c) => c.verdict === "data_quality");
   const decayed = (data.error || {}).verdict === "decayed";
-  const [word, style] = data.log_trouble || !m ? ["not ready", "bad"]
-    : drifted.length ? [`drift in ${drifted.length} column${drifted.length > 1 ? "s" : ""}`, "bad"]
-    : decayed ? ["model decayed", "bad"] : faulty ? ["data quality", "warn"] : trouble ? ["refused a version", "warn"] : ["running", "ok"];
+  // the first that holds
+  const [, word, style] = [
+    [data.log_trouble || !m, "not ready", "bad"],
+    [drifted.length, `drift in ${drifted.length} column${drifted.length > 1 ? "s" : ""}`, "bad"],
+    [decayed, "model decayed", "bad"],
+    [faulty, "data quality", "warn"],
+    [trouble, "refused a version", "warn"],
+    [true, "running", "ok"],
+  ].find(([holds]) => holds);
   $("state").textContent = word;
   $("state").className = `badge ${style}`;
 }

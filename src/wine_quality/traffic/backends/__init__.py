@@ -1,11 +1,11 @@
 """Where traffic goes: whatever hosts the model, behind one interface."""
 
 from collections.abc import Mapping
-from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any
 
 from wine_quality.errors import WineQualityError
+from wine_quality.system.importing import load_object
 from wine_quality.traffic.backends.base import (
     Backend,
     BackendContext,
@@ -86,7 +86,7 @@ def _backend_class(name: str) -> type[Backend]:
             "class, like our_team.backends.OurBackend."
         )
     try:
-        found = resolve_name(":".join(name.rsplit(".", 1)))
+        found = load_object(name)
     # Importing runs somebody's module, which may fail in any way.
     except Exception as error:
         raise WineQualityError(
