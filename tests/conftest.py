@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import httpx
 import pandas as pd
+import psutil
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings
@@ -317,10 +318,22 @@ def _answers(address: str) -> bool:
 
 
 def end_process(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and all that it started, if it is still there."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    """Kill the processes of a session, also those in groups of their own, and wait for its first.
+
+    Args:
+        process: The first one of a session of its own.
+    """
+    for other in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(other) == process.pid:
+                os.kill(other, signal.SIGKILL)
     process.wait(60)
+
+
+@pytest.fixture(scope="session", name="end_process")
+def give_end_process() -> Callable[["subprocess.Popen[bytes]"], None]:
+    """Kills a process and all that it started."""
+    return end_process
 
 
 @pytest.fixture(scope="session")

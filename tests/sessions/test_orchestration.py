@@ -116,7 +116,7 @@ def test_dask_computes_the_same(kedro_apart, whole_run, after_whole_run, load, p
 
 
 @pytest.fixture
-def serve(project_environment, fresh_root, prefect_server):
+def serve(project_environment, fresh_root, prefect_server, end_process):
     """Serves a deployment that processes the raw wines every ten seconds; gives the process."""
     arguments = project_environment()
     file = Path(arguments[1]) / "base" / "orchestration.yml"
@@ -131,9 +131,7 @@ def serve(project_environment, fresh_root, prefect_server):
             stdout=lines, stderr=lines, start_new_session=True,
         )  # fmt: skip
     yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    end_process(process)
     sys.stdout.write(log.read_text()[-5000:])
 
 
@@ -172,7 +170,10 @@ def test_a_schedule_is_kept_also_after_a_crash_and_until_it_is_stopped(serve, fr
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-def test_a_server_that_is_still_starting_is_not_left_behind(tmp_path, free_port):
+@pytest.mark.parametrize("moment", [0, 2])
+def test_a_server_that_is_still_starting_is_not_left_behind(
+    tmp_path, free_port, end_process, moment
+):
     def servers():
         # a child of another kind may be gone by now
         with suppress(OSError):
@@ -183,14 +184,14 @@ def test_a_server_that_is_still_starting_is_not_left_behind(tmp_path, free_port)
     process = subprocess.Popen(
         [sys.executable, "-m", "wine_quality.orchestration", "serve", "--port", str(free_port())],
         cwd=PROJECT, env=variables | {"PREFECT_HOME": str(tmp_path)},
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         (server,) = poll(servers, "the server's process")
+        time.sleep(moment)
         process.terminate()
         assert "Traceback" not in process.communicate(timeout=60)[1]
         assert process.returncode == 128 + signal.SIGTERM
         assert not Path(f"/proc/{server}").exists()
     finally:
-        process.kill()
-        process.wait()
+        end_process(process)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import httpx
 
 from wine_quality.errors import WineQualityError
 from wine_quality.orchestration.session import prepare_prefect
+from wine_quality.system.foreground import end_group
 
 LOOPBACK = "127.0.0.1"
 # a busy machine needs minutes for what takes seconds on another
@@ -77,28 +78,34 @@ def local_server(port: int) -> Iterator[str]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     address = f"http://{LOOPBACK}:{port}/api"
-    with _sigterm_in_order():
-        process = None if is_healthy(address) else _start(port, address)
-        try:
-            if process:
-                _wait_for(address, process)
-            with temporary_settings({PREFECT_API_URL: address}):
-                yield address
-        finally:
-            if process:
-                _stop(process)
+    with (
+        nullcontext() if is_healthy(address) else _started(port, address),
+        temporary_settings({PREFECT_API_URL: address}),
+    ):
+        yield address
 
 
 @contextmanager
-def _sigterm_in_order() -> Iterator[None]:
-    """Have SIGTERM end this process by an exception, or it would leave the server behind."""
+def _started(port: int, address: str) -> Iterator[None]:
+    """Have a server; SIGTERM ends this process by an exception, so that the server is stopped."""
+    early: list[int] = []
 
-    def end(number: int, _frame: object) -> None:
+    def end(number: int, _frame: object = None) -> None:
         raise SystemExit(128 + number)
 
-    former = signal.signal(signal.SIGTERM, end)
+    # an exception while the process is being made would leave nobody who knows it
+    former = signal.signal(signal.SIGTERM, lambda number, _frame: early.append(number))
     try:
-        yield
+        process = _start(port, address)
+        try:
+            signal.signal(signal.SIGTERM, end)
+            for number in early:
+                end(number)
+            _wait_for(address, process)
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _stop(process)
     finally:
         signal.signal(signal.SIGTERM, former)
 
@@ -138,3 +145,4 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    end_group(process.pid)

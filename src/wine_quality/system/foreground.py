@@ -40,12 +40,12 @@ def main(command: Sequence[str]) -> int:
     for early in received:
         _send(group, early)
     status = process.wait()
-    _end(group)
+    end_group(group)
     return status if status >= 0 else 128 - status
 
 
-def _end(group: int) -> None:
-    """End what the command left behind."""
+def end_group(group: int) -> None:
+    """End the processes of a group whose first one has ended: what it left behind."""
     deadline = time.monotonic() + STOP_SECONDS
     _send(group, signal.SIGTERM)
     while _send(group, 0):
