@@ -378,7 +378,7 @@ def test_what_was_decided_stays_decided_while_the_log_goes_on(
 
 
 def test_windows_within_one_minute_have_reports_of_their_own(run_pipeline, tmp_path):
-    short = SETTINGS.model_copy(update={"window": "20s", "reported_windows": 4})
+    short = SETTINGS.model_copy(update={"window": "20s", "reported_windows": 3})
     wines = stronger(predicted(draw_wines(240, 71), 4)).assign(quality=np.nan)
     log = day(2, "1", wines)
     log["event_time"] = log["event_time"].min() + pd.to_timedelta(np.arange(240) / 3, unit="s")

@@ -46,7 +46,8 @@ MODEL_VERSION = "model_version"
 LABELLED_AT = "labelled_at"
 MOMENTS = (EVENT_TIME, "received_at", LABELLED_AT)
 PREDICTION_ID = "prediction_id"
-LOG_COLUMNS = (EVENT_TIME, MODEL_VERSION, *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
+SOURCE = "source"
+LOG_COLUMNS = (EVENT_TIME, MODEL_VERSION, SOURCE, *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
 """What monitoring reads of a log kept in a database, beside the identifiers."""
 BATCH, FETCHED = 65_536, 32_768
 """Rows read at a time (about 130 B each), and as Python's objects, from SQLite."""

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REQUEST_ID = "request_id"
+SIMULATION = "simulation"
+"""The source that simulated wines bear in the log."""
 _ANSWER = ("prediction_id", "prediction", "model_version")
 _RECEIPT_DTYPES = {
     REQUEST_ID: "str",
@@ -196,7 +198,7 @@ def send(
     concurrency: int = 1,
     rate: float | None = None,
     patience_seconds: float = 0.0,
-    source: str = "simulation",
+    source: str = SIMULATION,
 ) -> Iterator[pd.DataFrame]:
     """Send traffic batch by batch. A batch that fails does not stop the others.
 
