@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from kedro.framework.cli.project import run as kedro_run
 
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import WineQualityError, raised_from
 from wine_quality.modelling.tracking import (
     describe_database_trouble,
     explain_mlflow,
@@ -54,7 +54,7 @@ def explain(error: BaseException) -> str | None:
     from sqlalchemy.exc import SQLAlchemyError
     from yaml import YAMLError
 
-    chain = list(_chain(error))
+    chain = list(raised_from(error))
     in_words: tuple[tuple[Kinds, Callable[[Any], str | None]], ...] = (
         (WineQualityError, str),
         (Exception, partial(_about_store, chain)),
@@ -78,13 +78,6 @@ def explain(error: BaseException) -> str | None:
                 return _one_line(message)
     unknown = _about_name(error)
     return unknown and _one_line(unknown)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__
 
 
 def _about_store(chain: list[BaseException], error: Exception) -> str | None:

@@ -1,4 +1,6 @@
-"""The one exception a person is meant to read."""
+"""The one exception a person is meant to read, and what an exception was raised from."""
+
+from collections.abc import Iterator
 
 
 class WineQualityError(Exception):
@@ -11,3 +13,11 @@ class WineQualityError(Exception):
 
 class RefusedBatchError(WineQualityError):
     """A request that is wrong in itself: asking again, whoever answers, would change nothing."""
+
+
+def raised_from(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from or after, the innermost last."""
+    while error is not None:
+        yield error
+        hidden = error.__suppress_context__
+        error = error.__cause__ or (None if hidden else error.__context__)

@@ -9,7 +9,6 @@ from sklearn.pipeline import make_pipeline
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.evaluation import (
     assign_folds,
-    cross_validate,
     learning_curve,
     permutation_importance,
     score_folds,
@@ -17,6 +16,11 @@ from wine_quality.modelling.evaluation import (
 from wine_quality.modelling.metrics import METRICS
 from wine_quality.modelling.splitting import assign_parts
 from wine_quality.wines import INPUTS, QUALITY, WINE_TYPES, wine_groups
+
+
+def cross_validate(model, wines, folds):
+    return pd.DataFrame([fold.scores for fold in score_folds(model, wines, folds)])
+
 
 SEEN: list[tuple[pd.DataFrame, pd.DataFrame]] = []
 

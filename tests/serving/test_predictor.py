@@ -1,8 +1,8 @@
-"""The predictor refuses what cannot be a wine; the service answers what is in the log."""
+"""The predictor refuses what cannot be a wine."""
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,13 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import WineQualityError
-from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import (
     ModelDescription,
-    PredictionService,
     Predictor,
     check_wines,
 )
@@ -45,12 +41,6 @@ class Answers:
 
     def predict(self, wines: pd.DataFrame) -> Any:
         return self.answer
-
-
-@pytest.fixture
-def service(tmp_path) -> PredictionService:
-    log = InferenceLog(f"sqlite:///{tmp_path}/inference.db")
-    return PredictionService(Predictor(HalfOfAlcohol(), "wine-quality", "3"), log)
 
 
 # The predictor
@@ -153,96 +143,3 @@ def test_columns_must_be_there_once(make_wines: MakeWines) -> None:
         check_wines(wines.drop(columns=["pH", "type"]))
     with pytest.raises(WineQualityError, match="have pH more than once"):
         check_wines(pd.concat([wines, wines[["pH"]]], axis=1))
-
-
-# The service
-
-
-def test_what_was_answered_is_in_the_log(service: PredictionService, make_wines: MakeWines) -> None:
-    wines = make_wines(4).set_axis([7, 3, 5, 1]).assign(quality=6)
-    wines.loc[5, "alcohol"] = np.nan
-    times = pd.Series(pd.date_range(NOON, periods=4, freq="h"))
-    before = datetime.now(UTC)
-
-    answer = service.predict(wines, source="test", event_time=times, request_id="r")
-
-    assert answer.dtypes.astype(str).to_dict() == {
-        "prediction_id": "str",
-        "prediction": "float64",
-        "model_version": "str",
-    }
-    assert answer.index.tolist() == [7, 3, 5, 1]
-    assert answer["prediction"].tolist() == (wines["alcohol"].fillna(10) / 2).tolist()
-    assert set(answer["model_version"]) == {"3"}
-    logged = service.log.read()
-    pd.testing.assert_frame_equal(logged[list(answer)], answer.reset_index(drop=True))
-    pd.testing.assert_frame_equal(
-        logged[list(INPUTS)], wines[list(INPUTS)].reset_index(drop=True).astype({"type": "str"})
-    )
-    assert logged["event_time"].tolist() == times.tolist()
-    assert logged["received_at"].between(before, datetime.now(UTC)).all()
-    (latency_ms,) = logged["latency_ms"].unique()
-    assert 0 < latency_ms < 60_000
-
-
-def test_without_an_event_time_a_wine_was_measured_when_it_came(
-    service: PredictionService, make_wines: MakeWines
-) -> None:
-    service.predict(make_wines(2), source="test")
-    logged = service.log.read()
-    assert (logged["event_time"] == logged["received_at"]).all()
-
-
-def test_a_repeated_request_gets_the_first_answer_even_from_a_newer_model(
-    service: PredictionService, make_wines: MakeWines
-) -> None:
-    first = service.predict(make_wines(3), source="test", request_id="r")
-    service.predictor = Predictor(Answers([1.0, 2.0, 3.0]), "wine-quality", "4")
-
-    again = service.predict(make_wines(3), source="test", request_id="r")
-
-    pd.testing.assert_frame_equal(again, first)
-    assert len(service.log.read()) == 3
-    with pytest.raises(RequestConflictError):
-        service.predict(make_wines(3, seed=1), source="test", request_id="r")
-
-
-def test_no_wines_are_answered_with_none(service: PredictionService, make_wines: MakeWines) -> None:
-    answer = service.predict(make_wines(0), source="test", request_id="r")
-    assert list(answer) == ["prediction_id", "prediction", "model_version"]
-    assert answer.empty
-    assert not service.log.exists()
-
-
-def test_a_request_with_an_impossible_wine_is_not_logged(
-    service: PredictionService, make_wines: MakeWines
-) -> None:
-    wines = make_wines(3)
-    wines.loc[2, "alcohol"] = 101
-    with pytest.raises(WineQualityError, match="row 2, alcohol"):
-        service.predict(wines, source="test")
-    with pytest.raises(WineQualityError, match="event_time needs a date with a timezone"):
-        service.predict(make_wines(3), source="test", event_time=datetime(2026, 1, 1))
-    assert not service.log.exists()
-
-
-def test_there_is_no_answer_without_the_log(make_wines: MakeWines, tmp_path) -> None:
-    (tmp_path / "inference.db").write_text("no database, but long enough to be looked at" * 100)
-    log = InferenceLog(f"sqlite:///{tmp_path}/inference.db")
-    service = PredictionService(Predictor(HalfOfAlcohol(), "wine-quality", "3"), log)
-    with pytest.raises(DatabaseError):
-        service.predict(make_wines(3), source="test")
-
-
-def test_ground_truth_reaches_the_log(service: PredictionService, make_wines: MakeWines) -> None:
-    answer = service.predict(make_wines(3), source="test", event_time=NOON)
-    labels = pd.DataFrame(
-        {
-            "prediction_id": answer["prediction_id"].iloc[:2],
-            "quality": [5, 7],
-            "labelled_at": NOON + timedelta(days=1),
-        }
-    )
-    assert service.submit_ground_truth(labels) == 2
-    assert service.submit_ground_truth(labels) == 0
-    assert service.log.read()["quality"].tolist()[:2] == [5, 7]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.predictor import PredictionService, Predictor
+from wine_quality.serving.predictor import Predictor
 from wine_quality.traffic.backends import InProcessBackend
 from wine_quality.wines import MEASUREMENTS, WINE_TYPES
 
@@ -45,4 +45,4 @@ def log(tmp_path: Path) -> InferenceLog:
 
 @pytest.fixture
 def backend(log: InferenceLog) -> InProcessBackend:
-    return InProcessBackend(PredictionService(Predictor(HalfOfAlcohol(), "wine-quality", "3"), log))
+    return InProcessBackend(Predictor(HalfOfAlcohol(), "wine-quality", "3"), log)

@@ -196,7 +196,7 @@ class Away(InProcessBackend):
     """Is away from the n-th call on, for some calls."""
 
     def __init__(self, backend, first, calls=10**9):
-        super().__init__(backend._service)
+        super().__init__(backend._predictor, backend._log)
         self.away = range(first, first + calls)
         self.calls = 0
 
@@ -291,7 +291,7 @@ def test_unknown_predictions_may_be_named_a_part_at_a_time(backend, log, sent):
 
     labels = judged(sent)
     labels.iloc[[3, 10], 0] = ["no-id", "nor-this"]
-    delivered = submit(InParts(backend._service), labels)
+    delivered = submit(InParts(backend._predictor, backend._log), labels)
     assert (delivered.submitted, delivered.unknown) == (93, 2)
     assert log.counts().labelled == 93
 

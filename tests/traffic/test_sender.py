@@ -19,7 +19,7 @@ from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.prediction_batch import RequestConflictError
-from wine_quality.serving.predictor import PredictionService, Predictor
+from wine_quality.serving.predictor import Predictor
 from wine_quality.system import retrying
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
@@ -71,7 +71,7 @@ class Unreliable(InProcessBackend):
     """Does not do what it should, on the calls it is told; a list of ways for each request."""
 
     def __init__(self, backend: InProcessBackend, *ways: str) -> None:
-        super().__init__(backend._service)
+        super().__init__(backend._predictor, backend._log)
         self.ways = list(ways)
         self.calls = 0
         self.asked: Counter[str] = Counter()
@@ -256,7 +256,7 @@ def test_a_batch_that_fails_does_not_stop_the_others(backend, log, plan):
         (DatabaseError("The disk is full."), 0),
         (WineQualityError("The service does not know the API key."), 0),
         (RuntimeError("a mistake of the backend's"), 0),
-        (RequestConflictError("This id was used before for other wines."), 95),
+        (RequestConflictError("r"), 95),
         (RefusedBatchError("These cannot be wines."), 95),
     ],
 )
@@ -269,7 +269,9 @@ def test_wines_are_dropped_only_where_they_are_what_is_wrong(backend, plan, fail
             raise failure
 
     frames = queue(plan())
-    receipts, summary = deliver(Failing(backend._service), frames, patience_seconds=60)
+    receipts, summary = deliver(
+        Failing(backend._predictor, backend._log), frames, patience_seconds=60
+    )
     assert Failing.calls == 5
     assert (summary.refused, summary.undelivered) == (refused, 95 - refused)
     assert sum(map(len, not_delivered(frames, [receipts]))) == 95 - refused
@@ -286,7 +288,7 @@ def test_a_server_that_asks_for_more_patience_than_there_is_is_given_up(backend,
             Busy.calls += 1
             raise BackendUnavailableError("busy", retry_after=3600)
 
-    _, summary = deliver(Busy(backend._service), queue(plan()), patience_seconds=60)
+    _, summary = deliver(Busy(backend._predictor, backend._log), queue(plan()), patience_seconds=60)
     assert (Busy.calls, summary.undelivered) == (1, 95)
 
 
@@ -313,8 +315,8 @@ def test_a_backend_that_comes_back_costs_no_wine_and_doubles_none(
             return wines["alcohol"].to_numpy() / 2
 
     log = InferenceLog(f"sqlite:///{tmp_path_factory.mktemp('log')}/inference.db")
-    service = PredictionService(Predictor(Model(), "wine-quality", "3"), log)
-    unreliable = Unreliable(InProcessBackend(service), *ways)
+    hosted = InProcessBackend(Predictor(Model(), "wine-quality", "3"), log)
+    unreliable = Unreliable(hosted, *ways)
     asked = {"samples": 60, "start": NOON, "duration": DAY, "seed": 1}
     frames = queue(list(plan_traffic(make_wines(80), **asked)), batch_size=10)
 
@@ -378,7 +380,7 @@ def test_a_backend_that_answers_others_meanwhile_is_not_given_up(backend, plan):
                 has_answered.set()
             return super().predict(wines, **arguments)
 
-    receipts, summary = deliver(Choosy(backend._service), frames, concurrency=2)
+    receipts, summary = deliver(Choosy(backend._predictor, backend._log), frames, concurrency=2)
     assert (summary.acknowledged, summary.undelivered) == (75, 20)
     assert set(receipts.loc[~receipts["acknowledged"], "request_id"]) == {unlucky}
 
@@ -441,7 +443,7 @@ def test_several_batches_are_under_way_at_a_time(backend, plan):
             meeting.wait()
             return super().predict(wines, **arguments)
 
-    _, summary = deliver(Meeting(backend._service), queue(plan(60)), concurrency=3)
+    _, summary = deliver(Meeting(backend._predictor, backend._log), queue(plan(60)), concurrency=3)
     assert summary.acknowledged == 60
 
 

@@ -44,22 +44,6 @@ def assign_folds(wines: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd
     )
 
 
-def cross_validate(
-    model: "Model | EarlyStopped", wines: pd.DataFrame, folds: pd.DataFrame
-) -> pd.DataFrame:
-    """Fit and score a model on every fold of every repeat.
-
-    Args:
-        model: Unfitted model; each fold fits a clone.
-        wines: n wines with inputs and quality.
-        folds: As `assign_folds` gives them for these wines.
-
-    Returns:
-        One row a repeat and fold, as `score_folds` gives them.
-    """
-    return pd.DataFrame([fold.scores for fold in score_folds(model, wines, folds)])
-
-
 @dataclass(frozen=True)
 class FoldScores:
     """What one fold came to.

@@ -2,11 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wine_quality.database.addresses import without_password
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import WineQualityError, raised_from
 from wine_quality.system.retrying import doubling, retry
 
 if TYPE_CHECKING:
@@ -174,15 +173,9 @@ def _reasons(error: BaseException) -> list[BaseException]:
     """List what the HTTP client raised below an error, the innermost last."""
     from requests.exceptions import RequestException
 
-    links = list(_links(error))
+    links = list(raised_from(error))
     first = next((n for n, link in enumerate(links) if isinstance(link, RequestException)), None)
     return [] if first is None else links[first:]
-
-
-def _links(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _words(error: BaseException) -> str:

@@ -1,11 +1,9 @@
 """Which failures may pass, and how a failure is told."""
 
-from collections.abc import Iterator
-
 from sqlalchemy.exc import DBAPIError
 
 from wine_quality.database.explaining import may_pass as database_may_pass
-from wine_quality.errors import WineQualityError
+from wine_quality.errors import WineQualityError, raised_from
 
 
 def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
@@ -19,7 +17,7 @@ def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
         error: What ended the try, with all that it was raised from.
         kinds: The exceptions that may pass.
     """
-    links = list(_links(error))
+    links = list(raised_from(error))
     ours = [link for link in links if isinstance(link, WineQualityError)]
     return any(isinstance(link, kinds) and _is_passing(link) for link in ours or links)
 
@@ -41,10 +39,3 @@ def is_explained(error: BaseException) -> bool:
     from wine_quality.cli import explain
 
     return explain(error) is not None
-
-
-def _links(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)

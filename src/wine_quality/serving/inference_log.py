@@ -62,7 +62,8 @@ class LogCounts:
 class InferenceLog:
     """Predictions and ground truth in one database, created on the first write.
 
-    May be shared by threads, and several processes may open the same database.
+    May be shared by threads, and several processes may open the same database. Every method raises
+    `DatabaseError` where the database cannot be used; nothing is written then.
     """
 
     def __init__(
@@ -147,7 +148,6 @@ class InferenceLog:
 
         Raises:
             RequestConflictError: If the request id came before with other wines.
-            DatabaseError: If they could not be written; nothing of the batch is.
         """
         (logged,) = self.append_many([batch])
         if isinstance(logged, RequestConflictError):
@@ -165,9 +165,6 @@ class InferenceLog:
         Returns:
             k results in their order; a request whose id came before with other wines gets the error
             as its result, for it must not take the others down.
-
-        Raises:
-            DatabaseError: If they could not be written; nothing of any batch is.
         """
         self._database.open(create=True)
         try:
@@ -191,7 +188,6 @@ class InferenceLog:
 
         Raises:
             RequestConflictError: If the key came before with other wines.
-            DatabaseError: If the log cannot be read.
         """
         if not self._database.open(create=False):
             return None
@@ -220,7 +216,6 @@ class InferenceLog:
         Raises:
             UnknownPredictionsError: If a prediction is not in the log.
             WineQualityError: If a column is missing, or a quality or moment is not one.
-            DatabaseError: If they could not be written.
         """
         rows, malformed = read_labels(labels)
         if not len(labels):
@@ -247,9 +242,6 @@ class InferenceLog:
 
         Returns:
             The quality by prediction, of those that have a label.
-
-        Raises:
-            DatabaseError: If the log cannot be read.
         """
         labels: dict[UUID, float] = {}
         if not self._database.open(create=False):
@@ -287,7 +279,6 @@ class InferenceLog:
 
         Raises:
             WineQualityError: If a limit has no timezone.
-            DatabaseError: If the log cannot be read.
         """
         query = (
             labelled_predictions()
@@ -315,9 +306,6 @@ class InferenceLog:
         Returns:
             Frame in order of arrival with ``received_at``, ``model_version``, the twelve inputs and
             ``prediction``; at most ``limit`` rows.
-
-        Raises:
-            DatabaseError: If the log cannot be read.
         """
         names = ["received_at", "model_version", TYPE, *MEASUREMENT_NAMES, "prediction"]
         query = (
@@ -339,9 +327,6 @@ class InferenceLog:
         Returns:
             Frame in the order in which the labels came, with ``labelled_at``, ``model_version``,
             ``type``, ``prediction`` and ``quality``.
-
-        Raises:
-            DatabaseError: If the log cannot be read.
         """
         names = ["labelled_at", "model_version", TYPE, "prediction", QUALITY]
         newest = (
@@ -375,9 +360,6 @@ class InferenceLog:
 
         Returns:
             The greatest event time, in UTC, or None if there is none.
-
-        Raises:
-            DatabaseError: If the log cannot be read.
         """
         if not self._database.open(create=False):
             return None
@@ -395,9 +377,6 @@ class InferenceLog:
 
         Args:
             prediction_ids: As the log gave them.
-
-        Raises:
-            DatabaseError: If the log cannot be read.
         """
         wanted = {UUID(name): name for name in prediction_ids}
         if not self._database.open(create=False):
@@ -411,9 +390,6 @@ class InferenceLog:
 
         Returns:
             The counts; zeros if nothing was ever logged.
-
-        Raises:
-            DatabaseError: If the log cannot be read.
         """
         if not self._database.open(create=False):
             return LogCounts(0, 0, 0)

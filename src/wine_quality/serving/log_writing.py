@@ -85,9 +85,7 @@ def repeat_request(
 ) -> LoggedBatch | RequestConflictError:
     """What a request gets whose key has come before: the same, if its wines are the same."""
     if digest != stored_digest:
-        return RequestConflictError(
-            f"The request id {key!r} was used before for other wines: give each request its own."
-        )
+        return RequestConflictError(key)
     return replace(stored, repeated=True)
 
 

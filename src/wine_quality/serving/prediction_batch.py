@@ -21,7 +21,17 @@ REQUEST_ID_LENGTH = 255
 
 
 class RequestConflictError(RefusedBatchError):
-    """A request id came back with other wines than the first time."""
+    """A request id came back with other wines than the first time.
+
+    Args:
+        request_id: The id.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"The request id {request_id!r} was used before for other wines: give each request "
+            "its own."
+        )
 
 
 @dataclass(frozen=True, eq=False)

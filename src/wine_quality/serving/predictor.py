@@ -1,9 +1,7 @@
-"""One version of the model, and the service that answers with it: no prediction leaves unlogged."""
+"""One version of the model that takes frames of wines, and what it takes and answers."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +11,6 @@ from numpy.typing import NDArray
 
 from wine_quality.contracts import WINE_INPUTS
 from wine_quality.errors import RefusedBatchError, WineQualityError
-from wine_quality.serving.identifiers import uuid7_batch
-from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.moments import Moments
-from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_TYPES
 
 _MISTAKES_IN_A_MESSAGE = 3
@@ -88,83 +82,6 @@ class Predictor:
         if inputs.empty:
             return np.empty(0)
         return check_predictions(self._model.predict(inputs), len(inputs), self.description)
-
-
-class PredictionService:
-    """Answers predictions and takes ground truth; what it answered is in the inference log."""
-
-    def __init__(self, predictor: Predictor, log: InferenceLog) -> None:
-        """Put a model version and a log together.
-
-        Args:
-            predictor: The version that answers.
-            log: Where its answers are kept.
-        """
-        self.predictor = predictor
-        self.log = log
-
-    def predict(
-        self,
-        wines: pd.DataFrame,
-        *,
-        source: str,
-        event_time: Moments | None = None,
-        request_id: str | None = None,
-    ) -> pd.DataFrame:
-        """Predict the quality of wines; the answer is on disk when it is given.
-
-        Args:
-            wines: Frame with the twelve inputs, n rows.
-            source: Who asks, for example ``simulation``.
-            event_time: When the wines were measured: one moment, or n of them; now, if not given.
-            request_id: Idempotency key: the same wines under the same key are logged once, and
-                answered as they were the first time.
-
-        Returns:
-            Frame with the index of ``wines`` and the columns ``prediction_id``, ``prediction`` and
-            ``model_version``.
-
-        Raises:
-            WineQualityError: If the wines, a moment or the request id are not valid, or the answer
-                could not be logged; nothing of the request is logged then.
-        """
-        received_at, start = datetime.now(UTC), time.perf_counter()
-        predictor = self.predictor
-        inputs = check_wines(wines)
-        predictions = predictor.predict_checked(inputs)
-        latency_ms = (time.perf_counter() - start) * 1000
-        if inputs.empty:
-            return answer_frame(wines.index, [], [], [])
-        logged = self.log.append_predictions(
-            PredictionBatch.from_frame(
-                inputs,
-                predictions,
-                prediction_ids=uuid7_batch(len(inputs)),
-                event_time=received_at if event_time is None else event_time,
-                received_at=received_at,
-                model_version=predictor.description.version,
-                source=source,
-                latency_ms=latency_ms,
-                request_id=request_id,
-            )
-        )
-        return answer_frame(
-            wines.index, logged.prediction_ids, logged.predictions, logged.model_versions
-        )
-
-    def submit_ground_truth(self, labels: pd.DataFrame) -> int:
-        """Take what tasters said of wines that were predicted; all of it, or nothing.
-
-        Args:
-            labels: Frame with ``prediction_id``, ``quality`` and, where known, ``labelled_at``.
-
-        Returns:
-            How many labels were new.
-
-        Raises:
-            WineQualityError: If a label is not valid or names an unknown prediction.
-        """
-        return self.log.append_ground_truth(labels)
 
 
 def check_wines(wines: pd.DataFrame) -> pd.DataFrame:

@@ -15,11 +15,10 @@ import uvicorn
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.access import ApiKeys
-from wine_quality.serving.settings import LOOPBACK, ServiceSettings
+from wine_quality.serving.settings import LOOPBACK, MULTIPROCESS_FOLDER, ServiceSettings
 
 logger = logging.getLogger(__name__)
 
-MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _BACKLOG = 4096
 _WORKER_READY_S = 120
 """Seconds that a worker may take to load the model before it replaces another one; it also is how

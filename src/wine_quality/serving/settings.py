@@ -10,6 +10,8 @@ from wine_quality.errors import WineQualityError
 from wine_quality.system.project import project_folder
 
 PREFIX = "WINE_QUALITY_"
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable in which prometheus_client finds the folder that all workers share."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 

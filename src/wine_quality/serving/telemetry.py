@@ -18,12 +18,12 @@ from prometheus_client import (
 
 from wine_quality.serving.log_queue import Commit
 from wine_quality.serving.model_watcher import ModelEvent
+from wine_quality.serving.settings import MULTIPROCESS_FOLDER
 
 LATENCY_BUCKETS = (
     0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5
 )  # fmt: skip
 ROW_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
-MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

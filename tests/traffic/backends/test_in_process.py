@@ -6,10 +6,10 @@ from typing import NoReturn
 import pandas as pd
 import pytest
 
-from wine_quality.database.errors import DatabaseUnavailableError
+from wine_quality.database.errors import DatabaseError, DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
-from wine_quality.serving.predictor import ModelDescription
+from wine_quality.serving.predictor import ModelDescription, Predictor
 from wine_quality.traffic.backend_contract import NOON, BackendContract, contract_wines
 from wine_quality.traffic.backends import (
     Backend,
@@ -23,6 +23,32 @@ class TestInProcess(BackendContract):
     @pytest.fixture
     def backend(self, context: BackendContext) -> Backend:
         return create_backend("in_process", {}, context)
+
+
+class Answers:
+    """A model that always gives the same."""
+
+    def predict(self, wines: pd.DataFrame) -> list[float]:
+        return [1.0] * len(wines)
+
+
+def test_a_repeated_request_gets_the_first_answer_even_from_a_newer_model(
+    context: BackendContext,
+) -> None:
+    asked = {"event_time": NOON, "source": "test", "request_id": "newer model"}
+    first = create_backend("in_process", {}, context).predict(contract_wines(3), **asked)
+    newer = BackendContext(Predictor(Answers(), "wine-quality", "4"), context.log)
+    again = create_backend("in_process", {}, newer).predict(contract_wines(3), **asked)
+    pd.testing.assert_frame_equal(again, first)
+
+
+def test_there_is_no_answer_without_the_log(context: BackendContext, tmp_path: Path) -> None:
+    (tmp_path / "inference.db").write_text("no database, but long enough to be looked at" * 100)
+    broken = BackendContext(context.predictor, InferenceLog(f"sqlite:///{tmp_path}/inference.db"))
+    with pytest.raises(DatabaseError):
+        create_backend("in_process", {}, broken).predict(
+            contract_wines(3), event_time=NOON, source="test", request_id="r"
+        )
 
 
 def test_it_names_its_model_and_why_it_is_not_ready(

@@ -1,7 +1,7 @@
-"""What the backends share whose servers log nothing: the client writes the log.
+"""What the backends share whose hosts log nothing: the client writes the log.
 
-Both speak MLflow's scoring protocol. Source: MLflow documentation, "Deploy MLflow Model as a Local
-Inference Server", the form ``dataframe_split``.
+The servers among them speak MLflow's scoring protocol. Source: MLflow documentation, "Deploy MLflow
+Model as a Local Inference Server", the form ``dataframe_split``.
 """
 
 import time

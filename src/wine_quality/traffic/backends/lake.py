@@ -126,7 +126,7 @@ class LakeBackend(Backend):
         with self._disk():
             self._folder.mkdir(parents=True, exist_ok=True)
             if self._days_with(name) - days.keys():
-                raise _conflict(request_id)
+                raise RequestConflictError(request_id)
             parts = [
                 self._keep(self._folder / day / name, part, request_id)
                 for day, part in days.items()
@@ -208,7 +208,7 @@ class LakeBackend(Backend):
             temporary.unlink()
         kept = _read(path)
         if not kept[list(INPUTS)].equals(rows[list(INPUTS)].reset_index(drop=True)):
-            raise _conflict(request_id)
+            raise RequestConflictError(request_id)
         return kept.set_axis(rows.index)
 
     def _files(self, labels: pd.DataFrame) -> Iterator[Path]:
@@ -231,12 +231,6 @@ def _file_name(request_id: str) -> str:
     if _SAFE_NAME.fullmatch(request_id):
         return request_id
     return f"request_{hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()}"
-
-
-def _conflict(request_id: str) -> RequestConflictError:
-    return RequestConflictError(
-        f"The request id {request_id!r} was used before for other wines: give each request its own."
-    )
 
 
 def _schema() -> "pa.Schema":

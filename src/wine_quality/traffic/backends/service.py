@@ -195,10 +195,7 @@ class ServiceBackend(Backend):
         if problem.unknown:
             return unknown_predictions(problem.unknown, labelled)
         if error.status == 409:
-            return RequestConflictError(
-                f"The request id {request_id!r} was used before for other wines: give each request "
-                "its own."
-            )
+            return RequestConflictError(request_id)
         if error.status == 413:
             return WineQualityError(
                 f"The service at {url} takes no requests of that size ({problem.detail}): lower "
