@@ -363,16 +363,22 @@ def test_a_backend_that_stays_away_is_given_up_once_for_all(backend, log, plan):
 def test_a_backend_that_answers_others_meanwhile_is_not_given_up(backend, plan):
     frames = queue(plan())
     unlucky = frames[0]["request_id"].iloc[0]
+    is_tried, others, has_answered = threading.Event(), [], threading.Event()
 
     class Choosy(InProcessBackend):
         def predict(self, wines, **arguments):
             if arguments["request_id"] == unlucky:
+                is_tried.set()
+                assert has_answered.wait(60)
                 raise BackendUnavailableError("busy")
+            assert is_tried.wait(60)
+            others.append(arguments["request_id"])
+            # who comes with the next batch has got the answer to the one before
+            if len(others) > 1:
+                has_answered.set()
             return super().predict(wines, **arguments)
 
-    receipts, summary = deliver(
-        Choosy(backend._service), frames, concurrency=2, patience_seconds=0.3
-    )
+    receipts, summary = deliver(Choosy(backend._service), frames, concurrency=2)
     assert (summary.acknowledged, summary.undelivered) == (75, 20)
     assert set(receipts.loc[~receipts["acknowledged"], "request_id"]) == {unlucky}
 

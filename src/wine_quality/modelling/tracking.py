@@ -7,7 +7,7 @@ another MLflow, a server that is away or lets nobody in.
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +57,37 @@ def tracking_store(address: str, named_by: str) -> Iterator[None]:
         if message is None:
             raise
         raise WineQualityError(message) from error
+
+
+def make_experiment(
+    address: str,
+    name: str,
+    *,
+    artifact_location: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Make an experiment where it is missing, though another process may do so at the same time.
+
+    MLflow has no such call: one looks first, and of two that begin at once on a new server the
+    second would fail.
+
+    Args:
+        address: MLflow's tracking address.
+        name: Of the experiment.
+        artifact_location: Where its artifacts go; where the server says, if not given.
+        tags: What it says of itself.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(address)
+    if client.get_experiment_by_name(name) is not None:
+        return
+    try:
+        client.create_experiment(name, artifact_location, dict(tags or {}))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def check_tracking_file(address: str) -> None:
