@@ -4,7 +4,7 @@ export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
 
 # `just` passes SIGTERM on to the process of a recipe's line: `exec` makes that the command itself
 # instead of a shell before it. Servers that start further processes do not pass it on, this does.
-server := "exec python -m wine_quality.foreground"
+server := "exec python -m wine_quality.system.foreground"
 
 uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'just lock' pyproject.toml"
 
@@ -87,12 +87,13 @@ test *arguments:
 # all tests with branch coverage, which takes half as long again
 coverage: (test "--cov --cov-report=term-missing:skip-covered")
 
-# style, types, directions of imports
+# style, types, directions of imports, the workflow on GitHub
 lint:
     ruff check .
     ruff format --check .
     mypy
     lint-imports
+    zizmor --offline --quiet .github/workflows
 
 # mend what can be mended by machine
 format:

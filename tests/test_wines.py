@@ -11,9 +11,11 @@ from wine_quality.wines import (
     MEASUREMENTS,
     QUALITY,
     TYPE,
+    WINE_EXAMPLE,
     fingerprint,
     implausible,
     wine_groups,
+    wine_hashes,
 )
 
 PLAIN = {TYPE: "red"} | {m.name: m.plausible[0] for m in MEASUREMENTS}
@@ -123,3 +125,39 @@ def test_only_values_outside_the_plausible_range_are_implausible(measurement):
     assert marks[measurement.name].tolist() == [True, False, False, True, False]
     assert marks.drop(columns=measurement.name).to_numpy().sum() == 0
     assert tuple(marks.columns) == MEASUREMENT_NAMES
+
+
+# A wine's number
+
+
+@pytest.mark.parametrize(
+    ("seed", "changes", "number"),
+    [
+        (0, {}, 0xEBF8788E756DDDC6),
+        (2009, {}, 0x807015B66C1603A5),
+        (0, {"alcohol": np.nan}, 0x8E1B1BCD6CD1B86C),
+    ],
+)
+def test_the_number_of_a_wine_is_the_same_in_every_edition(seed, changes, number):
+    # registered versions keep these numbers: if this fails, they cannot be compared any more
+    assert wine_hashes(pd.DataFrame([WINE_EXAMPLE | changes]), seed).tolist() == [number]
+
+
+@given(seed=SEEDS)
+def test_equal_wines_have_one_number_and_others_another(seed):
+    wines = draw_wines(40, seed % 1000, duplicates=True, missing=True)
+    numbers = pd.Series(wine_hashes(wines, seed))
+    pairs = pd.DataFrame({"number": numbers, "group": wine_groups(wines)}).drop_duplicates()
+    assert pairs["number"].is_unique
+    assert pairs["group"].is_unique
+
+
+def test_the_number_does_not_depend_on_how_a_wine_is_kept():
+    wines = draw_wines(50, 3, missing=True)
+    number = wine_hashes(wines).tolist()
+    short = wines.astype(dict.fromkeys(MEASUREMENT_NAMES, "float32"))
+    assert wine_hashes(short).tolist() == number
+    assert wine_hashes(wines[::-1][[QUALITY, *INPUTS[::-1]]]).tolist() == number[::-1]
+    whole = pd.DataFrame([WINE_EXAMPLE | {"citric_acid": 0, "alcohol": 9.0}])
+    same = pd.DataFrame([WINE_EXAMPLE | {"citric_acid": -0.0, "alcohol": 9}])
+    assert wine_hashes(whole) == wine_hashes(same)

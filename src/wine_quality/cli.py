@@ -14,14 +14,14 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from wine_quality.errors import WineQualityError
-from wine_quality.log_filters import NODE_FAILURES
 from wine_quality.modelling.tracking import (
     describe_database_trouble,
     explain_mlflow,
     tracking_setting,
 )
-from wine_quality.project import project_folder
-from wine_quality.storage import address_of, describe_trouble, is_address, is_from_store
+from wine_quality.running.log_filters import NODE_FAILURES
+from wine_quality.system.project import project_folder
+from wine_quality.system.storage import address_of, describe_trouble, is_address, is_from_store
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

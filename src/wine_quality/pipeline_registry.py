@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from kedro.pipeline import Pipeline
 
-from wine_quality.hooks import ConfigurationHook
 from wine_quality.pipelines import (
     download,
     monitoring,
@@ -16,7 +15,8 @@ from wine_quality.pipelines import (
 )
 from wine_quality.pipelines.parameters import check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
-from wine_quality.project import project_folder
+from wine_quality.running.hooks import ConfigurationHook
+from wine_quality.system.project import project_folder
 
 
 @dataclass(frozen=True)

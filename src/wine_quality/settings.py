@@ -9,7 +9,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING
 from omegaconf.resolvers import oc
 
-from wine_quality.hooks import (
+from wine_quality.orchestration.session import OrchestrationHook
+from wine_quality.running.hooks import (
     ConfigurationHook,
     MissingInputsHook,
     PreflightHook,
@@ -18,10 +19,9 @@ from wine_quality.hooks import (
     StorageHook,
     TrackingHook,
 )
-from wine_quality.log_filters import KNOWN_NOISE, WithoutTexts
-from wine_quality.orchestration.session import OrchestrationHook
-from wine_quality.project import project_folder, temporary_folder
-from wine_quality.storage import is_address
+from wine_quality.running.log_filters import KNOWN_NOISE, WithoutTexts
+from wine_quality.system.project import project_folder, temporary_folder
+from wine_quality.system.storage import is_address
 
 
 def _project_path(relative: str) -> str:

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -7,7 +8,12 @@ import pytest
 from kedro.io import DatasetError
 
 from wine_quality.cli import explain
-from wine_quality.datasets import InferenceLogConnection, InferenceLogDataset, LakeLogDataset
+from wine_quality.datasets import (
+    InferenceLogConnection,
+    InferenceLogDataset,
+    LabelledTrafficDataset,
+    LakeLogDataset,
+)
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.prediction_batch import PredictionBatch
@@ -168,3 +174,42 @@ def test_receipts_are_checked_against_the_files(lake):
     message = explain(caught.value)
     assert message.startswith("1 of 2 acknowledged predictions are not in the inference log")
     assert "for example lost" in message
+
+
+# Labelled traffic
+
+
+def test_labelled_traffic_is_read_from_the_log_that_is_named(credentials, receipts):
+    log = {"type": "wine_quality.datasets.InferenceLogDataset", "credentials": credentials}
+    dataset = LabelledTrafficDataset(log=log)
+    assert dataset.load().newest(10).empty
+    with InferenceLog(credentials["url"]) as writer:
+        writer.append_ground_truth(receipts.head(2)[["prediction_id"]].assign(quality=[8, 4]))
+    found = dataset.load().newest(10)
+    assert sorted(found["quality"]) == [4, 8]
+    assert set(found["source"]) == {"test"}
+    assert dataset.load().newest(0).dtypes.equals(found.dtypes)
+    dataset.release()
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        {
+            "type": "wine_quality.datasets.InferenceLogDataset",
+            "credentials": {"url": "sqlite:///{}/no.db"},
+        },
+        {"type": "wine_quality.datasets.LakeLogDataset", "folder": "{}/lake"},
+    ],
+)
+def test_where_there_is_no_log_there_is_no_labelled_traffic(tmp_path, log):
+    there = json.loads(json.dumps(log).replace("{}", str(tmp_path)))
+    dataset = LabelledTrafficDataset(log=there)
+    assert dataset.load().newest(10).empty
+    assert not list(tmp_path.iterdir())
+
+
+def test_labelled_traffic_is_read_only(credentials):
+    log = {"type": "wine_quality.datasets.InferenceLogDataset", "credentials": credentials}
+    with pytest.raises(DatasetError, match="Labelled traffic is read only"):
+        LabelledTrafficDataset(log=log).save("anything")

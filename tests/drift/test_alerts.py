@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from wine_quality import retrying
 from wine_quality.drift.alerts import (
     MOST_LOGGED,
     Alert,
@@ -21,6 +20,7 @@ from wine_quality.drift.alerts import (
 )
 from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.watching import Finding
+from wine_quality.system import retrying
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -11,7 +11,13 @@ import pytest
 import sqlalchemy as sa
 from pandas.testing import assert_frame_equal
 
-from wine_quality.drift.log_reader import LOT_DIGITS, DatabaseReader, LakeReader, LogReader
+from wine_quality.drift.log_reader import (
+    LABELLED_DTYPES,
+    LOT_DIGITS,
+    DatabaseReader,
+    LakeReader,
+    LogReader,
+)
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.log_schema import (
     GROUND_TRUTH,
@@ -23,6 +29,7 @@ from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+LABELLED = list(LABELLED_DTYPES)
 COLUMNS = ("event_time", "model_version", *INPUTS, PREDICTION, QUALITY, "labelled_at")
 
 
@@ -37,6 +44,7 @@ def log(draw_wines) -> pd.DataFrame:
     return wines.assign(
         prediction_id=[str(UUID(bytes=rng.bytes(16), version=4)) for _ in range(600)],
         event_time=pd.Series(moments).dt.as_unit("us"),
+        source=np.where(rng.random(600) < 0.5, "shop", "lab"),
         model_version=np.where(rng.random(600) < 0.8, "10", "9"),
         quality=wines["quality"].where(labelled),
         labelled_at=pd.Series(moments).dt.as_unit("us").where(labelled) + DAY,
@@ -47,7 +55,6 @@ def write_database(url: str, log: pd.DataFrame) -> None:
     rows = log.assign(
         prediction_id=log["prediction_id"].map(UUID),
         received_at=START,
-        source="test",
         latency_ms=1.0,
     )
     labels = rows.dropna(subset=QUALITY)[["prediction_id", QUALITY, "labelled_at"]]
@@ -102,6 +109,35 @@ def test_rows_are_chosen_by_event_time_and_version(reader, log):
     assert len(own) > 10
     assert sorted(found["event_time"]) == sorted(own["event_time"])
     assert set(found["model_version"]) == {"9"}
+
+
+@pytest.mark.parametrize("most", [1, 70, 1000])
+def test_the_newest_labelled_predictions_are_read_alike_from_every_engine(reader, log, most):
+    labelled = log.dropna(subset=QUALITY).sort_values("event_time", ignore_index=True)
+    expected = labelled.tail(most).reset_index(drop=True)[LABELLED].astype(LABELLED_DTYPES)
+    found = reader.labelled(most)
+    # SQLite keeps sixteen bytes
+    plain = found["prediction_id"].str.replace("-", "")
+    assert plain.tolist() == expected["prediction_id"].str.replace("-", "").tolist()
+    assert_frame_equal(found.drop(columns="prediction_id"), expected.drop(columns="prediction_id"))
+    since = START + DAY
+    late = expected[expected["event_time"] >= since]
+    assert reader.labelled(most, since=since)[QUALITY].tolist() == late[QUALITY].tolist()
+
+
+def test_a_lake_without_labels_identifiers_and_sources_has_no_labelled_predictions(tmp_path, log):
+    (tmp_path / "day=2026-03-01").mkdir()
+    bare = log.head(5).drop(columns=["prediction_id", "source"])
+    place = tmp_path / "day=2026-03-01" / "part-0.parquet"
+    with closing(LakeReader(str(tmp_path), "duckdb")) as lake:
+        bare.drop(columns=[QUALITY, "labelled_at"]).to_parquet(place)
+        assert lake.labelled(10).empty
+    bare.assign(quality=5.0).to_parquet(place)
+    with closing(LakeReader(str(tmp_path), "duckdb")) as lake:
+        found = lake.labelled(10)
+    assert found.dtypes.astype(str).to_dict() == LABELLED_DTYPES
+    assert set(found["source"]) == set(found["prediction_id"]) == {""}
+    assert len(found) == 5
 
 
 def test_a_sample_is_drawn_by_lot_and_the_same_from_every_engine(reader, log):

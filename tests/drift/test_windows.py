@@ -255,7 +255,7 @@ def test_the_newest_window_and_the_newest_alarming_ones_are_chosen():
         for judge in (decide, judge_performance)
     )
 
-    def chosen(flagged, decayed, alarming=2):
+    def chosen(flagged, decayed, most=3):
         judged, of_model = (
             table.assign(
                 verdict=table["verdict"].mask(
@@ -267,10 +267,11 @@ def test_the_newest_window_and_the_newest_alarming_ones_are_chosen():
         silent = judge_traffic({"1": profiled({0: 9, 8: 9})}, MERGE, LATER)
         with_traffic = pd.concat([judged, silent], ignore_index=True)
         return [
-            (start - START) // DAY for start, *_ in chosen_windows(with_traffic, of_model, alarming)
+            (start - START) // DAY for start, *_ in chosen_windows(with_traffic, of_model, most)
         ]
 
     assert chosen([], []) == [4]
     assert chosen([0, 1], [2]) == [4, 2, 1]
     assert chosen([4], [4, 0]) == [4, 0]
-    assert chosen([0, 1, 2, 3], [], alarming=0) == [4]
+    assert chosen([0, 1, 2, 3], [], most=1) == [4]
+    assert chosen([0, 1, 2, 3], [], most=0) == []

@@ -97,14 +97,13 @@ def test_the_same_seed_gives_the_same_model(labelled_wines):
 @pytest.mark.parametrize(
     ("estimator", "settings", "why"),
     [
-        ("sklearn.tree.NoSuchTree", {}, "module 'sklearn.tree' has no 'NoSuchTree'"),
+        ("sklearn.tree.NoSuchTree", {}, "module 'sklearn.tree' has no attribute 'NoSuchTree'"),
         (
             "no_such_package.Model",
             {},
             "cannot be imported: No module named 'no_such_package'. Install what has "
             "no_such_package ('pip install no_such_package' for most), or correct its estimator",
         ),
-        ("DecisionTreeRegressor", {}, "not a class path of the form package.module.Class"),
         (TREE.estimator, {"depth": 3}, "unexpected keyword argument 'depth'"),
         ("collections.Counter", {}, "get_params"),
     ],
@@ -114,6 +113,11 @@ def test_a_candidate_that_cannot_be_built_says_which_and_why(estimator, settings
         build_model(Candidate(estimator=estimator, settings=settings), 0)
     assert str(caught.value).startswith(f"Candidate {estimator} ")
     assert why in str(caught.value)
+
+
+def test_a_class_without_its_module_is_refused():
+    with pytest.raises(ValidationError, match="estimator"):
+        Candidate(estimator="DecisionTreeRegressor")
 
 
 def test_a_misspelt_key_is_named():

@@ -127,7 +127,7 @@ def test_tables_are_tables(facts):
 def test_early_stopping_is_told(facts):
     settings = dict(facts.settings) | {"early_stopping": {"rounds": 30, "held_back_share": 0.15}}
     markdown, _ = write_card(replace(facts, settings=settings, rounds=[120, 90]), TEXTS)
-    assert "after 30 rounds without a lower error on a held-back 15%" in markdown
+    assert "\n* Early stopping after 30 rounds without a lower error on a held-back 15%" in markdown
     assert "90 to 120 rounds in the folds" in markdown
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import promotion
-from wine_quality.modelling.promotion import Opponent, Promotion, decide, find_opponent, settle
+from wine_quality.modelling.contenders import Contender, find_contender
+from wine_quality.modelling.promotion import Promotion, decide, settle
 from wine_quality.modelling.registry import (
     CHALLENGER,
     CHAMPION,
@@ -19,7 +20,7 @@ from wine_quality.modelling.registry import (
     RegisteredVersion,
 )
 from wine_quality.traffic.synthetic import draw_wines
-from wine_quality.wines import INPUTS, PREDICTION, QUALITY
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY, wine_hashes
 
 HELD_OUT = draw_wines(120, 6, missing=True)
 
@@ -36,11 +37,13 @@ def judged(spread, seed=0, wines=HELD_OUT):
 
 
 def decision(reference, champion_reference, seed=3):
-    return decide(version("8"), reference, Opponent(version("5"), champion_reference), seed)
+    return decide(
+        Contender(version("8"), reference), Contender(version("5"), champion_reference), seed
+    )
 
 
 def test_the_first_version_becomes_champion():
-    assert decide(version("1"), judged(1), None, 0) == Promotion(
+    assert decide(Contender(version("1"), judged(1)), None, 0) == Promotion(
         "wine-quality", "1", "run 1", True, "1", None, "it is the first champion"
     )
 
@@ -56,18 +59,18 @@ def test_a_better_model_is_promoted():
     found = decision(judged(0.3), judged(0.9))
     assert (found.version, found.promoted, found.champion) == ("8", True, "8")
     assert found.reason.startswith("it is better: mean squared error")
-    assert "of version 5 on the same 120 held-out wines, gain +" in found.reason
+    assert "of version 5 on 120 held-out wines that neither was fitted on, gain +" in found.reason
 
 
 def test_which_error_counts_is_a_choice():
     # the challenger is off by half a point on every wine, the champion by two on each sixth
     steady = HELD_OUT[[*INPUTS, QUALITY]].assign(**{PREDICTION: HELD_OUT[QUALITY] + 0.5})
     wild = steady.assign(**{PREDICTION: HELD_OUT[QUALITY] + 2.0 * (np.arange(120) % 6 == 0)})
-    new, champion = version("8"), version("5")
-    by_square = decide(new, steady, Opponent(champion, wild), 3)
+    new, champion = Contender(version("8"), steady), Contender(version("5"), wild)
+    by_square = decide(new, champion, 3)
     assert by_square.promoted
     assert "mean squared error 0.2500 against 0.6667" in by_square.reason
-    by_size = decide(new, steady, Opponent(champion, wild), 3, metric="mae")
+    by_size = decide(new, champion, 3, metric="mae")
     assert not by_size.promoted
     assert "mean absolute error 0.5000 against 0.3333" in by_size.reason
 
@@ -96,32 +99,89 @@ def test_of_two_models_at_most_one_replaces_the_other(spread, other, seed):
         assert errors[0] < errors[1]
 
 
+# Which wines count
+
+
+def told(number, reference, training, answer=None):
+    """A version that says which wines it was fitted on."""
+    return Contender(version(number), reference, wine_hashes(training), answer)
+
+
+OTHERS = draw_wines(300, 16, missing=True)
+
+
 @pytest.mark.parametrize(
     "others",
     [
         HELD_OUT.iloc[:-1],
         HELD_OUT.assign(quality=HELD_OUT[QUALITY].replace(5, 6)),
-        HELD_OUT.assign(alcohol=HELD_OUT["alcohol"] + 0.1),
         HELD_OUT.iloc[::-1].reset_index(drop=True),
     ],
-    ids=["fewer", "other quality", "other inputs", "other order"],
+    ids=["fewer", "other quality", "other order"],
 )
-def test_models_judged_on_other_wines_are_not_compared(others):
+def test_wines_that_both_were_judged_on_compare_versions_of_any_split(others):
     found = decision(judged(0.1), judged(2.0, wines=others))
-    assert (found.promoted, found.champion) == (False, "5")
-    assert "version 5 was judged on other held-out wines" in found.reason
-    assert found.reason.endswith("to promote it anyway: 'kedro champion promote 8'")
+    assert found.promoted
+    assert f"on {len(others)} held-out wines that neither was fitted on" in found.reason
+    assert (
+        f"version 5 does not say which wines it was fitted on, so only those count that are among "
+        f"the {len(others)} it was judged on" in found.reason
+    )
 
 
-def test_a_champion_of_other_columns_is_not_compared():
-    found = decision(judged(0.1), judged(2.0).rename(columns={"alcohol": "colour"}))
+def test_versions_without_a_wine_in_common_are_not_compared():
+    found = decision(judged(0.1), judged(2.0, wines=OTHERS))
     assert (found.promoted, found.champion) == (False, "5")
-    assert "version 5 was judged on other held-out wines" in found.reason
+    assert found.reason == (
+        "of the held-out wines there are 0 that neither this version nor version 5 was fitted on, "
+        "and a comparison needs 20 (version 5 does not say which wines it was fitted on, so only "
+        "those count that are among the 300 it was judged on; the next champion will say it); to "
+        "promote it anyway: 'kedro champion promote 8'"
+    )
+
+
+def test_a_champion_answers_held_out_wines_that_came_after_it():
+    asked = []
+
+    def answer(wines):
+        asked.append(wines)
+        return wines[QUALITY].to_numpy() + 2.0
+
+    old = told("5", judged(2.0, wines=HELD_OUT.iloc[:50]), OTHERS, answer)
+    found = decide(told("8", judged(0.1), OTHERS), old, 3)
+    assert found.promoted
+    assert "on 120 held-out wines that neither was fitted on" in found.reason
+    assert "does not say" not in found.reason
+    (wines,) = asked
+    assert len(wines) == 70
+    assert not np.isin(wine_hashes(wines), wine_hashes(HELD_OUT.iloc[:50])).any()
+
+
+def test_the_model_of_a_champion_that_has_answered_all_is_not_loaded():
+    def answer(wines):
+        raise AssertionError("it is not needed")
+
+    assert decide(
+        told("8", judged(0.1), OTHERS), told("5", judged(2.0), OTHERS, answer), 3
+    ).promoted
+
+
+def test_wines_that_either_was_fitted_on_do_not_count():
+    # the champion knows half of them by heart
+    known = HELD_OUT.iloc[:60]
+    old = judged(0.9)
+    old.loc[:59, PREDICTION] = known[QUALITY]
+    found = decide(told("8", judged(0.5), OTHERS), told("5", old, known), 3)
+    assert found.promoted
+    assert "on 60 held-out wines" in found.reason
+    back = decide(told("8", old, known), told("5", judged(0.5), OTHERS), 3)
+    assert not back.promoted
+    assert "on 60 held-out wines" in back.reason
 
 
 def test_models_of_different_environments_are_not_compared():
     new, champion = version("8", environment="uci"), version("5", environment="local")
-    found = decide(new, judged(0.1), Opponent(champion, judged(2.0)), 3)
+    found = decide(Contender(new, judged(0.1)), Contender(champion, judged(2.0)), 3)
     assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
     assert found.reason == (
         "version 5 was trained in environment local and this one in uci, so the two are not "
@@ -132,11 +192,13 @@ def test_models_of_different_environments_are_not_compared():
 @pytest.mark.parametrize("tags", [{"environment": "uci"}, {}])
 def test_models_of_one_environment_or_an_unknown_one_are_compared(tags):
     new = version("8", environment="uci")
-    assert decide(new, judged(0.1), Opponent(version("5", **tags), judged(2.0)), 3).promoted
+    old = Contender(version("5", **tags), judged(2.0))
+    assert decide(Contender(new, judged(0.1)), old, 3).promoted
 
 
 def test_a_champion_without_a_readable_reference_stays_and_says_how_to_promote():
-    found = decide(version("8"), judged(0.1), Opponent(version("5"), None, "no such file"), 3)
+    old = Contender(version("5"), None, problem="no such file")
+    found = decide(Contender(version("8"), judged(0.1)), old, 3)
     assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
     assert found.reason == (
         "version 5 has no reference to compare with (no such file); to promote it anyway: "
@@ -147,14 +209,16 @@ def test_a_champion_without_a_readable_reference_stays_and_says_how_to_promote()
 @pytest.mark.parametrize("champion", [None, version("5")], ids=["first", "better"])
 def test_a_model_whose_onnx_form_answers_otherwise_is_not_promoted(champion):
     new = version("8", onnx="it differs by 2 points", onnx_parity="failed")
-    found = decide(new, judged(0.1), champion and Opponent(champion, judged(2.0)), 3)
+    old = champion and Contender(champion, judged(2.0))
+    found = decide(Contender(new, judged(0.1)), old, 3)
     assert (found.promoted, found.champion) == (False, champion and "5")
     assert found.reason == "it must not be served: it differs by 2 points"
 
 
 def test_a_model_without_an_onnx_form_may_be_promoted():
     new = version("8", onnx="SVR cannot be converted", onnx_parity="none")
-    assert decide(new, judged(0.1), Opponent(version("5"), judged(2.0)), 3).promoted
+    old = Contender(version("5"), judged(2.0))
+    assert decide(Contender(new, judged(0.1)), old, 3).promoted
 
 
 def test_copies_of_a_wine_do_not_make_a_gain_surer():
@@ -258,13 +322,13 @@ def test_a_champion_that_changes_all_the_time_is_said(registry, add, monkeypatch
     ("reference", "problem"),
     [
         (None, "has no reference in the registry"),
-        (judged(1).drop(columns=PREDICTION), "its reference has no column prediction"),
+        (judged(1).drop(columns=PREDICTION), "its reference has no prediction"),
     ],
 )
 def test_what_somebody_else_registered_stays_champion(registry, add, reference, problem):
     foreign, _ = add(reference)
     registry.set_alias(CHAMPION, foreign.version)
-    assert problem in find_opponent(registry).problem
+    assert problem in find_contender(registry).problem
     settled = settle(registry, *add(judged(0.1)), 0)
     assert settled.promotion.reason.endswith("'kedro champion promote 2'")
     assert problem in settled.promotion.reason
@@ -276,7 +340,7 @@ def test_a_reference_that_is_no_table_is_a_problem_in_words(registry, add):
     registry.set_alias(CHAMPION, foreign.version)
     client = mlflow.MlflowClient()
     client.log_text(foreign.run_id, "not a table", "reference/held_out_wines.parquet")
-    assert "cannot be read" in find_opponent(registry).problem
+    assert "cannot be read" in find_contender(registry).problem
 
 
 def test_a_version_that_was_deleted_meanwhile_is_not_promoted(registry, add):

@@ -2,6 +2,7 @@ import hashlib
 import multiprocessing
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from wine_quality.database.addresses import sqlite_file
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import onnx_export
 from wine_quality.modelling.candidates import Candidate, build_model
+from wine_quality.modelling.loading import BrokenVersionError, read_fitted_wines
 from wine_quality.modelling.registry import (
     CHALLENGER,
     CHAMPION,
@@ -28,7 +30,7 @@ from wine_quality.modelling.registry import (
     TrainedModel,
 )
 from wine_quality.modelling.registry_lock import promotion_lock
-from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, wine_hashes
 
 TREE = "sklearn.tree.DecisionTreeRegressor"
 TREE_TYPE = "sklearn.tree._tree.Tree"
@@ -289,6 +291,28 @@ def test_the_profile_of_a_version(registry, register, labelled_wines):
     assert registry.reference_profile("1") == {"columns": [1]}
     with pytest.raises(WineQualityError, match=r"Version 2 of .* has no reference"):
         registry.reference_profile("2")
+
+
+def test_a_version_says_which_wines_it_was_fitted_on(registry, register, labelled_wines):
+    trained = train(labelled_wines, max_depth=2)
+    told = register(replace(trained, fitted=wine_hashes(labelled_wines)))
+    distinct = np.unique(wine_hashes(labelled_wines))
+    assert told.tags["fitted_wines"] == str(len(distinct))
+    assert registry.fitted_wines(told).tolist() == distinct.tolist()
+    assert registry.fitted_wines(register(trained)) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no array", np.array([{}]), np.array([1.5]), np.zeros((1, 1), "u8")]
+)
+def test_a_list_of_fitted_wines_that_is_something_else_is_refused(tmp_path, content):
+    path = tmp_path / "fitted_wines.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+    with pytest.raises(BrokenVersionError, match="its list of fitted wines"):
+        read_fitted_wines(path)
 
 
 # Promotion and rollback

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.splitting import assign_parts
+from wine_quality.modelling.splitting import assign_parts, hold_out
 from wine_quality.traffic.synthetic import draw_wines
-from wine_quality.wines import QUALITY, TYPE, wine_groups
+from wine_quality.wines import QUALITY, TYPE, wine_groups, wine_hashes
 
 CELLAR = draw_wines(60, 4, missing=True)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -66,3 +66,34 @@ def test_wines_that_have_nothing_in_common_cannot_be_divided():
 def test_no_wines_cannot_be_divided():
     with pytest.raises(WineQualityError, match="0 wines"):
         assign_parts(CELLAR.iloc[:0], 2, 0)
+
+
+# For ever
+
+
+@settings(max_examples=40)
+@given(draw=SEEDS, seed=SEEDS, share=st.floats(0.05, 0.5))
+def test_wines_that_come_later_change_no_other_s_side(draw, seed, share):
+    rng = np.random.default_rng(draw)
+    rows = rng.integers(0, len(CELLAR), 90)
+    early, late = CELLAR.iloc[rows[:40]], CELLAR.iloc[rng.permutation(rows)]
+    side = dict(zip(wine_hashes(early), hold_out(early, share, seed), strict=True))
+    for wine, held_out in zip(wine_hashes(late), hold_out(late, share, seed), strict=True):
+        assert side.setdefault(wine, held_out) == held_out
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("seed", [0, 1, 2009])
+def test_the_share_is_held_out_of_each_type_and_quality(share, seed):
+    wines = draw_wines(6000, 31)
+    held_out = hold_out(wines, share, seed)
+    for _, part in pd.Series(held_out).groupby([wines[TYPE], wines[QUALITY]]):
+        # four standard errors
+        assert part.mean() == pytest.approx(share, abs=4 * (share * (1 - share) / len(part)) ** 0.5)
+
+
+def test_a_larger_share_holds_out_more_and_none_less():
+    fewer, more = hold_out(CELLAR, 0.2, 5), hold_out(CELLAR, 0.4, 5)
+    assert fewer.sum() < more.sum()
+    assert (more | ~fewer).all()
+    assert (hold_out(CELLAR, 0.2, 6) != fewer).any()

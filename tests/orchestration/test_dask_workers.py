@@ -121,6 +121,7 @@ def test_a_pipeline_without_anything_to_compute_is_refused():
 
 def test_a_scheduler_that_does_not_answer_is_named():
     import dask
+    import distributed  # noqa: F401 - its defaults come with it, or would go with the block below
 
     settings = DaskSettings(address="tcp://127.0.0.1:9", nodes=("far.*",))
     with (

@@ -70,7 +70,7 @@ def test_kinds_of_errors_are_loaded_by_rule(plain_settings):
     ("change", "told"),
     [
         ({"retrys": {}}, "retrys: Extra inputs are not permitted"),
-        ({"errors": {"network": ["builtins.ConectionError"]}}, "has no 'ConectionError'"),
+        ({"errors": {"network": ["builtins.ConectionError"]}}, "has no attribute 'ConectionError'"),
         ({"errors": {"network": ["builtins.print"]}}, "builtins.print is no exception"),
         ({"errors": {"network": ["nowhere.at.all"]}}, "nowhere"),
         (

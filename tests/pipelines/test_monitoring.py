@@ -28,7 +28,8 @@ from wine_quality.pipelines.monitoring.parameters import MonitoringParameters
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
-SETTINGS = DriftSettings(resamples=1000, seed=2009)
+SETTINGS = DriftSettings(resamples=1000, seed=2009, reported_windows=0)
+REPORTED = SETTINGS.model_copy(update={"reported_windows": 4})
 COLUMNS = {*INPUTS, PREDICTION}
 SUBJECTS = {*COLUMNS, JOINT, COPIES, TRAFFIC}
 TABLES = ("verdicts", "model_verdicts")
@@ -139,7 +140,7 @@ def reader(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(run_pipeline, reader, tmp_path_factory):
     """All that the pipeline makes of the week."""
-    return monitor(run_pipeline, tmp_path_factory.mktemp("stores"), reader)
+    return monitor(run_pipeline, tmp_path_factory.mktemp("stores"), reader, REPORTED)
 
 
 def of_day(table, number):
@@ -325,9 +326,7 @@ def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
 
 
 def test_small_windows_are_merged_where_that_is_asked_for(run_pipeline, tmp_path):
-    hourly = SETTINGS.model_copy(
-        update={"window": "1h", "small_windows": "merge", "min_rows": 100, "reported_windows": 0}
-    )
+    hourly = SETTINGS.model_copy(update={"window": "1h", "small_windows": "merge", "min_rows": 100})
     reader = lake_of(tmp_path / "lake", LOG[LOG["event_time"].dt.day == 2])
     made = monitor(run_pipeline, tmp_path, reader, hourly)
     reader.close()
@@ -353,7 +352,6 @@ def test_what_was_decided_stays_decided_while_the_log_goes_on(
     few = SETTINGS.model_copy(
         update={
             "newest_windows": 4,
-            "reported_windows": 0,
             "min_rows": 50,
             "small_windows": small_windows,
         }

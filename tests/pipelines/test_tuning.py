@@ -12,7 +12,7 @@ from wine_quality.pipelines.tuning import create_pipeline, nodes
 TREE = Candidate.model_validate(
     {
         "estimator": "sklearn.tree.DecisionTreeRegressor",
-        "settings": {"max_depth": 2},
+        "settings": {"max_depth": 10},
         "search_space": {"max_depth": {"type": "int", "low": 1, "high": 10}},
     }
 )

@@ -36,7 +36,8 @@ class Load:
                 except httpx.TransportError:
                     # the same request again, under the same key, until it is answered
                     self.cut += 1
-                    time.sleep(0.02)
+                    # a service takes seconds to start; asking more often only keeps it from that
+                    time.sleep(0.2)
                     continue
                 self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
                 if answer.status_code == 200:

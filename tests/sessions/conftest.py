@@ -6,6 +6,7 @@ Nothing here may write into the checkout: the environment `test` and those made 
 
 import contextlib
 import io
+import json
 import logging
 import os
 import shutil
@@ -14,13 +15,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -28,7 +30,7 @@ from kedro.framework.startup import bootstrap_project
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking
 
-from wine_quality.hooks import ConfigurationHook
+from wine_quality.running.hooks import ConfigurationHook
 from wine_quality.settings import HOOKS
 
 PROJECT = Path(__file__).parents[2]
@@ -198,9 +200,19 @@ def start_apart() -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The one `kedro run --env test` that many tests look at; none may write to its root."""
-    root = tmp_path_factory.mktemp("whole_run")
-    return Run(run_apart("--env", "test", root=root), root)
+    """The one `kedro run --env test`, with reports, that many tests look at; none may write to it.
+
+    It is shared by all processes of the tests.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root, ended = shared / "whole_run", shared / "whole_run.json"
+    with FileLock(f"{root}.lock"):
+        if not ended.exists():
+            reports = ("--params", "monitoring.drift.reported_windows=1")
+            ended.write_text(json.dumps(asdict(run_apart("--env", "test", *reports, root=root))))
+    return Run(Outcome(**json.loads(ended.read_text())), root)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 SMALL = {
     name: (PROJECT / "conf" / "test" / name).read_text()
-    for name in ("parameters_training.yml", "parameters_tuning.yml")
+    for name in ("parameters_training.yml", "parameters_tuning.yml", "parameters_monitoring.yml")
 }
 TABLES = ("verdicts", "model_verdicts")
 
@@ -100,6 +100,6 @@ def test_spark_reaches_the_verdicts_of_the_default(
 def test_an_address_that_is_not_set_is_named(kedro_apart, tmp_path):
     error = kedro_apart("--env", "production", root=tmp_path).error
     assert error.startswith("Environment variable 'MLFLOW_TRACKING_URI' not found")
-    known = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    known = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     error = kedro_apart("--env", "production", root=tmp_path, variables=known).error
     assert error.startswith("Environment variable 'WINE_QUALITY_LOG_URL' not found")

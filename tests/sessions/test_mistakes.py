@@ -265,7 +265,7 @@ def test_a_parameter_of_a_pipeline_that_does_not_run_is_checked_too(kedro_here, 
     [
         (
             "estimator=sklearn.tree.NoTree",
-            "cannot be imported: module 'sklearn.tree' has no 'NoTree'. Correct its estimator",
+            "module 'sklearn.tree' has no attribute 'NoTree'. Correct its estimator",
         ),
         ("estimator=no_such_package.Tree", "Install what has no_such_package ('pip install "),
         ("settings.max_dept=3", "got an unexpected keyword argument 'max_dept'"),

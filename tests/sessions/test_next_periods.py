@@ -56,7 +56,7 @@ def monitored(drifted_root, kedro_here):
 
 @pytest.fixture(scope="module")
 def judged(monitored, drifted_root, load):
-    names = ["verdicts", "model_verdicts", "alerts", "evidently_pages", "inference_log"]
+    names = ["verdicts", "model_verdicts", "alerts", "inference_log"]
     return load(drifted_root, names)
 
 

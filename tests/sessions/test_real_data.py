@@ -85,7 +85,7 @@ def test_the_kaggle_files_stop_the_run_where_leakage_is_not_allowed(
     leaked = audits("split_audit")["held_out_rows_in_training"]
     assert error == (
         f"{leaked:,} of 6,497 held-out wines also stand among the training wines, so scores on "
-        "them would mean nothing. Split with processing.split.method=grouped, or allow it: "
+        "them would mean nothing. Split with processing.split.method=hash, or allow it: "
         "--params processing.allow=[leakage]"
     )
     for name in ("training_wines", "held_out_wines"):

@@ -65,4 +65,4 @@ def test_sigterm_ends_the_server(recipe, whole_run, free_port, run_server, tmp_p
             assert time.monotonic() < deadline, processes_of(process.pid)
             time.sleep(0.1)
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{port}{page}")
+            httpx.get(f"http://127.0.0.1:{port}{page}", timeout=60)

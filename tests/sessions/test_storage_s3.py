@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_all_that_is_no_database_lies_in_the_store(
     # the same champion and verdicts
     promotion = json.loads(files.cat_file(f"{root}/08_reporting/promotion.json"))
     default = json.loads((whole_run.root / "08_reporting/promotion.json").read_text())
+    del promotion["run_id"], default["run_id"]
     assert promotion == default
     for name in REPORTS:
         ours = table(files, root, f"08_reporting/{name}.parquet").drop(columns="reason")
@@ -94,7 +96,10 @@ def test_all_that_is_no_database_lies_in_the_store(
     expected = {
         path.relative_to(whole_run.root).as_posix()
         for path in whole_run.root.rglob("*")
-        if path.is_file() and ".db" not in path.name and "mlartifacts" not in path.parts
+        if path.is_file()
+        and not path.name.endswith("-lock")
+        and ".db" not in path.name
+        and "mlartifacts" not in path.parts
     }
     assert found == expected
     assert {path.name for path in (tmp_path / "databases").iterdir()} >= {"log.db", "mlflow.db"}
@@ -114,7 +119,7 @@ def test_all_that_is_no_database_lies_in_the_store(
 
     again = run_in_store("--pipeline", "monitoring", root=tmp_path / "local")
     assert again.status == 0, again.errors
-    assert "Counted 0 of the log's 1 windows" in again.output
+    assert re.search(r"Counted 0 of \d+ hours; the others are known", again.output)
     assert {path.removeprefix(f"{root}/") for path in files.find(root)} == expected
 
 

@@ -419,7 +419,8 @@ def test_a_missing_and_an_unused_parameter_are_found(base):
 
 
 def test_every_field_of_the_parameters_is_read_somewhere(base):
-    sources = [path.read_text() for path in SOURCE.rglob("*.py")]
+    # templates read some
+    sources = [path.read_text() for kind in ("*.py", "*.md") for path in SOURCE.rglob(kind)]
     # or is what a node takes as a whole
     sources += [".".join(("params", *path)) for path in parameters_of(base.pipelines)]
     assert unread_fields(ProjectParameters, sources) == []

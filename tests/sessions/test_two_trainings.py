@@ -39,7 +39,7 @@ def test_two_trainings_in_one_folder_each_decide_about_their_own_version(
         # its own files went with it, not the other's
         run = client.get_run(client.get_model_version(MODEL, version).run_id)
         card = load_text(f"{run.info.artifact_uri}/model_card.md")
-        assert card.startswith(f"# Model card: wine quality by {name}")
+        assert card.startswith(f"# Model card: wine quality by {name.replace('_', ' ')}")
     champion = client.get_model_version_by_alias(MODEL, CHAMPION)
     assert champion.tags["candidate"] == "extra_trees_regressor"
     aliases = client.get_registered_model(MODEL).aliases

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from wine_quality import retrying
 from wine_quality.database.errors import DatabaseError
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import PredictionService, Predictor
+from wine_quality.system import retrying
 from wine_quality.traffic import sender
 from wine_quality.traffic.backends import BackendUnavailableError, InProcessBackend
 from wine_quality.traffic.planning import plan_traffic

@@ -8,6 +8,7 @@ from wine_quality.datasets.inference_log import (
     InferenceLogDataset,
     LakeLogDataset,
 )
+from wine_quality.datasets.labelled_traffic import LabelledTrafficDataset
 from wine_quality.datasets.metrics import MetricsDataset
 from wine_quality.datasets.monitoring import (
     ProfileStoreDataset,
@@ -32,6 +33,7 @@ __all__ = [
     "FigureArtifactDataset",
     "InferenceLogConnection",
     "InferenceLogDataset",
+    "LabelledTrafficDataset",
     "LakeLogDataset",
     "MetricsDataset",
     "ModelRegistryDataset",

@@ -72,6 +72,10 @@ class InferenceLogDataset(_LogDataset, AbstractDataset[Receipts, LogReader]):
         """
         if self._log.last_event_time() is None:
             raise WineQualityError(NOTHING_LOGGED)
+        return self.reader()
+
+    def reader(self) -> LogReader:
+        """Give the reader, whether anything is logged or not."""
         if self._reader is None:
             self._reader = DatabaseReader(self._url, labelled_predictions())
         return self._reader
@@ -131,6 +135,10 @@ class LakeLogDataset(AbstractDataset[Receipts, LogReader]):
         """
         if not self._exists():
             raise WineQualityError(NOTHING_LOGGED)
+        return self.reader()
+
+    def reader(self) -> LogReader:
+        """Give the reader, whether anything is logged or not."""
         return self._reader
 
     def save(self, data: Receipts) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro_datasets.json import JSONDataset
 
-from wine_quality.storage import write_whole
+from wine_quality.system.storage import write_whole
 
 
 class OptionalJSONDataset(JSONDataset):

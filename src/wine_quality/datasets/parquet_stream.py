@@ -10,7 +10,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
-from wine_quality.storage import address_of, write_whole
+from wine_quality.system.storage import address_of, write_whole
 from wine_quality.traffic.streams import Frames, Stream
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.promotion import Settlement, find_opponent
+from wine_quality.modelling.contenders import find_contender
+from wine_quality.modelling.promotion import Settlement
 from wine_quality.modelling.registry import (
     CHAMPION,
     Champion,
@@ -106,14 +107,14 @@ class ModelRegistryDataset(_RegistryDataset, AbstractDataset[Any, ModelRegistry]
         """
         registry = self._registry()
         registry.check_lock()
-        opponent = find_opponent(registry)
-        if opponent is not None and opponent.reference is None:
+        champion = find_contender(registry)
+        if champion is not None and champion.reference is None:
             logger.warning(
                 "Version %s, the champion of %s, has no reference to compare with (%s): the new "
                 "version will be challenger, until 'kedro champion promote VERSION' promotes it",
-                opponent.version.version,
+                champion.version.version,
                 self._model_name,
-                opponent.problem,
+                champion.problem,
             )
 
 

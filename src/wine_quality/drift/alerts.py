@@ -22,7 +22,7 @@ from wine_quality.drift.watching import MODEL, Finding
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.parameters import Parameters
-from wine_quality.retrying import doubling, retry
+from wine_quality.system.retrying import doubling, retry
 
 if TYPE_CHECKING:
     from wine_quality.drift.told_alerts import ToldAlerts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from wine_quality.errors import WineQualityError
-from wine_quality.storage import write_whole
+from wine_quality.system.storage import write_whole
 from wine_quality.wines import QUALITY_UNIT
 
 if TYPE_CHECKING:

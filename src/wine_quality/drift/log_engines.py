@@ -35,7 +35,7 @@ from wine_quality.drift.profiles import Profile, count_batches, merge_profiles
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import window_length
 from wine_quality.errors import WineQualityError
-from wine_quality.storage import find_store, is_address
+from wine_quality.system.storage import find_store, is_address
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ MODEL_VERSION = "model_version"
 LABELLED_AT = "labelled_at"
 MOMENTS = (EVENT_TIME, "received_at", LABELLED_AT)
 PREDICTION_ID = "prediction_id"
-LOG_COLUMNS = (EVENT_TIME, MODEL_VERSION, *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
+SOURCE = "source"
+LOG_COLUMNS = (EVENT_TIME, MODEL_VERSION, SOURCE, *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
 """What monitoring reads of a log kept in a database, beside the identifiers."""
 BATCH, FETCHED = 65_536, 32_768
 """Rows read at a time (about 130 B each), and as Python's objects, from SQLite."""

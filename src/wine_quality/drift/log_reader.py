@@ -14,6 +14,7 @@ from wine_quality.drift.log_engines import (
     MODEL_VERSION,
     MOMENTS,
     PREDICTION_ID,
+    SOURCE,
     DuckdbEngine,
     LogEngine,
     SparkEngine,
@@ -22,7 +23,7 @@ from wine_quality.drift.log_engines import (
 from wine_quality.drift.profiles import COUNTED_COLUMNS, HOUR_S, Profile
 from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
-from wine_quality.wines import INPUTS, PREDICTION, QUALITY
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
 
 NOTHING_LOGGED = (
     "Nothing is logged yet, so there is nothing to judge: run 'kedro run' once, or send traffic "
@@ -30,6 +31,15 @@ NOTHING_LOGGED = (
 )
 LOT_DIGITS = 8
 """Random digits at the end of an identifier, hexadecimal and in lower case."""
+LABELLED_DTYPES: dict[str, str] = {
+    PREDICTION_ID: "str",
+    EVENT_TIME: "datetime64[us, UTC]",
+    MODEL_VERSION: "str",
+    SOURCE: "str",
+    TYPE: "str",
+    **dict.fromkeys((*MEASUREMENT_NAMES, PREDICTION, QUALITY), "float64"),
+}
+"""What a labelled prediction is known by, with types."""
 _ORDER = (EVENT_TIME, *INPUTS, PREDICTION, QUALITY)
 """Rows that are alike in all of these are interchangeable."""
 
@@ -167,6 +177,35 @@ class LogReader(ABC):
         # some engines keep moments without their zone, which is UTC
         found = [name for name in MOMENTS if name in rows]
         return rows.assign(**{name: pd.to_datetime(rows[name], utc=True) for name in found})
+
+    def labelled(
+        self, most: int, since: datetime | None = None, until: datetime | None = None
+    ) -> pd.DataFrame:
+        """Read the newest predictions that have a label; memory grows with `most` alone.
+
+        Args:
+            most: Most rows wanted; of more, those of the latest event times.
+            since: First event time wanted, with a time zone.
+            until: First event time no longer wanted.
+
+        Returns:
+            Columns and types of `LABELLED_DTYPES`, in the order of event time. A text that the log
+            does not keep is empty.
+        """
+        log = self._engine.log
+        rows = pd.DataFrame(columns=list(LABELLED_DTYPES))
+        if QUALITY in log.c:
+            newest = (
+                self._select(tuple(LABELLED_DTYPES), since, until, None)
+                .where(log.c[QUALITY].is_not(None))
+                .order_by(log.c[EVENT_TIME].desc())
+                .limit(most)
+            )
+            rows = pd.concat([rows, *self._engine.stream(newest)]).dropna(subset=QUALITY)
+        texts = [name for name, kind in LABELLED_DTYPES.items() if kind == "str"]
+        rows[EVENT_TIME] = pd.to_datetime(rows[EVENT_TIME], utc=True)
+        rows = rows.fillna(dict.fromkeys(texts, "")).astype(LABELLED_DTYPES)
+        return rows.sort_values([EVENT_TIME, PREDICTION_ID], ignore_index=True, kind="stable")
 
     def _select(
         self,

@@ -76,7 +76,9 @@ class DriftSettings(Parameters):
         description="Smallest change of the mean error, in quality points, that is decay",
     )
     reported_windows: int = Field(
-        3, ge=0, description="Newest alarming windows that get Evidently's reports, too"
+        4,
+        ge=0,
+        description="Windows that get Evidently's reports: the newest, then the newest alarming",
     )
     resamples: int = Field(
         2000, ge=200, le=100_000, description="Resamples of the reference behind each threshold"

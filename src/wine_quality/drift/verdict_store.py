@@ -98,6 +98,15 @@ class VerdictStore(StoreDatabase):
             rows = connection.execute(query).all()
         return _frame(rows, HISTORY_DTYPES)
 
+    def windows_judged(self, verdict: str) -> pd.DataFrame:
+        """Find the windows of which a verdict holds now, on whatever subject.
+
+        Returns:
+            Rows of `history`, the newest revision of each.
+        """
+        newest = self.history().drop_duplicates(list(_KEY), keep="last")
+        return newest[newest["verdict"] == verdict].reset_index(drop=True)
+
     def changes(self, most: int) -> Changes:
         """Find the windows that have another verdict now than before, as late labels bring about.
 

@@ -314,7 +314,8 @@ class _Window:
         words = f"each wine comes about {mean:.2g} times (limit {limit:.2g})"
         if heaviest > HEAVY_SHARE * n:
             words = f"about {heaviest:,} of {n:,} wines are the same one"
-        words += f"; the window is worth about {n / mean:,.0f} different wines"
+        distinct = f"{n / mean:,.0f}"
+        words += f"; the window counts as {distinct} distinct wine{'' if distinct == '1' else 's'}"
         return Judgement("data_quality", mean, limit, n, np.nan, words)
 
     def _too_few(self, n: int) -> Judgement:

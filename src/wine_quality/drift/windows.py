@@ -215,14 +215,14 @@ def newest_window(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_windows(
-    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, alarming: int
+    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, most: int
 ) -> list[tuple[pd.Timestamp, pd.Timestamp, str]]:
     """Choose the windows that are worth a report: the newest, and the newest alarming ones.
 
     Args:
         verdicts: Rows of `verdicts.decide`, and perhaps of `judge_traffic`.
         model_verdicts: Rows of `performance.judge_performance`.
-        alarming: How many windows at most are chosen for an alarm.
+        most: How many windows at most are chosen.
 
     Returns:
         Start, end and model version of each, the newest first; each once.
@@ -233,8 +233,8 @@ def chosen_windows(
     alarms = judged[judged["verdict"].isin(ALARMS)].sort_values("window_start", kind="stable")
     if columns.empty:
         return []
-    flagged = alarms[key].drop_duplicates().iloc[::-1].head(alarming)
-    chosen = pd.concat([columns[key].iloc[[-1]], flagged]).drop_duplicates()
+    newest = pd.concat([columns[key].iloc[[-1]], alarms[key].iloc[::-1]])
+    chosen = newest.drop_duplicates().head(most)
     return list(chosen.itertuples(index=False, name=None))
 
 

@@ -1,13 +1,13 @@
 """Candidate models: one regression-shaped question, many estimators behind one pipeline."""
 
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, model_validator
 
 from wine_quality.errors import WineQualityError
-from wine_quality.importing import load_class
 from wine_quality.parameters import Parameters
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, QUALITY, TYPE, WINE_TYPES
 
@@ -90,7 +90,10 @@ class PublishedFigures(Parameters):
 class Candidate(Parameters):
     """A model that takes part in the comparison; adding one is a few lines of YAML."""
 
-    estimator: str = Field(description="Class path of an estimator with scikit-learn's interface")
+    estimator: str = Field(
+        pattern=r"^\w+(\.\w+)+$",
+        description="Class path of an estimator with scikit-learn's interface",
+    )
     settings: dict[str, Any] = Field(default={}, description="Arguments of the estimator")
     scale: bool = Field(
         default=False, description="Standardise the measurements (for distances and kernels)"
@@ -182,7 +185,7 @@ def build_model(candidate: Candidate, seed: int) -> "Model | EarlyStopped":
 
 def _load_estimator(path: str) -> Any:
     try:
-        return load_class(path)
+        return resolve_name(":".join(path.rsplit(".", 1)))
     # importing runs somebody's module, which may fail in any way
     except Exception as error:
         what = "Correct"

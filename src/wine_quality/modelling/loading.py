@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
@@ -227,6 +229,21 @@ def read_reference(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BrokenVersionError(f"its reference cannot be read ({error})") from error
+
+
+def read_fitted_wines(path: Path) -> NDArray[np.uint64]:
+    """Read the hashes of the wines that a version was fitted on.
+
+    Raises:
+        BrokenVersionError: The file holds anything else.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BrokenVersionError(f"its list of fitted wines cannot be read ({error})") from error
+    if not isinstance(found, np.ndarray) or found.dtype != np.uint64 or found.ndim != 1:
+        raise BrokenVersionError("its list of fitted wines holds something else")
+    return found
 
 
 def _is_plain(kind: Any) -> bool:

@@ -1,7 +1,7 @@
 """The model card: what a version is, what it was judged on, and what it is not for.
 
-After Mitchell et al., Model Cards for Model Reporting, FAT* 2019. One structure, two forms:
-Markdown for people and repositories, HTML for the tracking server.
+After Mitchell et al., Model Cards for Model Reporting, FAT* 2019. Written as Markdown for
+people and repositories, from which the tracking server's HTML is rendered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,6 @@ from pydantic import Field
 from wine_quality.parameters import Parameters
 from wine_quality.wines import (
     INPUTS,
-    MEASUREMENT_NAMES,
     PREDICTION,
     QUALITY,
     QUALITY_BOUNDS,
@@ -32,6 +31,10 @@ METRIC_LABELS = {
     "accuracy_within_1.0": f"within {1.0 * QUALITY_STEP:g} {QUALITY_UNIT}",
     "weighted_kappa": "quadratic weighted kappa",
 }
+
+
+RARE = 20
+"""Fewer wines than this are no basis for a statement on their quality."""
 
 
 class CardTexts(Parameters):
@@ -85,45 +88,46 @@ class CardFacts:
     seed: int
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of texts."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Bullets:
-    """A list of sentences."""
-
-    items: tuple[str, ...]
-
-
-Block = str | Table | Bullets
-Sections = Sequence[tuple[str, Sequence[Block]]]
-
-
 def write_card(facts: CardFacts, texts: CardTexts) -> tuple[str, str]:
     """Write the model card.
 
     Returns:
         Markdown and HTML.
     """
-    title = f"Model card: {texts.predicted} by {_words(facts.candidate)}"
-    sections: Sections = [
-        ("Model", _model(facts)),
-        ("Intended use", [texts.intended_use, f"Not for: {texts.not_for}"]),
-        ("Data", _data(facts, texts)),
-        ("Leakage", [leakage_statement(facts.split_audit)]),
-        ("Scores on the held-out wines", _scores(facts)),
-        (f"Errors by {QUALITY}", _errors(facts)),
-        ("What the model looks at", _importance(facts)),
-        ("How it compares", _comparison(facts)),
-        ("Limits", [_limits(facts, texts)]),
-        ("Licence and citation", [f"Data: {texts.licence}", texts.citation]),
-    ]
-    return _markdown(title, sections), _html(title, sections)
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markdown_it import MarkdownIt
+
+    by_quality = facts.by_quality[facts.by_quality[TYPE] == "all"]
+    pages = Environment(
+        loader=PackageLoader("wine_quality.modelling", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        # the Markdown is text; what of it is HTML, its reader escapes
+        autoescape=False,  # noqa: S701
+    )
+    pages.filters |= {"n": "{:,}".format, "words": lambda name: name.replace("_", " ")}
+    settings = ", ".join(f"{key} {value}" for key, value in facts.settings["settings"].items())
+    low, high = QUALITY_BOUNDS
+    markdown = pages.get_template("model_card.md").render(
+        facts=facts,
+        texts=texts,
+        settings=settings or "the defaults",
+        leakage=leakage_statement(facts.split_audit),
+        labels=METRIC_LABELS,
+        by_quality=by_quality.to_dict(orient="records"),
+        rare=by_quality.loc[by_quality["wines"] < RARE, QUALITY].tolist(),
+        importance=facts.importance.to_dict(orient="records"),
+        comparison=facts.comparison.to_dict(orient="records"),
+        n_inputs=len(INPUTS),
+        TYPE=TYPE,
+        QUALITY=QUALITY,
+        RARE=RARE,
+        low=low,
+        high=high,
+    )
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return markdown, pages.get_template("model_card.html").render(body=body)
 
 
 def leakage_statement(split_audit: Mapping[str, int]) -> str:
@@ -162,171 +166,3 @@ def errors_by_quality(reference: pd.DataFrame) -> pd.DataFrame:
         wines="count", mae=lambda e: e.abs().mean(), bias="mean"
     )
     return table.reset_index()
-
-
-def _model(facts: CardFacts) -> list[Block]:
-    settings = ", ".join(f"{key} {value}" for key, value in facts.settings["settings"].items())
-    steps = "mean imputation and " + ("scaling, " if facts.settings["scale"] else "")
-    early = facts.settings["early_stopping"]
-    stopping = (
-        (
-            f"Early stopping after {early['rounds']} rounds without a lower error on a held-back "
-            f"{early['held_back_share']:.0%} of the training wines: "
-            f"{min(facts.rounds)} to {max(facts.rounds)} rounds in the folds; n_estimators is the "
-            "most that it may choose",
-        )
-        if early and facts.rounds
-        else ()
-    )
-    low, high = QUALITY_BOUNDS
-    return [
-        f"A scikit-learn pipeline of {steps}one-hot encoding of the type and "
-        f"{facts.settings['estimator']}: {len(INPUTS)} inputs ({TYPE} and "
-        f"{len(MEASUREMENT_NAMES)} measurements, any of which may be missing) to a predicted "
-        f"{QUALITY} from {low} to {high}.",
-        Bullets(
-            (
-                f"Settings: {settings or 'the defaults'}",
-                *stopping,
-                f"Where they are from: {facts.tuned}",
-                f"Training wines {facts.training_wines}, held-out wines {facts.held_out_wines}, "
-                f"seed {facts.seed}",
-            )
-        ),
-    ]
-
-
-def _data(facts: CardFacts, texts: CardTexts) -> list[Block]:
-    audit, split = facts.wine_audit, facts.split_audit
-    types = ", ".join(f"{n:,} {name}" for name, n in audit["by_type"].items())
-    return [
-        texts.data,
-        Bullets(
-            (
-                f"{audit['read']:,} wines read, {audit['accepted']:,} accepted ({types}), "
-                f"{audit['rejected']:,} rejected",
-                f"{audit['exact_duplicates']:,} exact duplicates, "
-                f"{sum(audit['missing'].values()):,} missing values",
-                f"{split['training_rows']:,} for training, {split['held_out_rows']:,} held out",
-            )
-        ),
-        Table(
-            (QUALITY, "wines"),
-            tuple((quality, f"{n:,}") for quality, n in audit["by_quality"].items()),
-        ),
-    ]
-
-
-def _scores(facts: CardFacts) -> list[Block]:
-    slices = list(facts.metrics)
-    rows = tuple(
-        (label, *(_with_interval(facts, name, metric) for name in slices))
-        for metric, label in METRIC_LABELS.items()
-    )
-    return [
-        "In brackets the 95 % interval: groups of equal wines resampled, percentile bootstrap.",
-        Table(("", *slices), rows),
-    ]
-
-
-def _with_interval(facts: CardFacts, name: str, metric: str) -> str:
-    bounds = facts.intervals[name][metric]
-    return f"{facts.metrics[name][metric]:.3f} ({bounds['low']:.3f} to {bounds['high']:.3f})"
-
-
-def _errors(facts: CardFacts) -> list[Block]:
-    rows = facts.by_quality[facts.by_quality[TYPE] == "all"].to_dict(orient="records")
-    return [
-        "Bias is prediction less quality: rare, extreme qualities are drawn towards the middle.",
-        Table(
-            (QUALITY, "wines", "MAE", "bias"),
-            tuple(
-                (str(r[QUALITY]), f"{r['wines']:,}", f"{r['mae']:.3f}", f"{r['bias']:+.3f}")
-                for r in rows
-            ),
-        ),
-    ]
-
-
-def _importance(facts: CardFacts) -> list[Block]:
-    rows = facts.importance.to_dict(orient="records")
-    return [
-        "Rise of the MAE when an input's values are dealt anew among the held-out wines. Inputs "
-        "that tell the same share their importance: each alone looks less important than they "
-        "are together.",
-        Table(
-            ("input", "rise of MAE"),
-            tuple((_words(r["input"]), f"{r['increase']:+.4f}") for r in rows),
-        ),
-    ]
-
-
-def _comparison(facts: CardFacts) -> list[Block]:
-    metric = facts.metric
-    rows = facts.comparison.to_dict(orient="records")
-    return [
-        f"{metric.upper()} by cross-validation on the training wines, equal wines in one fold; "
-        "difference to the best on the same folds with its 95 % interval (Nadeau and Bengio's "
-        "corrected t). Where the interval holds 0, the folds do not tell the two apart.",
-        Table(
-            ("candidate", metric.upper(), "difference to the best"),
-            tuple(
-                (
-                    _words(r["candidate"]),
-                    f"{r[metric]:.3f}",
-                    ""
-                    if r["rank"] == 1
-                    else f"{r['behind']:+.3f} ({r['behind_low']:+.3f} to {r['behind_high']:+.3f})",
-                )
-                for r in rows
-            ),
-        ),
-    ]
-
-
-def _limits(facts: CardFacts, texts: CardTexts) -> Bullets:
-    common = facts.by_quality[facts.by_quality[TYPE] == "all"]
-    rare = common.loc[common["wines"] < RARE, QUALITY].astype(str).tolist()
-    sentences = [
-        texts.limits,
-        "Wines unlike those described under Data are untested.",
-    ]
-    if rare:
-        sentences.append(
-            f"Fewer than {RARE} held-out wines have quality {', '.join(rare)}: the scores say "
-            "little about these."
-        )
-    return Bullets(tuple(sentences))
-
-
-RARE = 20
-"""Fewer wines than this are no basis for a statement on their quality."""
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _markdown(title: str, sections: Sections) -> str:
-    parts = [f"# {title}"]
-    for heading, blocks in sections:
-        parts += [f"## {heading}", *map(_block_markdown, blocks)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _block_markdown(block: Block) -> str:
-    if isinstance(block, str):
-        return block
-    if isinstance(block, Bullets):
-        return "\n".join(f"* {item}" for item in block.items)
-    rule = ("---", *("--:" for _ in block.header[1:]))
-    lines = [block.header, rule, *block.rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
-
-
-def _html(title: str, sections: Sections) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("wine_quality.modelling", "")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return pages.get_template("model_card.html").render(title=title, sections=sections)

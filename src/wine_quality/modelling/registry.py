@@ -10,7 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wine_quality.database.locks import Confirm
 from wine_quality.errors import WineQualityError
@@ -20,6 +22,7 @@ from wine_quality.modelling.loading import (
     check_digest,
     check_onnx,
     load_model,
+    read_fitted_wines,
     read_reference,
     trusted_in,
 )
@@ -34,10 +37,13 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 REFERENCE_ARTIFACT = "reference/held_out_wines.parquet"
 PROFILE_ARTIFACT = "reference/profile.json"
+FITTED_ARTIFACT = "reference/fitted_wines.npy"
 ONNX_ARTIFACT = "onnx/model.onnx"
 ONNX_TAG, ONNX_PARITY_TAG = "onnx", "onnx_parity"
 ONNX_DIGEST_TAG, MODEL_DIGEST_TAG = "onnx_sha256", "model_sha256"
 ENVIRONMENT_TAG = "environment"
+FITTED_TAG = "fitted_wines"
+"""Tag with the number of distinct wines a version was fitted on; older versions have none."""
 RUN_TAGS = (ENVIRONMENT_TAG, "git_revision")
 """Tags of the run that its version bears as well."""
 FORMER_CHAMPIONS_TAG = "former_champions"
@@ -55,12 +61,15 @@ class TrainedModel:
             are later judged against.
         tags: What the version says of itself: candidate, data fingerprints, scores.
         files: Texts that are kept with the version, by artifact path: its card, its profile.
+        fitted: `wine_hashes` of the wines that the model was fitted on, by which later versions
+            find wines that neither was fitted on. None: the version does not say.
     """
 
     model: "Model"
     reference: pd.DataFrame
     tags: dict[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    fitted: NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,7 @@ class ModelRegistry:
             trained.tags
             | {key: of_run[key] for key in RUN_TAGS if key in of_run}
             | _onnx_tags(converted)
+            | ({} if trained.fitted is None else {FITTED_TAG: str(len(np.unique(trained.fitted)))})
             | {MODEL_DIGEST_TAG: _digest_of_model(f"models:/{self.name}/{version}")}
         )
         for key, value in tags.items():
@@ -282,6 +292,20 @@ class ModelRegistry:
                 raise WineQualityError(
                     f"Version {version} of {self.name} has no usable reference: {error}."
                 ) from error
+
+    def fitted_wines(self, found: RegisteredVersion) -> NDArray[np.uint64] | None:
+        """Load `wine_hashes` of the distinct wines that a version was fitted on.
+
+        Returns:
+            Shape (n,); None where the version does not say, as those of earlier editions.
+
+        Raises:
+            WineQualityError: They cannot be read.
+        """
+        if FITTED_TAG not in found.tags:
+            return None
+        with TemporaryDirectory() as folder:
+            return read_fitted_wines(self._download(found.version, FITTED_ARTIFACT, folder))
 
     def reference_profile(self, version: str) -> dict[str, Any]:
         """Load the profile of a version's reference, as `drift.reference.Reference` writes it.
@@ -436,6 +460,8 @@ def _log_files(trained: TrainedModel, converted: OnnxExport) -> None:
         path = Path(folder) / REFERENCE_ARTIFACT
         path.parent.mkdir(parents=True)
         trained.reference.to_parquet(path, index=False)
+        if trained.fitted is not None:
+            np.save(Path(folder) / FITTED_ARTIFACT, np.unique(trained.fitted), allow_pickle=False)
         if converted.content is not None:
             path = Path(folder) / ONNX_ARTIFACT
             path.parent.mkdir(parents=True)

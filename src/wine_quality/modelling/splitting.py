@@ -1,4 +1,4 @@
-"""Divides wines so that equal ones stay together and every part has its share of each quality."""
+"""Divides wines so that equal ones stay together: for ever, or into parts alike in quality."""
 
 import warnings
 
@@ -7,7 +7,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
-from wine_quality.wines import QUALITY, TYPE, quality_classes, wine_groups
+from wine_quality.wines import QUALITY, TYPE, quality_classes, wine_groups, wine_hashes
+
+
+def hold_out(wines: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+    """Say which wines are held out: each is, or is not, for ever.
+
+    A hash of the wine's twelve inputs decides, so wines that come later change no other's side, and
+    copies share one.
+
+    Args:
+        wines: n wines with inputs.
+        share: Share of the distinct wines to hold out. With a larger one, wines change sides in one
+            direction only.
+        seed: Seed of the hash.
+
+    Returns:
+        Whether each wine is held out, shape (n,).
+    """
+    held_out: NDArray[np.bool_] = wine_hashes(wines, seed) / 2.0**64 < share
+    return held_out
 
 
 def assign_parts(wines: pd.DataFrame, parts: int, seed: int) -> NDArray[np.int64]:
@@ -37,8 +56,7 @@ def assign_parts(wines: pd.DataFrame, parts: int, seed: int) -> NDArray[np.int64
         raise WineQualityError(
             f"{len(wines)} wines, {distinct} of them distinct and at most {largest} of one type "
             f"and quality, cannot be divided into {parts} parts: bring more wines, or ask for "
-            "fewer parts (training.comparison.cross_validation.folds, or a larger "
-            "processing.split.held_out_share)."
+            "fewer parts (training.comparison.cross_validation.folds)."
         )
     splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
     part_of = np.empty(len(wines), dtype=np.int64)

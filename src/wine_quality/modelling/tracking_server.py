@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wine_quality.database.addresses import without_password
 from wine_quality.errors import WineQualityError
-from wine_quality.retrying import doubling, retry
+from wine_quality.system.retrying import doubling, retry
 
 if TYPE_CHECKING:
     from requests import Response

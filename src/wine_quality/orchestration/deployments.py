@@ -22,7 +22,7 @@ from wine_quality.orchestration.settings import (
 )
 from wine_quality.pipeline_registry import build_pipelines
 from wine_quality.pipelines.parameters import check_parameters
-from wine_quality.project import project_folder
+from wine_quality.system.project import project_folder
 
 TAG = "wine_quality"
 # a fixed moment, so that an interval stays where it is when it is deployed again

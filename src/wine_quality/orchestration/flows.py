@@ -14,7 +14,7 @@ from wine_quality.orchestration.failures import in_one_line, is_explained
 from wine_quality.orchestration.runner import FLOW, PrefectDaskRunner, PrefectRunner
 from wine_quality.orchestration.server import check_server
 from wine_quality.orchestration.settings import split_names
-from wine_quality.project import project_folder
+from wine_quality.system.project import project_folder
 
 logger = logging.getLogger(__name__)
 

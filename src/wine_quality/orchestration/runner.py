@@ -17,7 +17,7 @@ from wine_quality.orchestration.dask_workers import DaskWorkers, start_workers
 from wine_quality.orchestration.failures import in_one_line, is_explained, may_pass
 from wine_quality.orchestration.session import prepare_prefect, session_run
 from wine_quality.orchestration.settings import OrchestrationSettings, read_settings
-from wine_quality.retrying import doubling
+from wine_quality.system.retrying import doubling
 
 FLOW = "wine-quality"
 SHOWN_LOGGERS = ("kedro", "wine_quality")

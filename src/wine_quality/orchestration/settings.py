@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from pkgutil import resolve_name
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,6 @@ from kedro.config import AbstractConfigLoader
 from kedro.pipeline.node import Node
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from wine_quality.importing import load_class
 from wine_quality.parameters import Parameters
 
 FILE = "orchestration.yml"
@@ -195,8 +195,8 @@ def split_names(names: str) -> list[str]:
 
 def _load_error(path: str) -> type[Exception]:
     try:
-        found: type[Exception] = load_class(path)
-    except ImportError as error:
+        found: type[Exception] = resolve_name(":".join(path.rsplit(".", 1)))
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(found, type) or not issubclass(found, Exception):
         raise ValueError(f"{path} is no exception")  # noqa: TRY004 - pydantic tells of these

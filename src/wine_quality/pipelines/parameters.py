@@ -10,6 +10,7 @@ from wine_quality.parameters import Parameters
 from wine_quality.pipelines.download.parameters import DownloadParameters
 from wine_quality.pipelines.monitoring.parameters import MonitoringParameters
 from wine_quality.pipelines.processing.parameters import ProcessingParameters
+from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.serving_simulation.parameters import SimulationParameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
 from wine_quality.pipelines.tuning.parameters import TuningParameters
@@ -24,6 +25,7 @@ class ProjectParameters(Parameters):
     training: TrainingParameters
     serving_simulation: SimulationParameters
     monitoring: MonitoringParameters
+    retraining: RetrainingParameters
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> ProjectParameters:

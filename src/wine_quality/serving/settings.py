@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wine_quality.errors import WineQualityError
-from wine_quality.project import project_folder
+from wine_quality.system.project import project_folder
 
 PREFIX = "WINE_QUALITY_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

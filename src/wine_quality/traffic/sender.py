@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from wine_quality.errors import RefusedBatchError, WineQualityError
-from wine_quality.retrying import doubling, retry
+from wine_quality.system.retrying import doubling, retry
 from wine_quality.traffic.backends import Backend, BackendUnavailableError
 from wine_quality.traffic.planning import EVENT_TIME
 from wine_quality.traffic.streams import CHUNK_ROWS, Frames, Stream, renumber
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REQUEST_ID = "request_id"
+SIMULATION = "simulation"
+"""The source that simulated wines bear in the log."""
 _ANSWER = ("prediction_id", "prediction", "model_version")
 _RECEIPT_DTYPES = {
     REQUEST_ID: "str",
@@ -196,7 +198,7 @@ def send(
     concurrency: int = 1,
     rate: float | None = None,
     patience_seconds: float = 0.0,
-    source: str = "simulation",
+    source: str = SIMULATION,
 ) -> Iterator[pd.DataFrame]:
     """Send traffic batch by batch. A batch that fails does not stop the others.
 

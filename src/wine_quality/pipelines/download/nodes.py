@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from wine_quality.errors import WineQualityError
-from wine_quality.fetching import fetch_file, sha256_of
+from wine_quality.pipelines.download.fetching import fetch_file, sha256_of
 from wine_quality.pipelines.download.parameters import DownloadParameters
-from wine_quality.storage import is_address
+from wine_quality.system.storage import is_address
 
 logger = logging.getLogger(__name__)
 

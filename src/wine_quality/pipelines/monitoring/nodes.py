@@ -236,7 +236,10 @@ def report_windows(
         page says so and there is no snapshot.
     """
     # for the newest window there is always a page, if only to say that there is none
-    pages = {kind: _empty_page(kind, ("No window could be judged.",)) for kind in REPORTS}
+    remark = "No window could be judged."
+    if not settings.reported_windows:
+        remark = "monitoring.drift.reported_windows is 0: no reports are drawn."
+    pages = {kind: _empty_page(kind, (remark,)) for kind in REPORTS}
     snapshots: dict[str, str] = {}
     reportable = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)

@@ -5,12 +5,17 @@ from typing import Any
 
 import pandas as pd
 
+from wine_quality.datasets.labelled_traffic import LabelledTraffic
+from wine_quality.drift.verdict_store import HISTORY_DTYPES, VerdictStore
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.splitting import assign_parts
+from wine_quality.modelling.splitting import hold_out
 from wine_quality.pipelines.processing import audit, reading
 from wine_quality.pipelines.processing.parameters import ProcessingParameters
+from wine_quality.pipelines.retraining.parameters import RetrainingParameters
+from wine_quality.retraining import traffic
 
 Json = dict[str, Any]
+NO_WINDOWS = pd.DataFrame(columns=list(HISTORY_DTYPES))
 
 
 def read_wines(raw_wines: dict[str, Callable[[], str]]) -> pd.DataFrame:
@@ -53,32 +58,62 @@ def accept_wines(
     return validated_wines
 
 
+def sort_traffic(
+    accepted_wines: pd.DataFrame,
+    labelled_traffic: LabelledTraffic,
+    recorded_verdicts: VerdictStore,
+    retraining: RetrainingParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
+    """Join labelled traffic to the raw wines, where that is asked for, and keep garbage out.
+
+    Returns:
+        The wines to divide: accepted ones and traffic; the traffic that was left out, each row with
+        the `rule` that it breaks; and how many rows each rule leaves out.
+    """
+    settings = retraining.traffic
+    rows = labelled_traffic.newest(settings.most_labels if retraining.use_traffic else 0)
+    faulty = recorded_verdicts.windows_judged("data_quality") if len(rows) else NO_WINDOWS
+    sorted_rows = traffic.sort_traffic(rows, accepted_wines, faulty, settings)
+    return (
+        traffic.join_traffic(accepted_wines, sorted_rows),
+        sorted_rows[sorted_rows[traffic.RULE] != ""].reset_index(drop=True),
+        traffic.audit_traffic(sorted_rows, retraining.use_traffic),
+    )
+
+
 def split_wines(
-    accepted_wines: pd.DataFrame, parameters: ProcessingParameters
+    usable_wines: pd.DataFrame, parameters: ProcessingParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divide the wines into training and held-out wines.
 
     Returns:
-        Training and held-out wines; together every accepted wine once, in their order.
+        Training and held-out wines; together every usable wine once, in their order.
 
     Raises:
-        WineQualityError: The file to hold out is not among those read, or is the only one.
+        WineQualityError: The file to hold out is not among those read, or is the only one; or the
+            wines are so few that all come to one side.
     """
     split = parameters.split
     if split.method == "file":
-        held_out = accepted_wines[reading.SOURCE] == split.held_out_file
+        held_out = usable_wines[reading.SOURCE] == split.held_out_file
         if not held_out.any() or held_out.all():
-            files = ", ".join(sorted(accepted_wines[reading.SOURCE].unique()))
+            files = ", ".join(sorted(usable_wines[reading.SOURCE].unique()))
             raise WineQualityError(
                 f"{split.held_out_file} cannot be held out of the files read ({files}): "
                 "set processing.split.held_out_file to one of several files."
             )
     else:
-        parts = assign_parts(accepted_wines, round(1 / split.held_out_share), split.seed)
-        held_out = pd.Series(parts == 0, index=accepted_wines.index)
+        side = hold_out(usable_wines, split.held_out_share, split.seed)
+        held_out = pd.Series(side, index=usable_wines.index)
+        if not held_out.any() or held_out.all():
+            raise WineQualityError(
+                f"All {len(usable_wines)} wines come to one side of the split, so there is "
+                f"nothing to {'train on' if held_out.any() else 'judge a model by'}: bring more "
+                "wines."
+            )
     return (
-        accepted_wines[~held_out].reset_index(drop=True),
-        accepted_wines[held_out].reset_index(drop=True),
+        usable_wines[~held_out].reset_index(drop=True),
+        usable_wines[held_out].reset_index(drop=True),
     )
 
 
@@ -103,6 +138,6 @@ def approve_split(
         raise WineQualityError(
             f"{leaked:,} of {split_audit['held_out_rows']:,} held-out wines also stand among the "
             "training wines, so scores on them would mean nothing. Split with "
-            "processing.split.method=grouped, or allow it: --params processing.allow=[leakage]"
+            "processing.split.method=hash, or allow it: --params processing.allow=[leakage]"
         )
     return training_split, held_out_split

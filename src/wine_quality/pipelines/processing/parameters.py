@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wine_quality.parameters import Parameters
 
@@ -12,20 +12,24 @@ Finding = Literal["rejected_rows", "leakage"]
 class SplitParameters(Parameters):
     """How wines are divided into training and held-out wines."""
 
-    method: Literal["grouped", "file"] = Field(
-        description="`grouped`: seeded, stratified by type and quality, equal wines on one side; "
+    method: Literal["hash", "file"] = Field(
+        description="`hash`: a seeded hash of its twelve inputs decides a wine's side for ever; "
         "`file`: one source file is held out as it stands"
     )
     held_out_share: float = Field(
-        gt=0,
-        le=0.5,
-        description="Share of wines held out (`grouped`), as one part of a whole number of equal "
-        "parts: 0.2 is one of five, 0.3 one of three",
+        gt=0, le=0.5, description="Share of the distinct wines held out (`hash`)"
     )
     held_out_file: str | None = Field(
         default=None, description="Name of the file held out (`file`)"
     )
     seed: int = Field(ge=0)
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _former_method(cls, method: object) -> object:
+        if method == "grouped":
+            raise ValueError("the split `grouped` is gone: use `hash`, which keeps equal wines too")
+        return method
 
     @model_validator(mode="after")
     def _file_is_named(self) -> "SplitParameters":

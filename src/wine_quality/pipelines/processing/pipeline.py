@@ -1,4 +1,4 @@
-"""Raw files → accepted wines → training and held-out wines, audited on the way."""
+"""Raw files and labelled traffic → usable wines → training and held-out wines, audited."""
 
 from kedro.pipeline import Pipeline
 
@@ -23,8 +23,13 @@ def create_pipeline() -> Pipeline:
             step(figures.plot_box_plots, "accepted_wines", "box_plots_figure"),
             step(figures.plot_correlations, "accepted_wines", "correlations_figure"),
             step(
+                nodes.sort_traffic,
+                ["accepted_wines", "labelled_traffic", "recorded_verdicts", "params:retraining"],
+                ["usable_wines", "traffic_quarantine", "traffic_audit"],
+            ),
+            step(
                 nodes.split_wines,
-                ["accepted_wines", parameters],
+                ["usable_wines", parameters],
                 ["training_split", "held_out_split"],
             ),
             step(nodes.audit_split, ["training_split", "held_out_split"], "split_audit"),

@@ -26,7 +26,6 @@ from wine_quality.traffic.streams import Stream, derive_seed
 from wine_quality.traffic.synthetic import draw_wines
 
 Json = dict[str, Any]
-SOURCE = "simulation"
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -48,7 +47,7 @@ def open_period(
     """
     settings = parameters.event_time
     events = [frame[planning.EVENT_TIME].max() for frame in undelivered_before]
-    if logged := inference_log_connection.last_event_time(SOURCE):
+    if logged := inference_log_connection.last_event_time(sender.SIMULATION):
         events.append(logged)
     if sent := delivery_before.get("last_sent"):
         events.append(datetime.fromisoformat(sent))
@@ -131,7 +130,7 @@ def queue_traffic(
             undelivered_before,
             drifted_traffic,
             batch_size=parameters.batch_size,
-            request_prefix=f"{SOURCE}-{start:%Y%m%dT%H%M%S}",
+            request_prefix=f"{sender.SIMULATION}-{start:%Y%m%dT%H%M%S}",
         )
     )
 
@@ -169,7 +168,7 @@ def send_traffic(backend: Backend, traffic: Stream, parameters: SimulationParame
             concurrency=parameters.concurrency,
             rate=parameters.rate,
             patience_seconds=parameters.patience_seconds,
-            source=SOURCE,
+            source=sender.SIMULATION,
         )
     )
 

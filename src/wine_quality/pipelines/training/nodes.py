@@ -22,7 +22,7 @@ from wine_quality.modelling.registry import (
     TrainedModel,
 )
 from wine_quality.pipelines.training.parameters import AnalysisParameters, ComparisonParameters
-from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint, wine_hashes
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +285,9 @@ def describe_version(
         "model_card.html": model_card_html,
         PROFILE_ARTIFACT: json.dumps(reference_profile, indent=1),
     }
-    return TrainedModel(model, reference, tags | metrics, files=files)
+    return TrainedModel(
+        model, reference, tags | metrics, files=files, fitted=wine_hashes(training_wines)
+    )
 
 
 def decide_promotion(

@@ -177,11 +177,13 @@ function showModel(data) {
   const trouble = data.log_trouble || (m ? "" : data.model_trouble) || (m && m.refused ? m.refused.reason : "");
   $("alert").hidden = !trouble;
   $("alert").textContent = trouble;
-  const drifted = ((data.drift || {}).columns || []).filter((c) => c.verdict === "drift");
+  const subjects = (data.drift || {}).columns || [];
+  const drifted = subjects.filter((c) => c.verdict === "drift");
+  const faulty = subjects.some((c) => c.verdict === "data_quality");
   const decayed = (data.error || {}).verdict === "decayed";
   const [word, style] = data.log_trouble || !m ? ["not ready", "bad"]
     : drifted.length ? [`drift in ${drifted.length} column${drifted.length > 1 ? "s" : ""}`, "bad"]
-    : decayed ? ["model decayed", "bad"] : trouble ? ["refused a version", "warn"] : ["running", "ok"];
+    : decayed ? ["model decayed", "bad"] : faulty ? ["data quality", "warn"] : trouble ? ["refused a version", "warn"] : ["running", "ok"];
   $("state").textContent = word;
   $("state").className = `badge ${style}`;
 }

@@ -1,7 +1,7 @@
 """Where traffic goes: whatever hosts the model, behind one interface."""
 
-import importlib
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any
 
@@ -80,14 +80,13 @@ def check_backend(name: str, config: Mapping[str, Any]) -> None:
 def _backend_class(name: str) -> type[Backend]:
     if name in BACKENDS:
         return BACKENDS[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
+    if "." not in name:
         raise WineQualityError(
             f"There is no backend {name!r}: choose {', '.join(BACKENDS)}, or give the path of a "
             "class, like our_team.backends.OurBackend."
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = resolve_name(":".join(name.rsplit(".", 1)))
     # Importing runs somebody's module, which may fail in any way.
     except Exception as error:
         raise WineQualityError(

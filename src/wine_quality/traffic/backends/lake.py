@@ -27,7 +27,7 @@ from wine_quality.serving.log_schema import LOG_DTYPES
 from wine_quality.serving.moments import Moments, utc_moments
 from wine_quality.serving.prediction_batch import RequestConflictError
 from wine_quality.serving.predictor import ModelDescription, Predictor, answer_frame, check_wines
-from wine_quality.storage import is_address
+from wine_quality.system.storage import is_address
 from wine_quality.traffic.backends.base import Backend, BackendContext, Health, read_config
 from wine_quality.wines import INPUTS, QUALITY, TYPE
 

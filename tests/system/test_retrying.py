@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from wine_quality import retrying
-from wine_quality.retrying import doubling, retry
+from wine_quality.system import retrying
+from wine_quality.system.retrying import doubling, retry
 
 
 class Asked:

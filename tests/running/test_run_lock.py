@@ -6,11 +6,11 @@ import pytest
 from kedro.framework import project
 from kedro.pipeline import Pipeline, node
 
-from wine_quality import run_lock as module
 from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.errors import WineQualityError
-from wine_quality.hooks import RunLockHook
-from wine_quality.run_lock import run_lock
+from wine_quality.running import run_lock as module
+from wine_quality.running.hooks import RunLockHook
+from wine_quality.running.run_lock import run_lock
 
 DATABASE = "sqlite:///nowhere.db"
 

@@ -13,8 +13,8 @@ from kedro.pipeline import node
 from mlflow import MlflowClient
 
 from wine_quality.errors import WineQualityError
-from wine_quality.hooks import TrackingHook
 from wine_quality.modelling.tracking import make_experiment
+from wine_quality.running.hooks import TrackingHook
 
 THREADS = 4
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wine_quality.database.errors import DatabaseUnavailableError
 from wine_quality.database.locks import Confirm, exclusive, exclusive_file
-from wine_quality.storage import is_address
+from wine_quality.system.storage import is_address
 
 logger = logging.getLogger(__name__)
 

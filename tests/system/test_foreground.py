@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wine_quality import foreground
+from wine_quality.system import foreground
 
 # starts a process that does not end by itself, and says which
 SERVER = (
@@ -48,7 +48,15 @@ def start(tmp_path):
         pid = tmp_path / "pid"
         code = SERVER.format(child=child, then=then)
         process = subprocess.Popen(
-            [sys.executable, "-m", "wine_quality.foreground", sys.executable, "-c", code, pid]
+            [
+                sys.executable,
+                "-m",
+                "wine_quality.system.foreground",
+                sys.executable,
+                "-c",
+                code,
+                pid,
+            ]
         )
         started.append(process)
         wait_until(lambda: pid.exists() and pid.read_text())
@@ -94,7 +102,7 @@ def test_the_status_is_the_commands(start):
 
 def test_a_command_that_is_not_there_is_one_line():
     done = subprocess.run(
-        [sys.executable, "-m", "wine_quality.foreground", "no-such-command"],
+        [sys.executable, "-m", "wine_quality.system.foreground", "no-such-command"],
         capture_output=True,
         text=True,
         check=False,

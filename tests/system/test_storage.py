@@ -8,7 +8,7 @@ import pytest
 from moto.core import set_initial_no_auth_action_count
 
 from wine_quality.errors import WineQualityError
-from wine_quality.storage import (
+from wine_quality.system.storage import (
     address_of,
     check_place,
     describe_trouble,

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from wine_quality.drift.alerts import Alert
-from wine_quality.summary import MOST_ALERTS, SECTIONS, SUMMARISED, print_summary
+from wine_quality.running.summary import MOST_ALERTS, SECTIONS, SUMMARISED, print_summary
 
 WINE_AUDIT = {
     "read": 6500,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 
-from wine_quality.hooks import RunSummaryHook
+from wine_quality.running.hooks import RunSummaryHook
 
 
 @pytest.fixture

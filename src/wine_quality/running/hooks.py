@@ -24,7 +24,7 @@ from wine_quality.modelling.tracking import (
     tracking_setting,
     tracking_store,
 )
-from wine_quality.storage import (
+from wine_quality.system.storage import (
     address_of,
     check_place,
     find_store,
@@ -162,7 +162,7 @@ class RunLockHook:
         """Take the lock."""
         from kedro.framework.project import pipelines as registered
 
-        from wine_quality.run_lock import run_lock
+        from wine_quality.running.run_lock import run_lock
 
         written = pipeline.all_outputs()
         writing = {
@@ -290,7 +290,7 @@ class RunSummaryHook:
 
         It is not loaded at the end: by then another run may have written the file.
         """
-        from wine_quality.summary import SUMMARISED
+        from wine_quality.running.summary import SUMMARISED
 
         self._clock.note(node.name)
         if dataset_name in SUMMARISED:
@@ -301,7 +301,7 @@ class RunSummaryHook:
         """Print the sections whose datasets this run wrote."""
         from rich.console import Console
 
-        from wine_quality.summary import print_summary
+        from wine_quality.running.summary import print_summary
 
         if self._outputs:
             places = self._places(pipeline.all_outputs(), catalog)

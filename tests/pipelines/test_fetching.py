@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from wine_quality import retrying
 from wine_quality.errors import WineQualityError
-from wine_quality.fetching import fetch_file, sha256_of
+from wine_quality.pipelines.download.fetching import fetch_file, sha256_of
+from wine_quality.system import retrying
 
 CONTENT = b"fixed acidity;quality\n" * 10_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,7 +1,7 @@
 """Runs a server so that what ends this process ends all that the server has started.
 
 `kedro viz run`, `mlflow ui` and their like start processes of their own and do not pass signals on
-to them: `python -m wine_quality.foreground COMMAND` does.
+to them: `python -m wine_quality.system.foreground COMMAND` does.
 """
 
 import os

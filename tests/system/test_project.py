@@ -7,10 +7,10 @@ import pytest
 from kedro.framework.startup import bootstrap_project
 
 from wine_quality import pipeline_registry
-from wine_quality.project import project_folder, temporary_folder
 from wine_quality.serving.settings import ServiceSettings
+from wine_quality.system.project import project_folder, temporary_folder
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 def make_project(folder: Path) -> Path:

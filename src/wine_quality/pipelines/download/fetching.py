@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from wine_quality.errors import WineQualityError
-from wine_quality.retrying import doubling, retry
+from wine_quality.system.retrying import doubling, retry
 
 CHUNK = 1 << 16
 # urllib tells of an address that makes no sense by a ValueError

@@ -1,0 +1,96 @@
+"""Two versions on the same wines: those that neither was fitted on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.registry import CHAMPION, ModelRegistry, RegisteredVersion
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, wine_hashes
+
+CHAMPION_PREDICTION = "champion_prediction"
+WINE = "wine"
+PAIR_COLUMNS = (WINE, TYPE, QUALITY, PREDICTION, CHAMPION_PREDICTION)
+"""A wine of a comparison: its hash, its type, the tasters' quality, and what both models say."""
+Answer = Callable[[pd.DataFrame], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A version that is compared with another.
+
+    Attributes:
+        version: The version.
+        reference: Its held-out wines with `prediction`; None where they cannot be read.
+        fitted: `wine_hashes` of the wines that it was fitted on; None where it does not say, as
+            versions of earlier editions.
+        answer: Predicts wines; None where nobody needs it.
+        problem: Why there is no reference, in words.
+    """
+
+    version: RegisteredVersion
+    reference: pd.DataFrame | None
+    fitted: NDArray[np.uint64] | None = None
+    answer: Answer | None = None
+    problem: str = ""
+
+    def is_new(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Tell which wines it was surely not fitted on, shape as given.
+
+        A version that does not say what it was fitted on was not on the wines that it was judged
+        on, whatever the split.
+        """
+        if self.fitted is not None:
+            return ~np.isin(hashes, self.fitted)
+        if self.reference is None:
+            return np.zeros(len(hashes), dtype=bool)
+        return np.isin(hashes, wine_hashes(self.reference))
+
+
+def find_contender(registry: ModelRegistry, alias_or_number: str = CHAMPION) -> Contender | None:
+    """Look up a version with what a comparison needs; None where there is none."""
+    found = registry.version(alias_or_number)
+    if found is None:
+        return None
+    try:
+        reference = registry.reference(found.version)
+        fitted = registry.fitted_wines(found)
+    except WineQualityError as error:
+        return Contender(found, None, problem=str(error))
+
+    def answer(wines: pd.DataFrame) -> NDArray[np.float64]:
+        return np.asarray(registry.checked_model(found).predict(wines[list(INPUTS)]), dtype=float)
+
+    return Contender(found, reference, fitted, answer)
+
+
+def pair_held_out(new: Contender, champion: Contender) -> pd.DataFrame:
+    """Set both models' predictions of the new version's held-out wines side by side.
+
+    The champion's come from its reference. Held-out wines that came after it are predicted by its
+    model, which is loaded for that.
+
+    Returns:
+        The held-out wines that neither was fitted on, with the columns of `PAIR_COLUMNS`.
+
+    Raises:
+        WineQualityError: The champion's model has to be loaded, and must not be.
+    """
+    if new.reference is None or champion.reference is None:
+        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+    hashes = wine_hashes(new.reference)
+    is_new = new.is_new(hashes) & champion.is_new(hashes)
+    wines, hashes = new.reference[is_new], hashes[is_new]
+    known = pd.Series(
+        champion.reference[PREDICTION].to_numpy(float), wine_hashes(champion.reference)
+    )
+    answers = known[~known.index.duplicated()].reindex(hashes).to_numpy(copy=True)
+    later = np.isnan(answers)
+    if later.any() and champion.answer is not None:
+        answers[later] = champion.answer(wines[later])
+    pairs = wines.assign(**{WINE: hashes, CHAMPION_PREDICTION: answers})
+    answered: pd.DataFrame = pairs[~np.isnan(answers)].reset_index(drop=True)
+    return answered[list(PAIR_COLUMNS)]

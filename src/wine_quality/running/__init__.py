@@ -1,0 +1,1 @@
+"""What stands around the nodes of every run: its checks, its lock, its tracking, its summary."""
