@@ -54,7 +54,7 @@ class ConfigurationHook:
 
         _check_environment(context)
         checked = check_parameters(context.config_loader["parameters"])
-        tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"] or ""
         refuse_database_in_store(tracking)
         check_tracking_file(tracking)
         self.parameters = checked
@@ -212,7 +212,8 @@ class TrackingHook:
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
         config = context.config_loader["mlflow"]
-        uri, experiment = config["server"]["mlflow_tracking_uri"], config["tracking"]["experiment"]
+        uri = config["server"]["mlflow_tracking_uri"] or ""
+        experiment = config["tracking"]["experiment"]
         with tracking_store(uri, tracking_setting(uri)):
             # before kedro-mlflow, which fails where another process makes it meanwhile
             make_experiment(uri, experiment["name"], **experiment["create_experiment_kwargs"])
