@@ -150,6 +150,24 @@ def test_before_a_run_a_champion_that_cannot_be_compared_with_is_told(
     assert "'kedro champion promote VERSION'" in line
 
 
+def test_before_a_run_a_champion_that_does_not_answer_is_told(registry, save_version, caplog):
+    dataset = ModelRegistryDataset(model_name=registry.name)
+    made = save_version()
+    registry.promote("1", instead_of=None)
+    client = mlflow.MlflowClient()
+    # its reference stays, its model is somebody else's
+    source = client.create_model_version(registry.name, "/nowhere", run_id=made.run_id).source
+    registry.set_alias(CHAMPION, "2")
+    dataset.check_before_run()
+    (line,) = caplog.messages
+    assert line.startswith(
+        f"Version 2, the champion of {registry.name}, does not answer (Version 2 of "
+        f"{registry.name} is refused: its files cannot be fetched ("
+    )
+    assert source in line
+    assert "if there are held-out wines that it was not judged on, the new version will be" in line
+
+
 def test_before_a_run_a_lock_that_cannot_be_taken_ends_it(registry, monkeypatch):
     def refuse(self):
         raise WineQualityError("the database of locks cannot be used")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import promotion
 from wine_quality.modelling.contenders import Contender, find_contender
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.promotion import Promotion, decide, settle
 from wine_quality.modelling.registry import (
     CHALLENGER,
@@ -341,6 +343,34 @@ def test_a_reference_that_is_no_table_is_a_problem_in_words(registry, add):
     client = mlflow.MlflowClient()
     client.log_text(foreign.run_id, "not a table", "reference/held_out_wines.parquet")
     assert "cannot be read" in find_contender(registry).problem
+
+
+def test_a_champion_that_does_not_answer_later_wines_stays_and_says_how_to_promote(registry, add):
+    # its reference can be read, its model cannot
+    foreign, _ = add(judged(1, wines=HELD_OUT.iloc[:50]))
+    registry.set_alias(CHAMPION, foreign.version)
+    champion = replace(find_contender(registry), fitted=wine_hashes(OTHERS))
+    found = decide(told("8", judged(0.1), OTHERS), champion, 3)
+    assert (found.promoted, found.champion) == (False, foreign.version)
+    assert found.reason.startswith(
+        f"version {foreign.version} does not answer the wines that came after it (Version "
+        f"{foreign.version} of {registry.name} is refused: its MLmodel describes no "
+    )
+    assert found.reason.endswith("; to promote it anyway: 'kedro champion promote 8'")
+    # nor is it needed for wines that it has answered
+    assert decide(told("8", judged(0.1, wines=HELD_OUT.iloc[:50]), OTHERS), champion, 3).promoted
+
+
+def test_a_model_that_fails_in_any_way_is_told_in_words(registry, add, monkeypatch):
+    class Fails:
+        def predict(self, wines):
+            raise KeyError("residual_sweetness")
+
+    foreign, _ = add(judged(1))
+    registry.set_alias(CHAMPION, foreign.version)
+    monkeypatch.setattr(registry, "checked_model", lambda _: Fails())
+    with pytest.raises(BrokenVersionError, match=r"these wines \(KeyError: 'resid"):
+        find_contender(registry).answer(HELD_OUT)
 
 
 def test_a_version_that_was_deleted_meanwhile_is_not_promoted(registry, add):

@@ -133,6 +133,17 @@ def test_a_server_that_takes_the_connection_and_says_nothing(monkeypatch):
             "itself.",
         ),
         (
+            (404, JSON, '{"detail": "Not Found"}'),
+            "answers with 404 Not Found: see that MLFLOW_TRACKING_URI is the address of MLflow "
+            "itself.",
+        ),
+        (
+            (200, JSON, '{"status": "alive"}'),
+            "answers with a page (application/json) instead of MLflow's data: see that "
+            "MLFLOW_TRACKING_URI is the address of MLflow itself; if it is a page to sign in, no "
+            f"credentials were found; set {LOOKED_FOR}.",
+        ),
+        (
             (200, HTML, "<html><head><title>Sign in\n to Acme</title></head></html>"),
             "answers with a page (text/html, titled 'Sign in to Acme') instead of MLflow's data: "
             "see that MLFLOW_TRACKING_URI is the address of MLflow itself; if it is a page to "

@@ -253,6 +253,16 @@ def test_a_repeated_column_is_named(text, column):
         read_file("x.csv", text)
 
 
+def test_a_column_that_has_the_name_of_another_is_to_be_renamed():
+    header = HEADER.replace("citric acid", "volatile acidity")
+    with pytest.raises(
+        WineQualityError,
+        match="volatile_acidity stands twice in the header: rename one of the two, since "
+        "citric_acid is missing",
+    ):
+        read_file("red.csv", f"{header}\n{ROW}")
+
+
 @pytest.mark.parametrize("name", ["wines.csv", "red-and-white.csv"])
 def test_a_name_that_does_not_tell_the_type_is_an_error(name):
     with pytest.raises(WineQualityError, match=f"{name} has no `type` column.*one of red, white"):

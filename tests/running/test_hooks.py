@@ -1,3 +1,4 @@
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Lock
@@ -9,8 +10,10 @@ from filelock import FileLock, Timeout
 from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.pipeline import node
+from mlflow import MlflowClient
 
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.tracking import make_experiment
 from wine_quality.running.hooks import TrackingHook
 
 THREADS = 4
@@ -48,8 +51,9 @@ def test_parameters_are_logged_by_one_thread_at_a_time():
 
 
 @pytest.fixture
-def make_context(tmp_path):
-    """Makes a context on an empty folder, with a hook in kedro-mlflow's place."""
+def make_context(tmp_path, empty_tracking_database):
+    """Makes a context on an empty tracking database, with a hook in kedro-mlflow's place."""
+    shutil.copy(empty_tracking_database, tmp_path)
 
     def make(set_up):
         class SetsUp:
@@ -57,8 +61,16 @@ def make_context(tmp_path):
             def after_context_created(self):
                 set_up()
 
-        server = {"mlflow_tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
-        context = SimpleNamespace(env="test", config_loader={"mlflow": {"server": server}})
+        config = {
+            "server": {"mlflow_tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"},
+            "tracking": {
+                "experiment": {
+                    "name": "wines",
+                    "create_experiment_kwargs": {"artifact_location": str(tmp_path / "artifacts")},
+                }
+            },
+        }
+        context = SimpleNamespace(env="test", config_loader={"mlflow": config})
         hooks = _create_hook_manager()
         for hook in (TrackingHook(), SetsUp()):
             hooks.register(hook)
@@ -84,3 +96,30 @@ def test_a_tracking_database_that_is_half_made_is_named(make_context):
 
     with pytest.raises(WineQualityError, match=r"mlflow\.db cannot be used \(Online migration"):
         make_context(fail)
+
+
+def test_the_experiment_is_there_before_kedro_mlflow_looks(make_context, tmp_path):
+    found = []
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    make_context(lambda: found.append(client.get_experiment_by_name("wines")))
+    assert found[0].artifact_location == f"{tmp_path}/artifacts"
+
+
+def test_of_processes_that_begin_at_once_one_makes_the_experiment(
+    monkeypatch, tmp_path, empty_tracking_database
+):
+    shutil.copy(empty_tracking_database, tmp_path)
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    both_have_looked = Barrier(2)
+    look = MlflowClient.get_experiment_by_name
+
+    def look_together(client, name):
+        found = look(client, name)
+        both_have_looked.wait(60)
+        return found
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", look_together)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: make_experiment(address, "wines"), range(2)))
+    made = MlflowClient(address).search_experiments(filter_string="name = 'wines'")
+    assert len(made) == 1

@@ -9,6 +9,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.contenders import find_contender
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.promotion import Settlement
 from wine_quality.modelling.registry import (
     CHAMPION,
@@ -108,14 +109,22 @@ class ModelRegistryDataset(_RegistryDataset, AbstractDataset[Any, ModelRegistry]
         registry = self._registry()
         registry.check_lock()
         champion = find_contender(registry)
-        if champion is not None and champion.reference is None:
-            logger.warning(
-                "Version %s, the champion of %s, has no reference to compare with (%s): the new "
-                "version will be challenger, until 'kedro champion promote VERSION' promotes it",
-                champion.version.version,
-                self._model_name,
-                champion.problem,
-            )
+        if champion is None:
+            return
+        problem = f"has no reference to compare with ({champion.problem})"
+        where = ""
+        if champion.reference is not None:
+            try:
+                registry.checked_model(champion.version)
+                return
+            except BrokenVersionError as error:
+                problem = f"does not answer ({error})"
+                where = "if there are held-out wines that it was not judged on, "
+        logger.warning(
+            "Version %s, the champion of %s, %s: %sthe new version will be challenger, until "
+            "'kedro champion promote VERSION' promotes it",
+            *(champion.version.version, self._model_name, problem, where),
+        )
 
 
 class ChampionDataset(_RegistryDataset, AbstractDataset[Settlement, Champion]):

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, wine_hashes
 
@@ -62,7 +63,15 @@ def find_contender(registry: ModelRegistry, alias_or_number: str = CHAMPION) -> 
         return Contender(found, None, problem=str(error))
 
     def answer(wines: pd.DataFrame) -> NDArray[np.float64]:
-        return np.asarray(registry.checked_model(found).predict(wines[list(INPUTS)]), dtype=float)
+        model = registry.checked_model(found)
+        try:
+            return np.asarray(model.predict(wines[list(INPUTS)]), dtype=float)
+        # somebody else's model may fail in any way
+        except Exception as error:
+            raise BrokenVersionError(
+                f"Version {found.version} of {registry.name} does not answer these wines "
+                f"({type(error).__name__}: {error})."
+            ) from error
 
     return Contender(found, reference, fitted, answer)
 
@@ -77,7 +86,7 @@ def pair_held_out(new: Contender, champion: Contender) -> pd.DataFrame:
         The held-out wines that neither was fitted on, with the columns of `PAIR_COLUMNS`.
 
     Raises:
-        WineQualityError: The champion's model has to be loaded, and must not be.
+        BrokenVersionError: The champion's model is needed, and cannot be loaded or does not answer.
     """
     if new.reference is None or champion.reference is None:
         return pd.DataFrame(columns=list(PAIR_COLUMNS))

@@ -101,15 +101,23 @@ def load_skops(content: bytes, trusted_types: Collection[str]) -> "Model":
     """Load a model from a skops file.
 
     Raises:
-        BrokenVersionError: It is no such file, or is not made of trusted types alone.
+        BrokenVersionError: It is no such file, is not made of trusted types alone, or cannot be
+            loaded.
     """
     import skops.io
 
     untrusted = find_untrusted_types(content, trusted_types)
     if untrusted:
         raise BrokenVersionError(_about_types(untrusted))
-    # skops compares all types with these once more, before it makes the first object
-    model: Model = skops.io.loads(content, trusted=sorted(CANDIDATE_TYPES.union(trusted_types)))
+    try:
+        # skops compares all types with these once more, before it makes the first object
+        model: Model = skops.io.loads(content, trusted=sorted(CANDIDATE_TYPES.union(trusted_types)))
+    # a file of trusted types alone may still be of another release, or make no sense
+    except Exception as error:
+        raise BrokenVersionError(
+            f"its {SKOPS_FILE} cannot be loaded ({type(error).__name__}: {error}): promote another "
+            "version"
+        ) from error
     return model
 
 

@@ -14,6 +14,7 @@ from wine_quality.modelling.contenders import (
     find_contender,
     pair_held_out,
 )
+from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.metrics import paired_bootstrap
 from wine_quality.modelling.registry import (
     CHALLENGER,
@@ -132,9 +133,9 @@ def decide(
     with 95 % confidence on the held-out wines that neither was fitted on: paired bootstrap, copies
     of a wine drawn together. Models from different environments, whose data mean different things,
     are not compared, nor is one with a champion whose reference cannot be read, such as one that
-    another project registered, or with too few such wines: the champion stays, and the reason says
-    how to promote by hand. A version whose ONNX model answers otherwise than it does itself is not
-    promoted at all.
+    another project registered, or whose model is needed and cannot be loaded, or with too few such
+    wines: the champion stays, and the reason says how to promote by hand. A version whose ONNX
+    model answers otherwise than it does itself is not promoted at all.
 
     Args:
         new: The new version.
@@ -155,8 +156,12 @@ def decide(
         return decision(False, f"it must not be served: {new.version.tags[ONNX_TAG]}")
     if champion is None:
         return decision(True, "it is the first champion")
-    pairs = pair_held_out(new, champion)
-    obstacle = _why_not_compared(new, champion, pairs)
+    try:
+        pairs = pair_held_out(new, champion)
+        obstacle = _why_not_compared(new, champion, pairs)
+    except BrokenVersionError as error:
+        said = str(error).rstrip(".")
+        obstacle = f"version {present} does not answer the wines that came after it ({said})"
     if obstacle:
         by_hand = f"to promote it anyway: 'kedro champion promote {new.version.version}'"
         return decision(False, f"{obstacle}; {by_hand}")

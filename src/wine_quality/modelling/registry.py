@@ -253,13 +253,20 @@ class ModelRegistry:
         """Load a version's model.
 
         Raises:
-            BrokenVersionError: Its files are refused; nothing of them has run.
+            BrokenVersionError: Its files are not there, or are refused; nothing of them has run.
         """
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         with TemporaryDirectory(prefix="wine-quality-") as folder:
             uri = f"models:/{self.name}/{found.version}"
-            path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            try:
+                path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            except (MlflowException, OSError) as error:
+                raise BrokenVersionError(
+                    f"its files cannot be fetched ({error}): put its artifacts back, or promote "
+                    "another version"
+                ) from error
             return load_model(path, self._trusted_types, found.tags.get(MODEL_DIGEST_TAG))
 
     def onnx(self, found: RegisteredVersion) -> bytes:
@@ -311,11 +318,16 @@ class ModelRegistry:
         """Load the profile of a version's reference, as `drift.reference.Reference` writes it.
 
         Raises:
-            WineQualityError: The version is unknown, or has no profile.
+            WineQualityError: The version is unknown, or has no profile that can be read.
         """
         with TemporaryDirectory() as folder:
             path = self._download(version, PROFILE_ARTIFACT, folder)
-            profile: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                profile: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+            except (TypeError, ValueError) as error:
+                raise WineQualityError(
+                    f"The profile of version {version} of {self.name} cannot be read ({error})."
+                ) from error
             return profile
 
     def _download(self, version: str, artifact: str, folder: str) -> Path:

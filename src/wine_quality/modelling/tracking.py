@@ -7,9 +7,10 @@ another MLflow, a server that is away or lets nobody in.
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from wine_quality.database.addresses import sqlite_file, without_password
 from wine_quality.errors import WineQualityError
@@ -38,6 +39,7 @@ def tracking_store(address: str, named_by: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    _check_address(address, named_by)
     if is_server(address):
         check_server(address, named_by)
     database = sqlite_file(address)
@@ -57,6 +59,61 @@ def tracking_store(address: str, named_by: str) -> Iterator[None]:
         if message is None:
             raise
         raise WineQualityError(message) from error
+
+
+def make_experiment(
+    address: str,
+    name: str,
+    *,
+    artifact_location: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Make an experiment where it is missing, though another process may do so at the same time.
+
+    MLflow has no such call: one looks first, and of two that begin at once on a new server the
+    second would fail.
+
+    Args:
+        address: MLflow's tracking address.
+        name: Of the experiment.
+        artifact_location: Where its artifacts go; where the server says, if not given.
+        tags: What it says of itself.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(address)
+    if client.get_experiment_by_name(name) is not None:
+        return
+    try:
+        client.create_experiment(name, artifact_location, dict(tags or {}))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _check_address(address: str, named_by: str) -> None:
+    """Refuse a folder, and a database whose driver is not installed."""
+    from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    scheme = urlsplit(address).scheme
+    is_folder = scheme in ("", "file") and not address.startswith("databricks")
+    if is_folder and not MLFLOW_ALLOW_FILE_STORE.get():
+        raise WineQualityError(
+            f"{address!r} is the address of no tracking server or database: write one like "
+            f"https://mlflow.example.org or sqlite:////srv/mlflow.db in {named_by}."
+        )
+    if scheme.partition("+")[0] in DATABASE_ENGINES:
+        try:
+            make_url(address).get_dialect().import_dbapi()
+        except (ImportError, SQLAlchemyError, ValueError) as error:
+            raise WineQualityError(
+                f"{_database(address)} cannot be used ({error}): correct {named_by}, or name a "
+                "driver in it that is installed, as in postgresql+psycopg://host/database."
+            ) from error
 
 
 def check_tracking_file(address: str) -> None:

@@ -11,11 +11,14 @@ from wine_quality.system.retrying import doubling, retry
 if TYPE_CHECKING:
     from requests import Response
 
-PATIENCE = 10.0
-"""Seconds that a server has to answer for the first time; it may be starting."""
+PATIENCE = 8.0
+"""Seconds that a server has to answer for the first time; it may be starting.
+
+With what a command imports before, a person waits for at most fifteen."""
 TRY_SECONDS = 5.0
 """Most seconds of one try."""
 _LOOK_AT = "/api/2.0/mlflow/experiments/search"
+_ANSWER = frozenset({"experiments", "next_page_token"})
 _AWAY = "see that it runs and can be reached from here, or correct {named_by}"
 
 
@@ -124,7 +127,7 @@ def _about_error(address: str, error: Exception, named_by: str) -> _TroubleError
 def _about_answer(address: str, answer: "Response", named_by: str) -> _TroubleError | None:
     """Say what is wrong with an answer; None where MLflow has answered."""
     status = answer.status_code
-    is_mlflow = _is_object(answer)
+    is_mlflow = _is_from_mlflow(answer)
     if status in (401, 403) or status >= 500 or (status != 200 and not is_mlflow):
         return _about_status(address, status, named_by)
     if is_mlflow:
@@ -182,12 +185,15 @@ def _words(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _is_object(answer: "Response") -> bool:
+def _is_from_mlflow(answer: "Response") -> bool:
+    """Tell MLflow's answer, or its refusal, from the JSON of another service."""
     try:
         content: Any = answer.json()
     except ValueError:
         return False
-    return isinstance(content, dict)
+    if not isinstance(content, dict):
+        return False
+    return content.keys() <= _ANSWER if answer.status_code == 200 else "error_code" in content
 
 
 def _server(address: str) -> str:

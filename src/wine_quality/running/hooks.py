@@ -18,7 +18,12 @@ from kedro.pipeline.node import Node
 
 from wine_quality.database.addresses import refuse_database_in_store
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.tracking import check_tracking_file, tracking_setting, tracking_store
+from wine_quality.modelling.tracking import (
+    check_tracking_file,
+    make_experiment,
+    tracking_setting,
+    tracking_store,
+)
 from wine_quality.system.storage import (
     address_of,
     check_place,
@@ -49,7 +54,7 @@ class ConfigurationHook:
 
         _check_environment(context)
         checked = check_parameters(context.config_loader["parameters"])
-        tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"] or ""
         refuse_database_in_store(tracking)
         check_tracking_file(tracking)
         self.parameters = checked
@@ -194,7 +199,7 @@ class TrackingHook:
 
     @hook_impl(wrapper=True)
     def after_context_created(self, context: KedroContext) -> Generator[None, object, object]:
-        """Keep the environment's name; see that the tracking store can be used.
+        """Keep the environment's name; see to the tracking store and its experiment.
 
         Raises:
             WineQualityError: It cannot be; the message names it.
@@ -206,8 +211,12 @@ class TrackingHook:
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
-        uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        config = context.config_loader["mlflow"]
+        uri = config["server"]["mlflow_tracking_uri"] or ""
+        experiment = config["tracking"]["experiment"]
         with tracking_store(uri, tracking_setting(uri)):
+            # before kedro-mlflow, which fails where another process makes it meanwhile
+            make_experiment(uri, experiment["name"], **experiment["create_experiment_kwargs"])
             return (yield)
 
     @hook_impl(trylast=True)

@@ -102,6 +102,16 @@ def _names(header: Iterable[str]) -> list[str]:
 
 def _check_header(source: str, names: list[str], text: str) -> None:
     missing = [c for c in LABELLED_COLUMNS if c not in names and c != TYPE]
+    repeated = [a for a, b in pairwise(sorted(names)) if a == b and a in LABELLED_COLUMNS]
+    if repeated:
+        advice = (
+            f"rename one of the two, since {missing[0]} is missing"
+            if missing
+            else "remove one of the two"
+        )
+        raise WineQualityError(
+            f"{source}: column {repeated[0]} stands twice in the header: {advice}."
+        )
     if missing:
         _check_place_of_header(source, names, text)
     if missing and len(names) == 1:
@@ -120,11 +130,6 @@ def _check_header(source: str, names: list[str], text: str) -> None:
         raise WineQualityError(
             f"{source}: {column} {', '.join(missing)} {are} missing from the header "
             f"({', '.join(names)}): {advice}."
-        )
-    repeated = [a for a, b in pairwise(sorted(names)) if a == b and a in LABELLED_COLUMNS]
-    if repeated:
-        raise WineQualityError(
-            f"{source}: column {repeated[0]} stands twice in the header: remove one of the two."
         )
 
 
