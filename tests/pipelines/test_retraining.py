@@ -19,7 +19,10 @@ from wine_quality.retraining.decision_store import DecisionStore
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, wine_hashes
 
-TREE = {"estimator": "sklearn.tree.DecisionTreeRegressor", "settings": {"max_depth": 4}}
+FOREST = {
+    "estimator": "sklearn.ensemble.ExtraTreesRegressor",
+    "settings": {"n_estimators": 40, "min_samples_leaf": 2},
+}
 STUMP = {"estimator": "sklearn.tree.DecisionTreeRegressor", "settings": {"max_depth": 1}}
 HELD_OUT = draw_wines(150, 21)
 TRAFFIC = draw_wines(300, 22)
@@ -95,9 +98,10 @@ def champion(registry, experiment_id, labelled_wines):
 def retrain(run_pipeline, registry, experiment_id, labelled_wines, champion, tmp_path):
     store = DecisionStore(f"sqlite:///{tmp_path}/monitoring.db")
 
-    def run(candidates, **decision):
+    def run(candidates, wines=None, **decision):
+        answered = usable(labelled_wines, champion.predict(TRAFFIC[list(INPUTS)]))
         given = {
-            "usable_wines": usable(labelled_wines, champion.predict(TRAFFIC[list(INPUTS)])),
+            "usable_wines": answered if wines is None else wines,
             "alerts": [],
             "model_verdicts": pd.DataFrame(columns=list(PERFORMANCE_DTYPES)).astype(
                 PERFORMANCE_DTYPES
@@ -121,7 +125,7 @@ def retrain(run_pipeline, registry, experiment_id, labelled_wines, champion, tmp
 
 
 def test_where_nothing_asks_for_it_nothing_is_trained(retrain, registry):
-    made = retrain({"tree": TREE})
+    made = retrain({"tree": FOREST})
     assert made["retraining"] == {
         "format": 1,
         "id": made["retraining"]["id"],
@@ -143,7 +147,7 @@ def test_where_nothing_asks_for_it_nothing_is_trained(retrain, registry):
 
 
 def test_a_better_version_is_promoted_after_it_answered_the_traffic(retrain, registry):
-    made = retrain({"tree": TREE}, force=True)
+    made = retrain({"tree": FOREST}, force=True)
     found = made["retraining"]
     assert (found["action"], found["version"], found["promoted"]) == ("retrain", "2", True)
     assert found["replayed"] == len(made["replayed_traffic"]) == 300
@@ -153,7 +157,7 @@ def test_a_better_version_is_promoted_after_it_answered_the_traffic(retrain, reg
     assert len(made["replay_figure"].data) == 2
     assert "version 2 is champion" in made["retraining_page_html"]
     # the next run finds the cool-down, and another one may be forced
-    again = retrain({"tree": TREE}, oldest_days=1e-9)["retraining"]
+    again = retrain({"tree": FOREST}, oldest_days=1e-9)["retraining"]
     assert again["action"] == "keep"
     assert "h have to lie between two" in again["reason"]
 
@@ -166,9 +170,17 @@ def test_a_version_that_is_no_better_stays_challenger(retrain, registry):
     assert registry.version("challenger").version == "2"
 
 
+def test_without_traffic_held_out_wines_alone_decide(retrain, labelled_wines):
+    made = retrain({"tree": FOREST}, wines=labelled_wines, force=True)
+    found = made["retraining"]
+    assert (found["labels"], found["replayed"], found["version"]) == (0, 0, "2")
+    assert "on 150 held-out wines that neither was fitted on" in found["outcome"]
+    assert made["replay_figure"].layout.title.text == "Nothing was replayed"
+
+
 def test_a_champion_whose_candidate_is_gone_says_what_to_do(retrain):
     with pytest.raises(WineQualityError, match=r"candidate tree is not in training\.candidates"):
-        retrain({"forest": TREE}, force=True)
+        retrain({"other": FOREST}, force=True)
 
 
 def test_without_traffic_there_are_no_labels(labelled_wines):

@@ -159,6 +159,7 @@ def settle_retraining(
     none = {"version": None, "promoted": False, "outcome": "", "replayed": 0}
     if retrained.trained is None:
         return plain | none, pd.DataFrame()
+    labels = _labelled(usable_wines)
     new = model_registry.register(retrained.trained)
     settled = settle(
         model_registry,
@@ -167,7 +168,7 @@ def settle_retraining(
         settings.comparison.seed,
         settings.comparison.metric,
         promotion,
-        _labelled(usable_wines),
+        labels if len(labels) else None,
     )
     decided = settled.promotion
     decision_store.settle(claim.identifier, new.version, decided.promoted, decided.reason)
