@@ -9,6 +9,7 @@ from wine_quality.pipelines import (
     download,
     monitoring,
     processing,
+    retraining,
     serving_simulation,
     training,
     tuning,
@@ -85,6 +86,7 @@ def build_pipelines(parameters: TrainingParameters) -> dict[str, Pipeline]:
         "__default__": sum(main.values(), tuning.create_pipeline(names.quick, "quick")),
         **main,
         "tuning": tuning.create_pipeline(names.tuned, "long"),
+        "retraining": main["processing"] + retraining.create_pipeline(),
         "ground_truth": serving_simulation.create_ground_truth_pipeline(),
         "download": download.create_pipeline(),
     }

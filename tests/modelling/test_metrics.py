@@ -250,3 +250,15 @@ def test_overlapping_training_wines_widen_the_interval(difference):
     _, narrow_low, narrow_high = fold_difference(difference, 1e-9)
     assert low <= narrow_low + 1e-9
     assert high >= narrow_high - 1e-9
+
+
+def test_a_weight_counts_as_so_many_wines_in_the_mean():
+    loss, other = np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 5.0])
+    groups = np.array([0, 1, 1])
+    weights = np.array([3.0, 1.0, 1.0])
+    weighted = paired_bootstrap(loss, other, 4, 50, groups, weights)
+    many = np.repeat([0, 1, 2], [3, 1, 1])
+    assert weighted == pytest.approx(paired_bootstrap(loss[many], other[many], 4, 50, groups[many]))
+    assert paired_bootstrap(loss, other, 4, 50, groups, np.full(3, 0.1)) == pytest.approx(
+        paired_bootstrap(loss, other, 4, 50, groups)
+    )

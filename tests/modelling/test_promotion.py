@@ -1,19 +1,26 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import promotion
-from wine_quality.modelling.contenders import Contender, find_contender
+from wine_quality.modelling.contenders import Contender, find_contender, replay
 from wine_quality.modelling.loading import BrokenVersionError
-from wine_quality.modelling.promotion import Promotion, decide, settle
+from wine_quality.modelling.promotion import (
+    Promotion,
+    PromotionSettings,
+    decide,
+    settle,
+    weigh,
+)
 from wine_quality.modelling.registry import (
     CHALLENGER,
     CHAMPION,
@@ -135,7 +142,7 @@ def test_versions_without_a_wine_in_common_are_not_compared():
     found = decision(judged(0.1), judged(2.0, wines=OTHERS))
     assert (found.promoted, found.champion) == (False, "5")
     assert found.reason == (
-        "of the held-out wines there are 0 that neither this version nor version 5 was fitted on, "
+        "there are 0 labelled wines that neither this version nor version 5 was fitted on, "
         "and a comparison needs 20 (version 5 does not say which wines it was fitted on, so only "
         "those count that are among the 300 it was judged on; the next champion will say it); to "
         "promote it anyway: 'kedro champion promote 8'"
@@ -233,6 +240,92 @@ def test_copies_of_a_wine_do_not_make_a_gain_surer():
         return judged_once.loc[judged_once.index.repeat(20)].reset_index(drop=True)
 
     assert not decision(copied(1.2 - better), copied(0.8 * np.ones(6))).promoted
+
+
+# Replay
+
+
+def logged(wines, spread, seed=5, version_number="5"):
+    """Labelled traffic that a version answered with errors of a spread."""
+    answered = judged(spread, seed, wines)
+    moments = datetime(2026, 3, 1, tzinfo=UTC) + np.arange(len(wines)) * timedelta(hours=1)
+    return answered.assign(model_version=version_number, event_time=moments, source="shop")
+
+
+def answering(spread, seed=9):
+    """A model that errs by a normal of a spread, whatever it is asked."""
+
+    def answer(wines):
+        return wines[QUALITY].to_numpy() + np.random.default_rng(seed).normal(0, spread, len(wines))
+
+    return answer
+
+
+TRAFFIC = draw_wines(400, 41)
+
+
+def test_the_new_version_answers_traffic_and_the_champion_s_answers_are_those_in_the_log():
+    traffic = pd.concat([logged(TRAFFIC.iloc[:150], 0.5), logged(OTHERS, 0.5, 5, "4")])
+    new = told("8", judged(0.7), TRAFFIC.iloc[:20], answering(0.0))
+    found = replay(traffic, new, told("5", judged(0.7), TRAFFIC.iloc[20:50]))
+    # of the champion alone, and of wines that neither was fitted on
+    assert wine_hashes(found).tolist() == wine_hashes(TRAFFIC.iloc[50:150]).tolist()
+    assert found["wine"].tolist() == wine_hashes(found).tolist()
+    assert (found[PREDICTION] == found[QUALITY]).all()
+    assert found["champion_prediction"].tolist() == traffic[PREDICTION].tolist()[50:150]
+    assert found["event_time"].tolist() == traffic["event_time"].tolist()[50:150]
+    none = replay(traffic.iloc[:20], new, told("5", judged(0.7), OTHERS))
+    assert none.empty
+    assert set(none) == set(found)
+
+
+def after_replay(spread, champion_spread, held_out=(0.7, 0.7), rows=400, **settings):
+    """Decide about a version with errors of a spread on traffic, and others on held-out wines."""
+    new = told("8", judged(held_out[0]), OTHERS, answering(spread))
+    champion = told("5", judged(held_out[1], seed=1), OTHERS)
+    replayed = replay(logged(TRAFFIC.iloc[:rows], champion_spread), new, champion)
+    return decide(new, champion, 3, "rmse", PromotionSettings(**settings), replayed)
+
+
+def test_replay_promotes_what_held_out_wines_alone_do_not():
+    found = after_replay(0.3, 0.9)
+    assert found.promoted
+    assert "on 120 held-out wines and 400 replayed predictions that neither" in found.reason
+    assert not after_replay(0.3, 0.9, recent_share=0).promoted
+
+
+def test_replay_keeps_back_what_held_out_wines_alone_promote():
+    assert not after_replay(1.6, 0.7, held_out=(0.3, 0.9)).promoted
+    few = after_replay(1.6, 0.7, held_out=(0.3, 0.9), rows=99)
+    assert few.promoted
+    assert "replayed" not in few.reason
+
+
+def test_recency_is_a_weight_whatever_the_numbers():
+    held_out = judged(0.5).assign(champion_prediction=5.0, wine=wine_hashes(HELD_OUT))
+    recent = judged(0.5, 2, TRAFFIC).assign(champion_prediction=5.0, wine=wine_hashes(TRAFFIC))
+    for share in (0.0, 0.3, 1.0):
+        weighed = weigh(held_out, recent, share)
+        assert weighed["weight"].sum() == pytest.approx(1)
+        assert weighed.loc[weighed["replayed"], "weight"].sum() == pytest.approx(share)
+    assert weigh(held_out.iloc[:0], recent, 0.3)["weight"].sum() == pytest.approx(1)
+    assert weigh(held_out.iloc[:0], None, 0.3).empty
+    assert not weigh(held_out, recent.iloc[:99], 0.3)["replayed"].any()
+
+
+def test_a_version_that_gets_worse_on_a_type_is_refused():
+    new, old = judged(0.3), judged(0.9)
+    red = HELD_OUT["type"] == "red"
+    new.loc[red, PREDICTION] = HELD_OUT.loc[red, QUALITY] + 1.0
+    old.loc[red, PREDICTION] = HELD_OUT.loc[red, QUALITY] + 0.8
+    found = decision(new, old)
+    assert not found.promoted
+    assert found.reason.startswith(
+        "it is better, but its error on red wines is 56.3% higher (most allowed: 5.0%): mean"
+    )
+    allowed = PromotionSettings(most_worse=0.6)
+    sides = Contender(version("8"), new), Contender(version("5"), old)
+    assert decide(*sides, 3, settings=allowed).promoted
 
 
 def test_a_decision_as_plain_values():

@@ -17,6 +17,7 @@ from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, PublishedFigures
 from wine_quality.modelling.metrics import METRICS, score_slices
 from wine_quality.modelling.model_card import CardTexts, errors_by_quality
+from wine_quality.modelling.promotion import PromotionSettings
 from wine_quality.pipelines.training import create_pipeline, nodes
 from wine_quality.pipelines.training.figures import (
     collect_figures,
@@ -509,6 +510,7 @@ def train(run_pipeline, registry, experiment_id, labelled_wines):
             "wine_audit": WINE_AUDIT,
             "split_audit": SPLIT_AUDIT,
             "params:training.comparison": comparison_parameters(),
+            "params:promotion": PromotionSettings(),
             "params:training.analysis": ANALYSIS,
             "params:training.model_card": TEXTS,
             "registered_version": ModelVersionDataset(model_name=registry.name),
@@ -639,6 +641,7 @@ def test_each_candidate_is_a_namespace_of_its_own():
         "tree_best_settings",
         "forest_best_settings",
         "params:training.comparison",
+        "params:promotion",
         "params:training.analysis",
         "params:training.model_card",
         "params:training.candidates.tree",

@@ -34,6 +34,8 @@ SOURCE = PROJECT / "src"
 BASE = "base"
 ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 MAIN = ("processing", "training", "serving_simulation", "monitoring")
+COMPOSED = {"retraining": ("processing", "retraining")}
+"""Pipelines that go on from another one, with the namespaces that they hold."""
 SOFT = ("parameters", "globals", "mlflow")
 
 Pipelines = Mapping[str, Pipeline]
@@ -228,7 +230,8 @@ def nodes_outside_of(pipelines: Pipelines) -> list[str]:
         node.name
         for name, pipeline in pipelines.items()
         for node in pipeline.nodes
-        if name != "__default__" and (node.namespace or "").split(".")[0] != name
+        if name != "__default__"
+        and (node.namespace or "").split(".")[0] not in COMPOSED.get(name, (name,))
     ]
 
 

@@ -11,6 +11,7 @@ from wine_quality.datasets.inference_log import (
 from wine_quality.datasets.labelled_traffic import LabelledTrafficDataset
 from wine_quality.datasets.metrics import MetricsDataset
 from wine_quality.datasets.monitoring import (
+    DecisionStoreDataset,
     ProfileStoreDataset,
     ToldAlertsDataset,
     VerdictHistoryDataset,
@@ -29,6 +30,7 @@ from wine_quality.datasets.tuning import StudyDataset
 __all__ = [
     "CandidateScoresDataset",
     "ChampionDataset",
+    "DecisionStoreDataset",
     "EvidentlyWorkspaceDataset",
     "FigureArtifactDataset",
     "InferenceLogConnection",

@@ -10,6 +10,7 @@ from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.store_database import StoreDatabase
 from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
+from wine_quality.retraining.decision_store import DecisionStore
 
 Store = TypeVar("Store", bound=StoreDatabase)
 
@@ -58,6 +59,12 @@ class ToldAlertsDataset(_StoreDataset[ToldAlerts]):
     """The alerts that somebody was told of; load only."""
 
     kind = ToldAlerts
+
+
+class DecisionStoreDataset(_StoreDataset[DecisionStore]):
+    """The decisions to train again or not; load only."""
+
+    kind = DecisionStore
 
 
 class VerdictHistoryDataset(_StoreDataset[VerdictStore]):

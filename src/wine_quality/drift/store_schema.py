@@ -60,3 +60,20 @@ TOLD_ALERTS = sa.Table(
     sa.Column("verdict", sa.Text, primary_key=True),
     sa.Column("told_at", sa.DateTime, nullable=False),
 )
+RETRAININGS = sa.Table(
+    "retrainings",
+    METADATA,
+    sa.Column("decision_id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.DateTime, nullable=False),
+    # retrain or keep
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("champion", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    # JSON of the whole decision
+    sa.Column("details", sa.Text, nullable=False),
+    # what a retraining came to; null while it runs
+    sa.Column("version", sa.Text),
+    sa.Column("promoted", sa.Integer),
+    sa.Column("outcome", sa.Text),
+)

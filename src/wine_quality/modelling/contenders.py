@@ -54,13 +54,11 @@ class Contender:
 def find_contender(registry: ModelRegistry, alias_or_number: str = CHAMPION) -> Contender | None:
     """Look up a version with what a comparison needs; None where there is none."""
     found = registry.version(alias_or_number)
-    if found is None:
-        return None
-    try:
-        reference = registry.reference(found.version)
-        fitted = registry.fitted_wines(found)
-    except WineQualityError as error:
-        return Contender(found, None, problem=str(error))
+    return contender_of(registry, found) if found else None
+
+
+def contender_of(registry: ModelRegistry, found: RegisteredVersion) -> Contender:
+    """Give a version what a comparison needs; its model is loaded when it has to answer."""
 
     def answer(wines: pd.DataFrame) -> NDArray[np.float64]:
         model = registry.checked_model(found)
@@ -73,6 +71,11 @@ def find_contender(registry: ModelRegistry, alias_or_number: str = CHAMPION) -> 
                 f"({type(error).__name__}: {error})."
             ) from error
 
+    try:
+        reference = registry.reference(found.version)
+        fitted = registry.fitted_wines(found)
+    except WineQualityError as error:
+        return Contender(found, None, answer=answer, problem=str(error))
     return Contender(found, reference, fitted, answer)
 
 
@@ -103,3 +106,31 @@ def pair_held_out(new: Contender, champion: Contender) -> pd.DataFrame:
     pairs = wines.assign(**{WINE: hashes, CHAMPION_PREDICTION: answers})
     answered: pd.DataFrame = pairs[~np.isnan(answers)].reset_index(drop=True)
     return answered[list(PAIR_COLUMNS)]
+
+
+def replay(traffic: pd.DataFrame, new: Contender, champion: Contender) -> pd.DataFrame:
+    """Have a new version answer labelled traffic; the champion's answers are those in the log.
+
+    Args:
+        traffic: Labelled predictions with the twelve inputs, `quality`, `prediction` and
+            `model_version`, and any other columns.
+        new: The new version, with an `answer`.
+        champion: The version that answered.
+
+    Returns:
+        The rows that the champion answered and neither was fitted on, in their order, with the
+        columns of `PAIR_COLUMNS` beside the others.
+
+    Raises:
+        WineQualityError: The new version's model must not be loaded.
+    """
+    rows = traffic[traffic["model_version"] == champion.version.version]
+    hashes = wine_hashes(rows)
+    is_new = new.is_new(hashes) & champion.is_new(hashes)
+    rows = rows[is_new].reset_index(drop=True)
+    if rows.empty or new.answer is None:
+        return rows.iloc[:0].assign(**{WINE: [], CHAMPION_PREDICTION: []})
+    rows[CHAMPION_PREDICTION] = rows[PREDICTION]
+    rows[PREDICTION] = new.answer(rows)
+    rows[WINE] = hashes[is_new]
+    return rows

@@ -116,6 +116,7 @@ def paired_bootstrap(
     seed: int,
     resamples: int = 2000,
     groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compare two models on the same wines.
 
@@ -126,21 +127,24 @@ def paired_bootstrap(
         resamples: Number of bootstrap samples.
         groups: Number of each wine's group, from 0, shape (n,): wines of a group (equal ones, whose
             errors are equal) are drawn together. None: each wine is drawn by itself.
+        weights: Weight of each wine in the mean, shape (n,). None: all count the same.
 
     Returns:
-        Mean of other_loss - loss (positive where the first model is better) and the bounds of its
-        95 % percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+        Weighted mean of other_loss - loss (positive where the first model is better) and the bounds
+        of its 95 % percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap,
+        1993).
     """
     gain = other_loss - loss
     members = np.arange(len(gain)) if groups is None else groups
-    sizes, sums = np.bincount(members), np.bincount(members, weights=gain)
+    weight = np.ones(len(gain)) if weights is None else weights
+    sizes, sums = (np.bincount(members, weights=each) for each in (weight, weight * gain))
     rng = np.random.default_rng(seed)
     means = []
     for _ in range(resamples):
         drawn = rng.integers(0, len(sums), len(sums))
         means.append(sums[drawn].sum() / sizes[drawn].sum())
     low, high = np.quantile(means, TAILS)
-    return float(gain.mean()), float(low), float(high)
+    return float(np.average(gain, weights=weight)), float(low), float(high)
 
 
 def fold_difference(difference: np.ndarray, test_share: float) -> tuple[float, float, float]:

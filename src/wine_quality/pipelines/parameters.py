@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.promotion import PromotionSettings
 from wine_quality.parameters import Parameters
 from wine_quality.pipelines.download.parameters import DownloadParameters
 from wine_quality.pipelines.monitoring.parameters import MonitoringParameters
@@ -24,6 +25,7 @@ class ProjectParameters(Parameters):
     tuning: TuningParameters
     training: TrainingParameters
     serving_simulation: SimulationParameters
+    promotion: PromotionSettings
     monitoring: MonitoringParameters
     retraining: RetrainingParameters
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from wine_quality.parameters import Parameters
+from wine_quality.retraining.decision import DecisionSettings
 from wine_quality.retraining.traffic import TrafficSettings
 
 
@@ -13,3 +14,4 @@ class RetrainingParameters(Parameters):
         description="Whether labelled traffic is joined to the raw wines, also by `processing`"
     )
     traffic: TrafficSettings
+    decision: DecisionSettings

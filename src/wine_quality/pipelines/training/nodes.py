@@ -14,7 +14,7 @@ from wine_quality.modelling import evaluation
 from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
 from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
 from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
-from wine_quality.modelling.promotion import Settlement, settle
+from wine_quality.modelling.promotion import PromotionSettings, Settlement, settle
 from wine_quality.modelling.registry import (
     PROFILE_ARTIFACT,
     ModelRegistry,
@@ -295,6 +295,7 @@ def decide_promotion(
     registered_version: RegisteredVersion,
     reference: pd.DataFrame,
     parameters: ComparisonParameters,
+    promotion: PromotionSettings,
 ) -> tuple[Settlement, Json]:
     """Decide whether the new version becomes champion, and have the registry accept it.
 
@@ -302,6 +303,11 @@ def decide_promotion(
         The decision with the champion after it, and the decision for the report.
     """
     settled = settle(
-        model_registry, registered_version, reference, parameters.seed, parameters.metric
+        model_registry,
+        registered_version,
+        reference,
+        parameters.seed,
+        parameters.metric,
+        promotion,
     )
     return settled, settled.promotion.to_dict()

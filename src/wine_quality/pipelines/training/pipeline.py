@@ -10,6 +10,7 @@ from wine_quality.pipelines.training import figures, nodes, published
 
 PARAMETERS = "params:training.comparison"
 ANALYSIS = "params:training.analysis"
+PROMOTION = "params:promotion"
 FIGURES = (
     *("comparison", "predictions", "residuals", "quality_errors", "importance"),
     "learning_curve",
@@ -111,7 +112,7 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
         ),
         step(
             nodes.decide_promotion,
-            ["model_registry", "registered_version", "reference", PARAMETERS],
+            ["model_registry", "registered_version", "reference", PARAMETERS, PROMOTION],
             ["champion", "promotion"],
         ),
     ]

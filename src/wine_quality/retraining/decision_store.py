@@ -1,0 +1,82 @@
+"""Every decision to train again or not, in the monitoring's database: no two machines do it twice.
+
+A retraining is claimed in the transaction that sees that nobody else has claimed one. A run that is
+killed leaves its claim without an outcome; the cool-down lets the next one in.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_schema import RETRAININGS
+from wine_quality.retraining.decision import RETRAIN, Decision, PastRetraining
+
+_C = RETRAININGS.c
+
+
+class DecisionStore(StoreDatabase):
+    """The decisions of all models in a SQLite file or a PostgreSQL database."""
+
+    def decide(
+        self, model: str, decide: Callable[[list[PastRetraining]], Decision]
+    ) -> tuple[str, Decision]:
+        """Decide in one transaction, which sees and writes what all machines share.
+
+        Args:
+            model: Name of the registered model.
+            decide: Decides, given the retrainings begun before, the newest last.
+
+        Returns:
+            The decision's identifier, and the decision.
+        """
+        identifier = str(uuid4())
+        query = (
+            sa.select(_C.decided_at, _C.promoted)
+            .where(_C.model == model, _C.action == RETRAIN)
+            .order_by(_C.decided_at)
+        )
+        with self.transaction() as connection:
+            past = [
+                PastRetraining(moment.replace(tzinfo=UTC), None if won is None else bool(won))
+                for moment, won in connection.execute(query)
+            ]
+            decision = decide(past)
+            row = {
+                "decision_id": identifier,
+                "model": model,
+                "decided_at": datetime.fromisoformat(decision.decided_at).replace(tzinfo=None),
+                "action": decision.action,
+                "champion": decision.champion,
+                "reason": decision.reason,
+                "details": json.dumps(decision.to_dict()),
+            }
+            connection.execute(sa.insert(RETRAININGS), row)
+        return identifier, decision
+
+    def settle(self, identifier: str, version: str, promoted: bool, reason: str) -> None:
+        """Add what a retraining came to."""
+        outcome = {"version": version, "promoted": int(promoted), "outcome": reason}
+        with self.transaction() as connection:
+            connection.execute(
+                sa.update(RETRAININGS).where(_C.decision_id == identifier).values(**outcome)
+            )
+
+    def newest(self, model: str, most: int) -> list[dict[str, str]]:
+        """Read the newest decisions, the newest first: moment, action, version and reasons."""
+        names = ("decided_at", "action", "champion", "version", "reason", "outcome")
+        query = (
+            sa.select(*(_C[name] for name in names))
+            .where(_C.model == model)
+            .order_by(_C.decided_at.desc())
+            .limit(most)
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query).all()
+        return [
+            {name: "" if value is None else str(value) for name, value in row._mapping.items()}
+            for row in rows
+        ]

@@ -1,0 +1,187 @@
+from datetime import UTC, datetime, timedelta
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from yaml import safe_load
+
+from wine_quality.drift.performance import PERFORMANCE_DTYPES
+from wine_quality.errors import WineQualityError
+from wine_quality.modelling.candidates import Candidate, build_model
+from wine_quality.modelling.promotion import PromotionSettings
+from wine_quality.modelling.registry import TrainedModel
+from wine_quality.pipelines.retraining import create_pipeline, nodes
+from wine_quality.pipelines.retraining.parameters import RetrainingParameters
+from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.project import project_folder
+from wine_quality.retraining.decision_store import DecisionStore
+from wine_quality.traffic.synthetic import draw_wines
+from wine_quality.wines import INPUTS, PREDICTION, QUALITY, wine_hashes
+
+FOREST = {
+    "estimator": "sklearn.ensemble.ExtraTreesRegressor",
+    "settings": {"n_estimators": 40, "min_samples_leaf": 2},
+}
+STUMP = {"estimator": "sklearn.tree.DecisionTreeRegressor", "settings": {"max_depth": 1}}
+HELD_OUT = draw_wines(150, 21)
+TRAFFIC = draw_wines(300, 22)
+START = datetime(2026, 3, 1, tzinfo=UTC)
+WINE_AUDIT = {
+    "read": 240,
+    "accepted": 240,
+    "rejected": 0,
+    "exact_duplicates": 0,
+    "by_type": {"red": 60, "white": 180},
+    "by_quality": {},
+    "missing": {},
+    "implausible": {},
+    "contradictory_groups": 0,
+    "fingerprint": "x",
+}
+SPLIT_AUDIT = {
+    "training_rows": 240,
+    "held_out_rows": 150,
+    "held_out_rows_in_training": 0,
+    "distinct_complete_rows": 150,
+    "distinct_complete_rows_in_training": 0,
+}
+TRAFFIC_AUDIT = {"used": True, "labelled": 310, "accepted": 300, "left_out": {"source": 10}}
+
+
+def training_parameters(candidates):
+    text = (project_folder() / "conf/base/parameters_training.yml").read_text()
+    plain = safe_load(text.replace("${globals:seed}", "2009"))["training"]
+    plain["comparison"]["cross_validation"]["folds"] = 3
+    plain["analysis"]["bootstrap_resamples"] = 100
+    return TrainingParameters.model_validate(plain | {"candidates": candidates})
+
+
+def retraining_parameters(**decision):
+    text = (project_folder() / "conf/base/parameters_retraining.yml").read_text()
+    plain = safe_load(text)["retraining"]
+    return RetrainingParameters.model_validate(
+        plain | {"use_traffic": True, "decision": plain["decision"] | decision}
+    )
+
+
+def usable(labelled_wines, answers):
+    """Raw wines, and traffic that version 1 answered."""
+    moments = [START + k * timedelta(hours=1) for k in range(len(TRAFFIC))]
+    rows = TRAFFIC[[*INPUTS, QUALITY]].assign(
+        prediction_id=[f"id-{k}" for k in range(len(TRAFFIC))],
+        model_version="1",
+        source="shop",
+        event_time=pd.to_datetime(moments, utc=True),
+        **{PREDICTION: answers},
+    )
+    return pd.concat([labelled_wines, rows], ignore_index=True)
+
+
+@pytest.fixture
+def champion(registry, experiment_id, labelled_wines):
+    """A stump that is champion."""
+    model = build_model(Candidate(**STUMP), 0)
+    model.fit(labelled_wines[list(INPUTS)], labelled_wines[QUALITY])
+    predicted = np.asarray(model.predict(HELD_OUT[list(INPUTS)]), dtype=float)
+    reference = HELD_OUT[[*INPUTS, QUALITY]].assign(**{PREDICTION: predicted})
+    trained = TrainedModel(
+        model, reference, {"candidate": "tree"}, fitted=wine_hashes(labelled_wines)
+    )
+    with mlflow.start_run(experiment_id=experiment_id):
+        version = registry.register(trained)
+    registry.promote(version.version, instead_of=None)
+    return model
+
+
+@pytest.fixture
+def retrain(run_pipeline, registry, experiment_id, labelled_wines, champion, tmp_path):
+    store = DecisionStore(f"sqlite:///{tmp_path}/monitoring.db")
+
+    def run(candidates, wines=None, **decision):
+        answered = usable(labelled_wines, champion.predict(TRAFFIC[list(INPUTS)]))
+        given = {
+            "usable_wines": answered if wines is None else wines,
+            "alerts": [],
+            "model_verdicts": pd.DataFrame(columns=list(PERFORMANCE_DTYPES)).astype(
+                PERFORMANCE_DTYPES
+            ),
+            "training_wines": labelled_wines,
+            "held_out_wines": HELD_OUT,
+            "wine_audit": WINE_AUDIT,
+            "split_audit": SPLIT_AUDIT,
+            "traffic_audit": TRAFFIC_AUDIT,
+            "model_registry": registry,
+            "decision_store": store,
+            "params:training": training_parameters(candidates),
+            "params:promotion": PromotionSettings(),
+            "params:retraining": retraining_parameters(**decision),
+        }
+        with mlflow.start_run(experiment_id=experiment_id):
+            return run_pipeline(create_pipeline(), given)
+
+    yield run
+    store.close()
+
+
+def test_where_nothing_asks_for_it_nothing_is_trained(retrain, registry):
+    made = retrain({"tree": FOREST})
+    assert made["retraining"] == {
+        "format": 1,
+        "id": made["retraining"]["id"],
+        "action": "keep",
+        "causes": [],
+        "obstacles": [],
+        "champion": "1",
+        "labels": 300,
+        "decided_at": made["retraining"]["decided_at"],
+        "reason": "nothing asks for another model",
+        "version": None,
+        "promoted": False,
+        "outcome": "",
+        "replayed": 0,
+    }
+    assert registry.newest().version == "1"
+    assert "nothing asks for another model" in made["retraining_page_html"]
+    assert "left out by source: 10" in made["retraining_page_html"]
+
+
+def test_a_better_version_is_promoted_after_it_answered_the_traffic(retrain, registry):
+    made = retrain({"tree": FOREST}, force=True)
+    found = made["retraining"]
+    assert (found["action"], found["version"], found["promoted"]) == ("retrain", "2", True)
+    assert found["replayed"] == len(made["replayed_traffic"]) == 300
+    assert "on 150 held-out wines and 300 replayed predictions" in found["outcome"]
+    assert registry.version("champion").version == "2"
+    assert registry.version("2").tags["candidate"] == "tree"
+    assert len(made["replay_figure"].data) == 2
+    assert "version 2 is champion" in made["retraining_page_html"]
+    # the next run finds the cool-down, and another one may be forced
+    again = retrain({"tree": FOREST}, oldest_days=1e-9)["retraining"]
+    assert again["action"] == "keep"
+    assert "h have to lie between two" in again["reason"]
+
+
+def test_a_version_that_is_no_better_stays_challenger(retrain, registry):
+    found = retrain({"tree": STUMP}, force=True)["retraining"]
+    assert (found["action"], found["version"], found["promoted"]) == ("retrain", "2", False)
+    assert "not better with confidence" in found["outcome"]
+    assert registry.version("champion").version == "1"
+    assert registry.version("challenger").version == "2"
+
+
+def test_without_traffic_held_out_wines_alone_decide(retrain, labelled_wines):
+    made = retrain({"tree": FOREST}, wines=labelled_wines, force=True)
+    found = made["retraining"]
+    assert (found["labels"], found["replayed"], found["version"]) == (0, 0, "2")
+    assert "on 150 held-out wines that neither was fitted on" in found["outcome"]
+    assert made["replay_figure"].layout.title.text == "Nothing was replayed"
+
+
+def test_a_champion_whose_candidate_is_gone_says_what_to_do(retrain):
+    with pytest.raises(WineQualityError, match=r"candidate tree is not in training\.candidates"):
+        retrain({"other": FOREST}, force=True)
+
+
+def test_without_traffic_there_are_no_labels(labelled_wines):
+    assert nodes._labelled(labelled_wines).empty
