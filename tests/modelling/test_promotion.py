@@ -447,7 +447,7 @@ def test_a_champion_that_does_not_answer_later_wines_stays_and_says_how_to_promo
     assert (found.promoted, found.champion) == (False, foreign.version)
     assert found.reason.startswith(
         f"version {foreign.version} does not answer the wines that came after it (Version "
-        f"{foreign.version} of {registry.name} is refused: its MLmodel describes no "
+        f"{foreign.version} of {registry.name} is refused: its files are not where the registry "
     )
     assert found.reason.endswith("; to promote it anyway: 'kedro champion promote 8'")
     # nor is it needed for wines that it has answered

@@ -317,7 +317,7 @@ class RunSummaryHook:
             if name.endswith("_html") and hasattr(catalog[name], "_filepath")
         }
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
-        if "evidently_snapshots" in written:
+        if "evidently_snapshots" in written and catalog["evidently_snapshots"].exists():
             workspace = catalog["evidently_snapshots"]._describe()["folder"]
             reports["Evidently's reports"] = f"./just evidently {quote(str(workspace))}"
         if self._tracked:
