@@ -1,6 +1,7 @@
 """Nodes of the retraining pipeline: verdicts and labels in, a decision and its outcome out."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from html import escape
@@ -13,6 +14,7 @@ from wine_quality.drift.alerts import Alert
 from wine_quality.drift.log_engines import EVENT_TIME, PREDICTION_ID
 from wine_quality.errors import WineQualityError
 from wine_quality.figures import ACCENT, MUTED, titled
+from wine_quality.modelling.candidates import Candidate
 from wine_quality.modelling.contenders import CHAMPION_PREDICTION
 from wine_quality.modelling.model_card import errors_by_quality
 from wine_quality.modelling.promotion import PromotionSettings, settle
@@ -111,27 +113,22 @@ def retrain_champion(
     split_audit: Json,
     settings: TrainingParameters,
 ) -> Retrained:
-    """Train the champion's candidate on the wines of today, if that was decided.
+    """Train the champion's candidate, with its settings, on the wines of today.
+
+    Nothing is trained if that was decided.
 
     Raises:
-        WineQualityError: The champion's candidate is not in the training parameters any more.
+        WineQualityError: The champion does not say what it was built with, and its candidate is not
+            in the training parameters any more.
     """
     if claim.decision.action != RETRAIN:
         return Retrained(None)
     champion = model_registry.version(str(claim.decision.champion))
-    name = champion.tags.get("candidate", "") if champion else ""
-    if name not in settings.candidates:
-        raise WineQualityError(
-            f"The champion's candidate {name or '(it names none)'} is not in training.candidates: "
-            "add it, or train another champion with 'kedro run --pipeline training'."
-        )
+    name, candidate, origin = _built_with(champion.tags if champion else {}, settings)
     comparison = settings.comparison
     folds = training.assign_folds(training_wines, comparison)
-    scores = {
-        name: training.cross_validate_candidate(
-            training_wines, folds, settings.candidates[name], {}, comparison
-        )
-    }
+    found = training.cross_validate_candidate(training_wines, folds, candidate, {}, comparison)
+    scores = {name: found | {"tuned": origin}}
     table = training.compare_candidates(folds, comparison, **scores)
     model = training.fit_best_candidate(training_wines, table, comparison, **scores)
     reference = training.predict_held_out(model, held_out_wines)
@@ -152,7 +149,26 @@ def retrain_champion(
     )
     profile = training.describe_reference(training_wines, reference, table, **scores)
     return Retrained(
-        training.describe_version(model, reference, metrics, table, training_wines, profile, *card)
+        training.describe_version(
+            model, reference, metrics, table, training_wines, profile, card[0], card[1], **scores
+        )
+    )
+
+
+def _built_with(
+    tags: Mapping[str, str], settings: TrainingParameters
+) -> tuple[str, Candidate, str]:
+    """Give the champion's candidate: its name, what it is built with, and where that is from."""
+    name = tags.get("candidate", "")
+    if training.BUILT_WITH_TAG in tags:
+        built = Candidate.model_validate_json(tags[training.BUILT_WITH_TAG])
+        return name, built, tags.get("settings", "as configured")
+    # versions of earlier editions do not say it
+    if name in settings.candidates:
+        return name, settings.candidates[name], "as configured"
+    raise WineQualityError(
+        f"The champion's candidate {name or '(it names none)'} is not in training.candidates: "
+        "add it, or train another champion with 'kedro run --pipeline training'."
     )
 
 
