@@ -193,7 +193,7 @@ def test_models_of_different_environments_are_not_compared():
     found = decide(Contender(new, judged(0.1)), Contender(champion, judged(2.0)), 3)
     assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
     assert found.reason == (
-        "version 5 was trained in environment local and this one in uci, so the two are not "
+        "version 5 was trained in environment local and version 8 in uci, so the two are not "
         "compared; to promote it anyway: 'kedro champion promote 8'"
     )
 

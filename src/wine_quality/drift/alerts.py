@@ -21,6 +21,7 @@ from wine_quality.drift.vocabulary import UNFINISHED, Alarm
 from wine_quality.drift.watching import MODEL, Finding
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS
+from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.system.retrying import doubling, retry
 
@@ -259,6 +260,10 @@ def send(
         replace(alert, new=alert in is_new, sent=delivered or alert not in is_new)
         for alert in alerts
     ]
+
+
+class FailingAlertsError(WineQualityError):
+    """An alert is open and new that must not pass unseen; all else of the run was done."""
 
 
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:
