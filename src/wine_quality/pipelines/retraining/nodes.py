@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -239,31 +238,20 @@ def write_retraining_page(
     replay_figure: go.Figure,
 ) -> str:
     """Write the page that says what was decided and why, and what was decided before."""
-    facts = [retraining["reason"]]
-    if not retraining["review"]["undone"]:
-        facts.append(f"review of the newest promotion: {retraining['review']['reason']}")
-    if retraining["version"]:
-        became = "is champion" if retraining["promoted"] else "is challenger"
-        facts.append(f"version {retraining['version']} {became}: {retraining['outcome']}")
-    facts.append(
-        f"{traffic_audit['accepted']:,} of {traffic_audit['labelled']:,} labelled predictions were "
-        "usable"
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("wine_quality.pipelines.retraining", ""),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    facts += [f"left out by {rule}: {n:,}" for rule, n in traffic_audit["left_out"].items() if n]
-    before = decision_store.newest(registry.name, MOST_DECISIONS)
-    header = ("decided_at", "action", "champion", "version", "reason", "outcome")
-    rows = [header, *(tuple(row[name] for name in header) for row in before)]
-    table = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
-        "content='width=device-width'><title>Retraining</title><style>body{font:16px/1.45 "
-        "system-ui,sans-serif;margin:0 auto;max-width:62rem;padding:1rem}td{padding:.3rem .6rem "
-        ".3rem 0;border-bottom:1px solid #8884;vertical-align:top}</style></head><body>"
-        f"<h1>Retraining: {escape(retraining['action'])}</h1>"
-        + "".join(f"<p>{escape(fact)}</p>" for fact in facts)
-        + str(replay_figure.to_html(full_html=False, include_plotlyjs=True))
-        + f"<h2>Decisions</h2><div style='overflow-x:auto'><table>{table}</table></div>"
-        "</body></html>"
+    pages.filters["n"] = "{:,}".format
+    return pages.get_template("retraining.html").render(
+        retraining=retraining,
+        audit=traffic_audit,
+        figure=replay_figure.to_html(full_html=False, include_plotlyjs=True),
+        columns=("decided_at", "action", "champion", "version", "reason", "outcome"),
+        decisions=decision_store.newest(registry.name, MOST_DECISIONS),
     )
