@@ -111,7 +111,7 @@ def lake_of(folder, log):
 def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
-    with ProfileStore(url) as store, ToldAlerts(url) as told:
+    with ProfileStore(url) as store, IncidentStore(url) as told:
         given = {
             "inference_log": reader,
             "profile_store": store,
