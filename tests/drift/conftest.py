@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from apprise import NotifyBase
+from requests.adapters import HTTPAdapter
 
 from wine_quality.drift.reference import Reference
 from wine_quality.wines import PREDICTION, QUALITY, TYPE
@@ -80,18 +83,23 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iter
 
 
 @pytest.fixture(scope="session")
-def serve_webhook(serve_http):
+def serve_posts(serve_http):
     """Has a server while a `with` block lasts; gives its address.
 
-    Takes what answers a post: a function of its body that gives the status.
+    Takes what answers a post: a function of its headers and body that gives status, headers, body.
     """
 
     @contextmanager
-    def serve(answer: Callable[[bytes], int]) -> Iterator[str]:
+    def serve(answer: Callable[[Any, bytes], tuple[int, dict[str, str], str]]) -> Iterator[str]:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.send_response(answer(self.rfile.read(int(self.headers["Content-Length"]))))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, headers, said = answer(self.headers, body)
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(said))}.items():
+                    self.send_header(name, value)
                 self.end_headers()
+                self.wfile.write(said.encode())
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -100,3 +108,21 @@ def serve_webhook(serve_http):
             yield f"{address}/"
 
     return serve
+
+
+@pytest.fixture
+def reroute(monkeypatch):
+    """Has requests to any host come to a server of the tests."""
+
+    def to(address: str) -> None:
+        send = HTTPAdapter.send
+
+        def send_there(self, request, **options):
+            request.url = address + request.url.split("://", 1)[1].partition("/")[2]
+            return send(self, request, **options)
+
+        monkeypatch.setattr(HTTPAdapter, "send", send_there)
+        # services ask to be sent a message a second at most
+        monkeypatch.setattr(NotifyBase, "throttle", lambda *_, **__: None)
+
+    return to

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
+from wine_quality.drift.told_alerts import ToldAlerts
 
 from wine_quality.datasets import VerdictHistoryDataset
 from wine_quality.drift.alerts import AlertSettings
@@ -14,7 +15,6 @@ from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.drift.verdicts import COPIES, JOINT, TRAFFIC
 from wine_quality.errors import WineQualityError

@@ -4,6 +4,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from wine_quality.project import project_folder
 from yaml import safe_load
 
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
@@ -14,7 +15,6 @@ from wine_quality.modelling.registry import TrainedModel
 from wine_quality.pipelines.retraining import create_pipeline, nodes
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
-from wine_quality.project import project_folder
 from wine_quality.retraining.decision_store import DecisionStore
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, wine_hashes
