@@ -50,7 +50,8 @@ class Message:
             that open and close incidents of their own know it again.
         summary: What happened, in one line.
         lines: Further lines, the most important first.
-        details: Lines that may be left out where a channel takes no more, with their heading first.
+        heading: What stands above the details.
+        details: Lines of which a channel is sent as many as it takes.
         severity: None for a test.
         is_over: Whether nothing is to be done any more.
         content: As JSON, beside what all messages have.
@@ -59,6 +60,7 @@ class Message:
     title: str
     summary: str
     lines: tuple[str, ...]
+    heading: str
     details: tuple[str, ...]
     severity: Severity | None
     is_over: bool
@@ -67,17 +69,17 @@ class Message:
     def text(self, longest: int) -> str:
         """Write the message, no longer than so many characters; what counts least is left out."""
         said = "\n".join((self.summary, *self.lines))
-        for place, line in enumerate(self.details):
-            left = len(self.details) - place
-            more = f"\n… and {left} more" if left < len(self.details) else ""
-            # as long as there is room to say that there is more
-            rest = "\n".join(self.details[place:])
-            if len(said) + 1 + len(rest) <= longest:
-                return f"{said}\n{rest}"
-            if len(said) + 1 + len(line) + len(f"\n… and {left} more") > longest:
-                return _shortened(said + more, longest)
-            said = f"{said}\n{line}"
-        return _shortened(said, longest)
+        room = longest - len(said) - len(self.heading) - 1
+        shown: list[str] = []
+        for left, line in zip(reversed(range(len(self.details))), self.details, strict=True):
+            more = f"… and {left} more" if left else ""
+            if sum(len(shown_line) + 1 for shown_line in (*shown, line)) + len(more) + 1 > room:
+                break
+            shown.append(line)
+        if not shown:
+            return _shortened(said, longest)
+        left = len(self.details) - len(shown)
+        return "\n".join((said, self.heading, *shown, *([f"… and {left} more"] if left else [])))
 
 
 def message_of(notification: Notification, cost: Cost, settings: AlertSettings) -> Message:
@@ -93,13 +95,10 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
     if settings.page:
         lines.append(f"Page: {settings.page}")
     others = incident.alerts[1:]
-    details = [f"With it, {len(others)} more alert{'' if len(others) == 1 else 's'}:"] * bool(
-        others
-    )
-    details += [
+    details = (
         f"- {alert.verdict.replace('_', ' ')}: {_shortened(alert.describe(), LONGEST_REASON)}"
         for alert in others
-    ]
+    )
     content = {
         "event": event,
         "incident": _plain_incident(incident, costs, settings.page, summary),
@@ -109,6 +108,7 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
         title + incident.title,
         summary,
         tuple(lines),
+        f"With it, {len(others)} more alert{'' if len(others) == 1 else 's'}:",
         tuple(details),
         incident.severity,
         event == "resolved",
@@ -124,6 +124,7 @@ def digest(messages: Sequence[Message], settings: AlertSettings) -> Message:
         f"Wine quality: {len(messages)} changes of incidents",
         f"{len(messages)} changes of incidents at once; 'kedro alerts list' shows what is open",
         page,
+        "They are:",
         tuple(f"- {m.title.removeprefix('Wine quality ')}. {m.summary}" for m in messages),
         worst,
         all(message.is_over for message in messages),
@@ -138,6 +139,7 @@ def trial_message(settings: AlertSettings) -> Message:
         "Wine quality: test of this channel",
         "This is a test: alerts of the monitoring arrive here",
         page,
+        "",
         (),
         None,
         True,
