@@ -22,10 +22,11 @@ from wine_quality.database.addresses import store_url
 from wine_quality.database.database import Database
 from wine_quality.database.errors import DatabaseError
 from wine_quality.database.schema import Schema
-from wine_quality.drift.alerts import Alert
+from wine_quality.drift.alerts import Alert, AlertSettings
+from wine_quality.drift.incident_store import IncidentStore
+from wine_quality.drift.notifying import notify
 from wine_quality.drift.store_database import StoreDatabase
-from wine_quality.drift.store_schema import MONITORING, TOLD_ALERTS
-from wine_quality.drift.told_alerts import ToldAlerts
+from wine_quality.drift.store_schema import INCIDENT_ALERTS, MONITORING
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_schema import GROUND_TRUTH, LOG, PREDICTIONS
@@ -295,25 +296,31 @@ def test_an_old_log_is_read_and_written_on(old):
 def test_an_old_store_is_adopted_without_loss(old, name):
     address = old(name)
     before = rows(address, MONITORING)
-    assert {table: len(found) for table, found in before.items()} == {
-        "verdicts": 4,
-        "told_alerts": 1,
-    }
+    assert {table: len(found) for table, found in before.items()} == {"verdicts": 4}
+    with closing(sqlite3.connect(store_url(address, "test").database)) as connection:
+        ((*sent, sent_at),) = connection.execute("SELECT * FROM told_alerts")
     with VerdictStore(address) as store:
         history = store.history()
         assert list(history["verdict"]) == ["no_labels", "decayed", "drift", "ok"]
         assert list(history["revision"]) == [1, 2, 1, 1]
-    with ToldAlerts(address) as told:
-        day = datetime(2026, 1, 31, tzinfo=UTC)
-        alert = Alert("drift", "3", "pH", "all", day, day, day, day, None, 50, "moved")
-        assert told.untold([alert]) == []
-        assert told.untold([replace(alert, subject="alcohol")]) != []
     after = rows(address, MONITORING)
     assert {table: after[table] for table in before} == before
+    (kept,) = after["incident_alerts"]
+    assert [*kept[:4], kept[-1]] == [*sent, sent_at]
+    assert set(kept[4:-1]) == {None}
+    # what was sent is no news, though nobody knew of incidents
+    with IncidentStore(address) as store:
+        day = datetime(2026, 1, 31, tzinfo=UTC)
+        alert = Alert("drift", "3", "pH", "all", day, day, day, day, None, 50, "moved")
+        both = [alert, replace(alert, subject="alcohol")]
+        found = notify(both, store, lambda _: "", AlertSettings(), NOON)
+        assert [(a.incident, a.new, a.sent) for a in found] == [(1, False, True), (1, True, True)]
+        assert [sent.event for sent in store.notifications(1)] == ["ongoing"]
     # its counts by window are taken from the log again, by hour
     with closing(sqlite3.connect(store_url(address, "test").database)) as connection:
         there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    assert not there & {"profile_windows", "profile_counts", "profile_errors"}
+    gone = {"profile_windows", "profile_counts", "profile_errors", "told_alerts"}
+    assert not there & gone
     assert shape(address, MONITORING)["version"] == [MONITORING.version]
 
 
@@ -357,16 +364,15 @@ def test_a_store_without_a_version_in_postgresql_is_adopted(postgres_schema):
             connection.exec_driver_sql(f"DROP TABLE {MONITORING.version_table}")
             connection.exec_driver_sql("DROP TABLE verdicts")
             connection.execute(
-                sa.insert(TOLD_ALERTS),
-                dict(
-                    zip(TOLD_ALERTS.c.keys(), (NOON_UTC, "3", "pH", "drift", NOON_UTC), strict=True)
-                ),
+                sa.text("INSERT INTO told_alerts VALUES (:at, '3', 'pH', 'drift', :at)"),
+                {"at": NOON_UTC},
             )
         engine.dispose()
         with VerdictStore(address) as store:
             assert store.history().empty
             with store.transaction() as connection:
-                assert len(connection.execute(sa.select(TOLD_ALERTS)).all()) == 1
+                (kept,) = connection.execute(sa.select(INCIDENT_ALERTS))
+                assert (kept.found, kept.subject, kept.sent_at) == (NOON_UTC, "pH", NOON_UTC)
         assert shape(address, MONITORING)["version"] == [MONITORING.version]
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
-from wine_quality.drift.told_alerts import ToldAlerts
 
 from wine_quality.datasets import VerdictHistoryDataset
 from wine_quality.drift.alerts import AlertSettings
+from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.reference import Reference
@@ -111,13 +111,13 @@ def lake_of(folder, log):
 def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
-    with ProfileStore(url) as store, IncidentStore(url) as told:
+    with ProfileStore(url) as store, IncidentStore(url) as incidents:
         given = {
             "inference_log": reader,
             "profile_store": store,
             "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
-            "told_alerts": told,
+            "incident_store": incidents,
             "params:monitoring.drift": settings,
             "params:monitoring.alerts": AlertSettings(),
         }
@@ -583,22 +583,23 @@ def test_a_stored_reference_of_another_kind_is_an_error(store):
 
 
 @pytest.fixture
-def told(tmp_path):
-    with ToldAlerts(f"sqlite:///{tmp_path}/told.db") as told:
-        yield told
+def incidents(tmp_path):
+    with IncidentStore(f"sqlite:///{tmp_path}/incidents.db") as store:
+        yield store
 
 
-def test_a_quiet_day_raises_no_alert(made, told):
-    quiet = of_day(made["verdicts"], 2)
-    assert nodes.raise_alerts([], quiet, told, AlertSettings()) == []
+def test_a_quiet_day_raises_no_alert(made, incidents):
+    quiet = [of_day(made[name], 2) for name in ("verdicts", "model_verdicts")]
+    assert nodes.raise_alerts([], *quiet, incidents, AlertSettings()) == []
 
 
-def test_an_alert_that_was_sent_before_is_not_logged_again(made, told, caplog):
-    given = [made[name] for name in ("findings", "verdicts")]
-    first = nodes.raise_alerts(*given, told, AlertSettings())
+def test_an_incident_that_was_sent_before_is_not_logged_again(made, incidents, caplog):
+    given = [made[name] for name in ("findings", "verdicts", "model_verdicts")]
+    first = nodes.raise_alerts(*given, incidents, AlertSettings())
     assert "alcohol, " in caplog.text
+    assert "Error: mean absolute error" in caplog.text
     caplog.clear()
-    again = nodes.raise_alerts(*given, told, AlertSettings())
+    again = nodes.raise_alerts(*given, incidents, AlertSettings())
     assert caplog.text == ""
     assert all(alert["new"] and alert["sent"] for alert in first)
     assert again == [alert | {"new": False} for alert in first]
