@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from wine_quality.serving.log_schema import GROUND_TRUTH, LOG, PREDICTIONS
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 NOON_UTC = NOON.replace(tzinfo=None)
 OLD = Path(__file__).parents[1] / "data" / "0d1af09"
+SETTINGS = AlertSettings()
 SCHEMAS = pytest.mark.parametrize("schema", [LOG, MONITORING], ids=lambda schema: schema.what)
 
 
@@ -313,7 +314,7 @@ def test_an_old_store_is_adopted_without_loss(old, name):
         day = datetime(2026, 1, 31, tzinfo=UTC)
         alert = Alert("drift", "3", "pH", "all", day, day, day, day, None, 50, "moved")
         both = [alert, replace(alert, subject="alcohol")]
-        found = notify(both, store, lambda _: "", AlertSettings(), NOON)
+        found = notify(both, store, lambda _: "", SETTINGS, NOON)
         assert [(a.incident, a.new, a.sent) for a in found] == [(1, False, True), (1, True, True)]
         assert [sent.event for sent in store.notifications(1)] == ["ongoing"]
     # its counts by window are taken from the log again, by hour
@@ -330,10 +331,41 @@ def test_a_store_that_was_used_in_part_gets_the_other_tables(tmp_path):
         (made,) = connection.execute(
             "SELECT sql FROM sqlite_master WHERE name = 'told_alerts'"
         ).fetchone()
+        (sent,) = connection.execute("SELECT * FROM told_alerts")
     with closing(sqlite3.connect(tmp_path / "monitoring.db")) as connection:
         connection.execute(made)
+        connection.execute("INSERT INTO told_alerts VALUES (?, ?, ?, ?, ?)", sent)
+        connection.commit()
     with VerdictStore(address) as store:
         assert store.history().empty
+    (kept,) = rows(address, MONITORING)["incident_alerts"]
+    assert kept[:4] == sent[:4]
+    assert shape(address, MONITORING)["version"] == [MONITORING.version]
+
+
+def test_a_store_that_knew_of_no_incidents_keeps_what_was_sent(make_address):
+    address = make_address()
+    take_steps(address, MONITORING, first=3)
+    engine = sa.create_engine(store_url(address, "test"))
+    with engine.begin() as connection:
+        connection.execute(sa.update(MONITORING.versions).values(version_num="0003"))
+        for subject in ("pH", "density"):
+            connection.execute(
+                sa.text("INSERT INTO told_alerts VALUES (:at, '3', :subject, 'drift', :at)"),
+                {"at": NOON_UTC.isoformat(" "), "subject": subject},
+            )
+    engine.dispose()
+    now = NOON + timedelta(days=30)
+    at = {"found": NOON, "since": NOON, "since_earliest": NOON, "since_latest": NOON}
+    ph = Alert("drift", "3", "pH", "all", **at, resolved=None, n=50, reason="moved")
+    with IncidentStore(address) as store:
+        # what was over when it was upgraded was, and is, no news
+        over = replace(ph, subject="density", resolved=NOON)
+        notify([ph, over, replace(ph, subject="alcohol")], store, lambda _: "", SETTINGS, now)
+        assert [sent.event for sent in store.notifications(1)] == ["ongoing"]
+        assert [(a.subject, a.is_open) for a in store.incident(1).alerts] == [
+            ("alcohol", True), ("density", False), ("pH", True),
+        ]  # fmt: skip
     assert shape(address, MONITORING)["version"] == [MONITORING.version]
 
 

@@ -13,7 +13,9 @@ MONITORING = Schema(
     tables=METADATA,
     version_table="monitoring_version",
     migrations="wine_quality.drift.migrations",
-    first_has_no_version=True,
+    first_tables=frozenset(
+        {"profile_windows", "profile_counts", "profile_errors", "verdicts", "told_alerts"}
+    ),
 )
 
 
