@@ -32,8 +32,10 @@ logger = logging.getLogger(__name__)
 
 MOST_MESSAGES, MOST_LINES = 5, 10
 """Messages that people are sent one by one, and lines of the log; more come as one."""
-LONGEST_LINE = 4_000
-"""Characters of a message in the log."""
+LONGEST_TEXT = 4_000
+"""Characters of a message to people; many services take less, and say so to apprise."""
+SHORTER = {"NotifyPagerDuty": 1_024}
+"""Services that take less than apprise 1.13 knows."""
 LONGEST_WORDS = 200
 """Characters of what a channel says."""
 SIGNATURE = "X-Wine-Quality-Signature-256"
@@ -167,7 +169,7 @@ class _Log:
     most_at_once: int | None = MOST_LINES
 
     def send(self, message: Message) -> None:
-        logger.warning("%s. %s", message.title, message.text(LONGEST_LINE).replace("\n", "; "))
+        logger.warning("%s. %s", message.title, message.text(LONGEST_TEXT).replace("\n", "; "))
 
 
 class _Webhook:
@@ -214,7 +216,9 @@ class _Apprise:
 
         service = self._service
         # where there are no titles it goes into the text
-        room = service.body_maxlen - (len(message.title) + 4 if service.title_maxlen <= 0 else 0)
+        room = min(LONGEST_TEXT, service.body_maxlen, SHORTER.get(type(service).__name__, 10**6))
+        if service.title_maxlen <= 0:
+            room -= len(message.title) + 4
         with _listening() as heard:
             sent = service.notify(
                 title=_cut(message.title, service.title_maxlen),
