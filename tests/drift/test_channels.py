@@ -5,16 +5,18 @@ import hmac
 import json
 import logging
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from tests.drift.alerting import FIRST, HOUR, NOON, PagerDuty, Service, Slack, Teams, alert
 from wine_quality.drift.alerts import AlertSettings, ChannelSettings
-from wine_quality.drift.channels import LONGEST_TEXT, MOST_MESSAGES, ChannelError, open_channels
+from wine_quality.drift.channels import MOST_MESSAGES, ChannelError, open_channels
 from wine_quality.drift.incident_store import Notification
 from wine_quality.drift.incidents import follow
-from wine_quality.drift.messages import MOST_MEMBERS, message_of
+from wine_quality.drift.messages import MOST_MEMBERS, error_since, message_of
 from wine_quality.drift.notifying import try_channels
 from wine_quality.system import retrying
 
@@ -294,7 +296,53 @@ def test_the_log_has_a_line_an_incident(caplog):
     with caplog.at_level(logging.WARNING):
         send(log)
         send(log, many(240))
-    first, long = (record.getMessage() for record in caplog.records)
-    assert first.startswith("Wine quality incident 1, version 1: pH: drift. Opened (warning): pH")
-    assert "\n" not in first
-    assert len(long) < LONGEST_TEXT + 100
+        send(log, message(), many(240))
+    first, long, both = (record.getMessage() for record in caplog.records)
+    assert first == (
+        "Wine quality incident 1, version 1: pH: drift. Opened (warning): pH, since 2026-01-01 "
+        "00:00 UTC: because"
+    )
+    assert long.endswith("…; With it, 239 more alerts")
+    assert len(long) < 600
+    assert both == (
+        "Wine quality: 2 changes of incidents. 2 changes of incidents at once; 'kedro alerts list' "
+        "shows what is open"
+    )
+
+
+def verdicts(*days, version="1", segment="all"):
+    """Days from `FIRST` on, each with its labelled wines and mean absolute error."""
+    return pd.DataFrame(
+        [
+            {
+                "window_start": pd.Timestamp(FIRST) + pd.Timedelta(days=k),
+                "window_end": pd.Timestamp(FIRST) + pd.Timedelta(days=k + 1),
+                "model_version": version,
+                "segment": segment,
+                "n": n,
+                "mae": mae,
+                "reference_mae": 0.4,
+            }
+            for k, (n, mae) in enumerate(days)
+        ]
+    )
+
+
+def test_the_cost_is_the_error_of_the_incidents_own_windows():
+    # not its version, not all wines, before it, two of its own, one without labels, after it
+    table = pd.concat(
+        [
+            verdicts((9, 9.0), (9, 9.0), version="2"),
+            verdicts((9, 9.0), (9, 9.0), segment="red"),
+            verdicts((9, 9.0), (100, 0.5), (300, 0.7), (0, float("nan")), (9, 9.0)),
+        ]
+    )
+    began, ended = FIRST + timedelta(days=1, hours=3), FIRST + timedelta(days=4)
+    (incident,), _ = follow([], [], [alert(since=began, resolved=ended)], NOON)
+    assert error_since(table)(incident) == (
+        "mean absolute error 0.650 points of quality, against 0.400 in the reference "
+        "(400 labelled wines)"
+    )
+    assert error_since(table[table["n"] == 0])(incident) == (
+        "not known, no wine since then has its ground truth yet"
+    )

@@ -44,6 +44,11 @@ def test_alerts_that_began_together_are_one_incident_with_the_cause_first():
     assert incident.since == FIRST - HOUR
 
 
+def test_what_goes_on_stands_above_what_is_over():
+    incident = one(alert(resolved=FIRST + DAY), alert("model", "decayed"))
+    assert [found.subject for found in incident.alerts] == ["model", "pH"]
+
+
 def test_an_onset_that_lies_apart_or_another_version_is_another_incident():
     apart = 2 * HOUR + ONSET_SLACK
     assert numbers(alert(), alert("alcohol", since=FIRST + apart)) == [1, 1]

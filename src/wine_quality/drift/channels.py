@@ -169,7 +169,8 @@ class _Log:
     most_at_once: int | None = MOST_LINES
 
     def send(self, message: Message) -> None:
-        logger.warning("%s. %s", message.title, message.text(LONGEST_TEXT).replace("\n", "; "))
+        more = f"; {message.heading.rstrip(':')}" if message.details else ""
+        logger.warning("%s. %s%s", message.title, message.summary, more)
 
 
 class _Webhook:

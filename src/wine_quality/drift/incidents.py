@@ -59,7 +59,8 @@ class Incident:
     Attributes:
         number: What people call it by.
         model_version: Whose traffic.
-        title: The likely first cause when it was opened, in a few words; it stays.
+        title: The likely first cause when it was opened, in a few words; it stays, for services to
+            know the incident by, whatever is found later.
         opened_at: When a run saw it first.
         closed_at: When a run saw that it was over; None while it is open.
         alerts: Its alerts, the likely first cause first, at least one.
@@ -123,7 +124,7 @@ class Incident:
         handling = self.handled(now) if self.is_open else None
         return ", ".join(
             [
-                f"{self.number}  {self.title} ({self.severity})",
+                f"{self.number}  {_title(self.alerts[0])} ({self.severity})",
                 f"version {self.model_version}",
                 f"{span} UTC",
                 f"{count} alert{'' if count == 1 else 's'}",
@@ -287,12 +288,15 @@ def _updated(incident: Incident, alerts: Sequence[Alert], now: datetime) -> Inci
 
 
 def by_cause(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
-    """Put the likely first cause first: what follows from others last, then the earliest."""
+    """Put the likely first cause first.
 
-    def order(alert: Alert) -> tuple[int, datetime, datetime, str]:
+    What goes on comes before what is over, causes before consequences, earlier before later.
+    """
+
+    def order(alert: Alert) -> tuple[bool, int, datetime, datetime, str]:
         subject = alert.subject
         rank = CONSEQUENCES.index(subject) + 1 if subject in CONSEQUENCES else 0
-        return rank, alert.since, alert.found, subject
+        return not alert.is_open, rank, alert.since, alert.found, subject
 
     return tuple(sorted(alerts, key=order))
 

@@ -122,9 +122,9 @@ def digest(messages: Sequence[Message], settings: AlertSettings) -> Message:
     page = (f"Page: {settings.page}",) if settings.page else ()
     return Message(
         f"Wine quality: {len(messages)} changes of incidents",
-        f"{len(messages)} changes of incidents at once; 'kedro alerts list' shows what is open",
+        f"{len(messages)} changes of incidents at once",
         page,
-        "They are:",
+        "'kedro alerts list' shows what is open:",
         tuple(f"- {m.title.removeprefix('Wine quality ')}. {m.summary}" for m in messages),
         worst,
         all(message.is_over for message in messages),
