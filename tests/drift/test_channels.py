@@ -238,7 +238,7 @@ def test_a_webhook_gets_json_with_a_version(serve_posts):
         send(open_one, message(page="https://x/monitoring.html"))
     assert "X-Wine-Quality-Signature-256" not in service.headers[0]
     post = service.received[-1]
-    assert (post["version"], post["event"]) == (2, "opened")
+    assert (post["version"], post["notification"], post["event"]) == (2, 1, "opened")
     incident = post["incident"]
     assert incident["page"] == "https://x/monitoring.html"
     assert incident["error"] == "not known"

@@ -201,6 +201,8 @@ def test_a_run_that_is_killed_while_it_sends_leaves_its_messages_to_the_next(run
     go.set()
     assert run(patience=120).stdout.read() == "[(True, True)]\n"
     assert [post["event"] for post in received] == ["opened", "opened"]
+    # by which whoever reads it knows that it is the same
+    assert received[0]["notification"] == received[1]["notification"]
 
 
 def test_a_run_that_dies_between_deciding_and_sending_loses_nothing(store, monkeypatch):

@@ -148,6 +148,8 @@ def test_each_change_is_sent_once_and_what_goes_on_after_a_day():
     assert event(incident) == "opened"
     opened = last("opened")
     assert event(incident, opened, NOON + 23 * HOUR) is None
+    # a daily run is no clock
+    assert event(incident, opened, NOON + 23.9 * HOUR) == "ongoing"
     assert event(incident, opened, NOON + 24 * HOUR) == "ongoing"
     assert event(incident, opened, NOON + HOUR, remind_after_hours=1) == "ongoing"
     assert event(incident, last("ongoing", NOON + DAY), NOON + 2 * DAY) == "ongoing"

@@ -19,6 +19,8 @@ from wine_quality.wines import PREDICTION
 
 ONSET_SLACK = timedelta(hours=3)
 """What onsets of one cause may lie apart, beyond their 90 % intervals."""
+PUNCTUAL = 0.98
+"""Share of the time after which a reminder is due: a daily run may come a little earlier one day."""
 CONSEQUENCES = (JOINT, PREDICTION, MODEL)
 """Subjects that follow from others, the last one from all: causes are looked for before them."""
 GONE = "it is no longer found in the counts"
@@ -335,7 +337,7 @@ def next_event(
         return None
     if SEVERITIES.index(incident.severity) > SEVERITIES.index(last.severity):
         return "worsened"
-    is_due = now - last.decided_at >= timedelta(hours=settings.remind_after_hours)
+    is_due = now - last.decided_at >= PUNCTUAL * timedelta(hours=settings.remind_after_hours)
     return "ongoing" if is_due and not handling else None
 
 

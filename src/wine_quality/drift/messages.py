@@ -100,6 +100,7 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
         for alert in others
     )
     content = {
+        "notification": notification.identifier,
         "event": event,
         "incident": _plain_incident(incident, costs, settings.page, summary),
     }
@@ -128,7 +129,7 @@ def digest(messages: Sequence[Message], settings: AlertSettings) -> Message:
         tuple(f"- {m.title.removeprefix('Wine quality ')}. {m.summary}" for m in messages),
         worst,
         all(message.is_over for message in messages),
-        {"event": "digest", "changes": len(messages)},
+        {},
     )
 
 
