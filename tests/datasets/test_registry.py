@@ -156,16 +156,16 @@ def test_before_a_run_a_champion_that_does_not_answer_is_told(registry, save_ver
     registry.promote("1", instead_of=None)
     client = mlflow.MlflowClient()
     # its reference stays, its model is somebody else's
-    source = client.create_model_version(registry.name, "/nowhere", run_id=made.run_id).source
+    client.create_model_version(registry.name, "/nowhere", run_id=made.load().run_id)
     registry.set_alias(CHAMPION, "2")
     dataset.check_before_run()
     (line,) = caplog.messages
     assert line.startswith(
         f"Version 2, the champion of {registry.name}, does not answer (Version 2 of "
-        f"{registry.name} is refused: its files cannot be fetched ("
+        f"{registry.name} is refused: its files are not where the registry says: put them back, or "
+        "promote another version): where there are held-out wines that it was not judged on, the "
+        "new version will be challenger, until "
     )
-    assert source in line
-    assert "if there are held-out wines that it was not judged on, the new version will be" in line
 
 
 def test_before_a_run_a_lock_that_cannot_be_taken_ends_it(registry, monkeypatch):

@@ -193,7 +193,7 @@ def test_models_of_different_environments_are_not_compared():
     found = decide(Contender(new, judged(0.1)), Contender(champion, judged(2.0)), 3)
     assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
     assert found.reason == (
-        "version 5 was trained in environment local and this one in uci, so the two are not "
+        "version 5 was trained in environment local and version 8 in uci, so the two are not "
         "compared; to promote it anyway: 'kedro champion promote 8'"
     )
 
@@ -447,7 +447,7 @@ def test_a_champion_that_does_not_answer_later_wines_stays_and_says_how_to_promo
     assert (found.promoted, found.champion) == (False, foreign.version)
     assert found.reason.startswith(
         f"version {foreign.version} does not answer the wines that came after it (Version "
-        f"{foreign.version} of {registry.name} is refused: its MLmodel describes no "
+        f"{foreign.version} of {registry.name} is refused: its files are not where the registry "
     )
     assert found.reason.endswith("; to promote it anyway: 'kedro champion promote 8'")
     # nor is it needed for wines that it has answered

@@ -110,7 +110,7 @@ def test_an_unknown_environment_or_deployment_is_named(command):
     assert status == 1
     assert errors == (
         "Error: There is no deployment 'monitorin' in orchestration.yml: "
-        "choose monitoring, simulation, training.\n"
+        "choose monitoring, loop, simulation, training.\n"
     )
 
 

@@ -9,6 +9,7 @@ from kedro.io import DatasetError
 from kedro_datasets.partitions import PartitionedDataset
 from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
+from yaml import safe_load
 
 from wine_quality.contracts import LABELLED_WINES
 from wine_quality.drift.log_reader import LABELLED_DTYPES
@@ -27,6 +28,7 @@ from wine_quality.pipelines.processing.reading import (
     sort_rows,
 )
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
+from wine_quality.system.project import project_folder
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import (
     INPUTS,
@@ -637,15 +639,9 @@ class Traffic:
 
 
 def retraining(**changes):
-    rules = {
-        "most_labels": 50,
-        "sources": None,
-        "left_out": (),
-        "most_apart": 2,
-        "most_source_share": 0.5,
-    }
-    plain = {"use_traffic": True, "traffic": rules}
-    return RetrainingParameters.model_validate(plain | changes)
+    text = (project_folder() / "conf/base/parameters_retraining.yml").read_text()
+    plain = safe_load(text)["retraining"]
+    return RetrainingParameters.model_validate(plain | {"use_traffic": True} | changes)
 
 
 def labelled_traffic(wines):

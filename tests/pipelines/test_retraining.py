@@ -16,6 +16,7 @@ from wine_quality.pipelines.retraining import create_pipeline, nodes
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
 from wine_quality.retraining.decision_store import DecisionStore
+from wine_quality.system.project import project_folder
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, wine_hashes
 
@@ -136,6 +137,14 @@ def test_where_nothing_asks_for_it_nothing_is_trained(retrain, registry):
         "labels": 300,
         "decided_at": made["retraining"]["decided_at"],
         "reason": "nothing asks for another model",
+        "undone": "",
+        "review": {
+            "champion": "1",
+            "former": None,
+            "labels": 0,
+            "undone": False,
+            "reason": "version 1 has no champion before it",
+        },
         "version": None,
         "promoted": False,
         "outcome": "",
@@ -176,6 +185,57 @@ def test_without_traffic_held_out_wines_alone_decide(retrain, labelled_wines):
     assert (found["labels"], found["replayed"], found["version"]) == (0, 0, "2")
     assert "on 150 held-out wines that neither was fitted on" in found["outcome"]
     assert made["replay_figure"].layout.title.text == "Nothing was replayed"
+
+
+def test_a_promotion_that_was_a_mistake_is_undone_and_not_proposed_again(
+    retrain, registry, experiment_id, labelled_wines, champion
+):
+    """A stump of nonsense follows the champion, by hand, and answers 300 wines."""
+    made = retrain({"tree": FOREST}, force=True)
+    assert made["retraining"]["promoted"]
+    wrong = build_model(Candidate(**STUMP), 0)
+    wrong.fit(labelled_wines[list(INPUTS)], labelled_wines[QUALITY].sample(frac=1, random_state=3))
+    predicted = np.asarray(wrong.predict(HELD_OUT[list(INPUTS)]), dtype=float)
+    trained = TrainedModel(
+        wrong,
+        HELD_OUT[[*INPUTS, QUALITY]].assign(**{PREDICTION: predicted}),
+        {"candidate": "tree"},
+        fitted=wine_hashes(labelled_wines),
+    )
+    with mlflow.start_run(experiment_id=experiment_id):
+        version = registry.register(trained)
+    registry.promote(version.version, instead_of=registry.version("champion"))
+    wines = usable(labelled_wines, wrong.predict(TRAFFIC[list(INPUTS)]))
+    wines["model_version"] = wines["model_version"].where(wines["model_version"].isna(), "3")
+    made = retrain({"tree": FOREST}, wines=wines)
+    review = made["retraining"]["review"]
+    assert (review["champion"], review["former"], review["undone"]) == ("3", "2", True)
+    assert review["labels"] == 200
+    assert registry.version("champion").version == "2"
+    reason = made["retraining"]["reason"]
+    assert reason.startswith("the promotion of version 3 is undone: mean squared error ")
+    assert reason.endswith("; nothing asks for another model")
+    assert "the promotion of version 3 is undone" in made["retraining_page_html"]
+    # once more changes nothing
+    again = retrain({"tree": FOREST}, wines=wines)["retraining"]
+    assert not again["review"]["undone"]
+    assert registry.version("champion").version == "2"
+    assert registry.former_champions() == ("1",)
+
+
+def test_a_retraining_that_was_killed_keeps_nobody_from_the_next(retrain, registry, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "register", die)
+        with pytest.raises(KeyboardInterrupt):
+            retrain({"tree": FOREST}, oldest_days=1e-9)
+    found = retrain({"tree": FOREST}, oldest_days=1e-9)
+    assert found["retraining"]["promoted"]
+    assert "interrupted: its process ended" in found["retraining_page_html"]
+    # one that came to its end does
+    assert retrain({"tree": FOREST}, oldest_days=1e-9)["retraining"]["action"] == "keep"
 
 
 def test_a_champion_whose_candidate_is_gone_says_what_to_do(retrain):

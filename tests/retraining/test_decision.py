@@ -7,7 +7,7 @@ import pytest
 from wine_quality.drift.alerts import Alert
 from wine_quality.modelling.registry import RegisteredVersion
 from wine_quality.retraining.decision import DecisionSettings, PastRetraining, decide_retraining
-from wine_quality.retraining.decision_store import DecisionStore
+from wine_quality.retraining.decision_store import INTERRUPTED, DecisionStore
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -99,8 +99,6 @@ def test_age_asks_where_it_is_limited():
         ({"labels": LABELS.head(199)}, "there are 199 usable labels, and 200 are needed"),
         ({"alerts": [alert("data_quality")]}, "there is bad data"),
         ({"past": [PastRetraining(NOW - DAY / 2, True)]}, "the last retraining began 12.0 h ago"),
-        # a run that was killed, or goes on elsewhere
-        ({"past": [PastRetraining(NOW - DAY / 2, None)]}, "the last retraining began 12.0 h ago"),
         (
             {"past": [PastRetraining(NOW - k * DAY, False) for k in (4, 3, 2)]},
             "3 retrainings in a row",
@@ -135,23 +133,35 @@ def store(tmp_path):
         yield opened
 
 
-def test_of_two_machines_one_retrains(store):
-    def decider(past):
-        return decide(verdicts=judged(), past=past)
+def decider(past):
+    return decide(verdicts=judged(), past=past)
 
+
+def test_of_two_machines_one_retrains(store):
     first, found = store.decide("wine-quality", decider)
     assert found.action == "retrain"
+    store.settle(first, "4", True, "it is better")
     _, second = store.decide("wine-quality", decider)
     assert second.action == "keep"
     assert "the last retraining began 0.0 h ago" in second.reason
     # another model is another matter
     assert store.decide("beer", decider)[1].action == "retrain"
-    store.settle(first, "4", True, "it is better")
     newest = store.newest("wine-quality", 5)
     assert sorted((row["action"], row["version"]) for row in newest) == [
         ("keep", ""),
         ("retrain", "4"),
     ]
+
+
+def test_a_retraining_without_an_outcome_was_interrupted(store):
+    store.decide("wine-quality", decider)
+    again, found = store.decide("wine-quality", decider)
+    assert found.action == "retrain"
+    store.settle(again, "4", False, "it is not better")
+    assert [row["outcome"] for row in store.newest("wine-quality", 5)] in (
+        ["it is not better", INTERRUPTED],
+        [INTERRUPTED, "it is not better"],
+    )
 
 
 def test_a_decision_that_fails_leaves_nothing_behind(store):

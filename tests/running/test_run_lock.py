@@ -90,6 +90,19 @@ def hold(root, held):
         threading.Event().wait()
 
 
+def test_what_machines_share_one_run_at_a_time_does(tmp_path, short):
+    """The folders differ, the database is the same."""
+    database = f"sqlite:///{tmp_path}/log.db"
+    with run_lock(f"{tmp_path}/a", database, ["processing"], ["retraining"]):
+        with (
+            pytest.raises(DatabaseUnavailableError, match="running retraining"),
+            run_lock(f"{tmp_path}/b", database, ["processing"], ["retraining"]),
+        ):
+            pass
+        with run_lock(f"{tmp_path}/b", database, ["processing"]):
+            pass
+
+
 def test_a_run_that_was_killed_keeps_nobody(tmp_path, short):
     context = multiprocessing.get_context("fork")
     held = context.Event()
@@ -132,6 +145,7 @@ def hook(tmp_path, monkeypatch, short):
         "training": made("model", "card"),
         "monitoring": made("verdicts"),
         "tuning": made("settings"),
+        "retraining": made("card", "retraining"),
     }
     monkeypatch.setattr(project, "pipelines", registered)
     hook = RunLockHook()
@@ -165,6 +179,22 @@ def test_a_run_locks_the_pipelines_whose_files_it_writes(hook, tmp_path):
     assert not is_locked(tmp_path, "tuning")
     hook.after_pipeline_run()
     assert not is_locked(tmp_path, "training")
+
+
+def test_a_run_that_may_retrain_locks_the_database(tmp_path, monkeypatch, short):
+    database = f"sqlite:///{tmp_path}/log.db"
+    monkeypatch.setattr(project, "pipelines", {"retraining": made("retraining")})
+    hook = RunLockHook()
+    context = Context(tmp_path)
+    context.config_loader["credentials"]["monitoring"]["url"] = database
+    hook.after_context_created(context)
+    start(hook, "retraining")
+    with (
+        pytest.raises(DatabaseUnavailableError, match="running retraining"),
+        run_lock(str(tmp_path / "other"), database, [], ["retraining"]),
+    ):
+        pass
+    hook.after_pipeline_run()
 
 
 def test_a_run_that_fails_releases_its_lock(hook, tmp_path):

@@ -11,12 +11,12 @@ from wine_quality.running.hooks import RunSummaryHook
 def places(monkeypatch):
     """Where the summary of a run sends a person; the run is tracked or not."""
 
-    def find(written, tracked, env=None, workspace="/data"):
+    def find(written, tracked, env=None, workspace="/data", reports=True):
         hook = RunSummaryHook()
         hook.after_context_created(SimpleNamespace(env=env))
         monkeypatch.setattr(mlflow, "active_run", lambda: "a run" if tracked else None)
         hook.before_pipeline_run()
-        snapshots = SimpleNamespace(_describe=lambda: {"folder": workspace})
+        snapshots = SimpleNamespace(_describe=lambda: {"folder": workspace}, exists=lambda: reports)
         return hook._places(written, {"evidently_snapshots": snapshots})
 
     return find
@@ -33,6 +33,9 @@ def test_the_command_holds_a_folder_with_spaces_together(places):
     found = places({"evidently_snapshots"}, tracked=False, workspace="/my data/workspace")
     command = shlex.split(found["Evidently's reports"])
     assert command == ["./just", "evidently", "/my data/workspace"]
+    # without a report there is nothing to open
+    none = places({"evidently_snapshots"}, tracked=False, reports=False)
+    assert "Evidently's reports" not in none
 
 
 def test_the_summary_tells_what_this_run_saved(monkeypatch, capsys):

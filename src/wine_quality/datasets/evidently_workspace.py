@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from wine_quality.drift.evidently_workspace import add_to_workspace, read_workspace
+from wine_quality.drift.evidently_workspace import add_to_workspace, has_project, read_workspace
 
 
 class EvidentlyWorkspaceDataset(AbstractDataset[dict[str, str], dict[str, str]]):
@@ -34,7 +34,7 @@ class EvidentlyWorkspaceDataset(AbstractDataset[dict[str, str], dict[str, str]])
         add_to_workspace(self._folder, self._project, data.values())
 
     def _exists(self) -> bool:
-        return bool(self.load())
+        return has_project(self._folder, self._project)
 
     def _describe(self) -> dict[str, Any]:
         return {"folder": self._folder, "project": self._project}

@@ -8,7 +8,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
 from wine_quality.errors import WineQualityError
-from wine_quality.modelling.contenders import find_contender
+from wine_quality.modelling.contenders import Contender, find_contender
 from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.promotion import Settlement
 from wine_quality.modelling.registry import (
@@ -109,22 +109,29 @@ class ModelRegistryDataset(_RegistryDataset, AbstractDataset[Any, ModelRegistry]
         registry = self._registry()
         registry.check_lock()
         champion = find_contender(registry)
-        if champion is None:
-            return
-        problem = f"has no reference to compare with ({champion.problem})"
-        where = ""
-        if champion.reference is not None:
-            try:
-                registry.checked_model(champion.version)
-                return
-            except BrokenVersionError as error:
-                problem = f"does not answer ({error})"
-                where = "if there are held-out wines that it was not judged on, "
-        logger.warning(
-            "Version %s, the champion of %s, %s: %sthe new version will be challenger, until "
-            "'kedro champion promote VERSION' promotes it",
-            *(champion.version.version, self._model_name, problem, where),
+        obstacle = _obstacle(registry, champion) if champion else None
+        if champion and obstacle:
+            logger.warning(
+                "Version %s, the champion of %s, %s, until 'kedro champion promote VERSION' "
+                "promotes it",
+                *(champion.version.version, self._model_name, obstacle),
+            )
+
+
+def _obstacle(registry: ModelRegistry, champion: Contender) -> str | None:
+    """What keeps new versions from being compared with the champion."""
+    challenger = "the new version will be challenger"
+    if champion.reference is None:
+        return f"has no reference to compare with ({champion.problem}): {challenger}"
+    try:
+        registry.checked_model(champion.version)
+    except BrokenVersionError as error:
+        said = str(error).rstrip(".")
+        return (
+            f"does not answer ({said}): where there are held-out wines that it was not judged on, "
+            f"{challenger}"
         )
+    return None
 
 
 class ChampionDataset(_RegistryDataset, AbstractDataset[Settlement, Champion]):

@@ -13,6 +13,7 @@ from wine_quality.drift.vocabulary import UNFINISHED, Alarm
 from wine_quality.drift.watching import MODEL, Finding
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS
+from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 
 Severity = Literal["warning", "error", "critical"]
@@ -268,6 +269,10 @@ def by_subject(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> pd.DataF
 def model_subject(segment: str) -> str:
     """What the model's verdict on a segment is filed under."""
     return f"{MODEL} ({segment})"
+
+
+class FailingAlertsError(WineQualityError):
+    """An alert is open and new that must not pass unseen; all else of the run was done."""
 
 
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.loading import BrokenVersionError
-from wine_quality.modelling.registry import CHAMPION, ModelRegistry, RegisteredVersion
+from wine_quality.modelling.registry import (
+    CHAMPION,
+    ENVIRONMENT_TAG,
+    ModelRegistry,
+    RegisteredVersion,
+)
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, TYPE, wine_hashes
 
 CHAMPION_PREDICTION = "champion_prediction"
@@ -77,6 +82,20 @@ def contender_of(registry: ModelRegistry, found: RegisteredVersion) -> Contender
     except WineQualityError as error:
         return Contender(found, None, answer=answer, problem=str(error))
     return Contender(found, reference, fitted, answer)
+
+
+def different_environments(version: Contender, other: Contender) -> str:
+    """Say that two versions come from different environments; empty if they do not.
+
+    The oldest versions name none; their held-out wines still tell.
+    """
+    here, there = (side.version.tags.get(ENVIRONMENT_TAG) for side in (version, other))
+    if not here or not there or here == there:
+        return ""
+    return (
+        f"version {other.version.version} was trained in environment {there} and version "
+        f"{version.version.version} in {here}, so the two are not compared"
+    )
 
 
 def pair_held_out(new: Contender, champion: Contender) -> pd.DataFrame:

@@ -272,6 +272,10 @@ def _check_description(path: Path, trusted_types: Collection[str]) -> None:
     """See that MLflow would load `model.skops`, and nothing else, by code of its own."""
     import yaml
 
+    if not path.exists():
+        raise BrokenVersionError(
+            "its files are not where the registry says: put them back, or promote another version"
+        )
     try:
         description = yaml.safe_load(path.read_text(encoding="utf-8"))
         flavors = dict(description["flavors"])

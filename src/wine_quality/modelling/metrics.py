@@ -117,6 +117,7 @@ def paired_bootstrap(
     resamples: int = 2000,
     groups: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float, float]:
     """Compare two models on the same wines.
 
@@ -128,10 +129,11 @@ def paired_bootstrap(
         groups: Number of each wine's group, from 0, shape (n,): wines of a group (equal ones, whose
             errors are equal) are drawn together. None: each wine is drawn by itself.
         weights: Weight of each wine in the mean, shape (n,). None: all count the same.
+        confidence: Of the interval.
 
     Returns:
         Weighted mean of other_loss - loss (positive where the first model is better) and the bounds
-        of its 95 % percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap,
+        of its percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap,
         1993).
     """
     gain = other_loss - loss
@@ -143,7 +145,7 @@ def paired_bootstrap(
     for _ in range(resamples):
         drawn = rng.integers(0, len(sums), len(sums))
         means.append(sums[drawn].sum() / sizes[drawn].sum())
-    low, high = np.quantile(means, TAILS)
+    low, high = np.quantile(means, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(np.average(gain, weights=weight)), float(low), float(high)
 
 

@@ -1,6 +1,6 @@
 """Who becomes champion: only a version that is better on wines that neither was fitted on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -16,6 +16,7 @@ from wine_quality.modelling.contenders import (
     WINE,
     Contender,
     contender_of,
+    different_environments,
     find_contender,
     pair_held_out,
     replay,
@@ -24,7 +25,6 @@ from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.metrics import paired_bootstrap
 from wine_quality.modelling.registry import (
     CHALLENGER,
-    ENVIRONMENT_TAG,
     ONNX_PARITY_TAG,
     ONNX_TAG,
     ChampionChangedError,
@@ -32,7 +32,7 @@ from wine_quality.modelling.registry import (
     RegisteredVersion,
 )
 from wine_quality.parameters import Parameters
-from wine_quality.wines import PREDICTION, QUALITY, TYPE
+from wine_quality.wines import PREDICTION, QUALITY, TYPE, wine_hashes
 
 Metric = Literal["rmse", "mae"]
 LEAST_WINES = 20
@@ -41,7 +41,7 @@ LEAST_REPLAYED = 100
 """Distinct wines that replay needs to count."""
 ATTEMPTS = 20
 """How often a version is judged: each time but the last, another version became champion."""
-_LOSSES: dict[Metric, tuple[str, int]] = {"rmse": ("squared", 2), "mae": ("absolute", 1)}
+LOSSES: dict[Metric, tuple[str, int]] = {"rmse": ("squared", 2), "mae": ("absolute", 1)}
 
 
 class PromotionSettings(Parameters):
@@ -137,10 +137,11 @@ def settle(
             f"Version {new.version} of {new.name} was deleted while it was judged: train again."
         )
     contender = replace(contender_of(registry, new), reference=reference)
+    undone = [contender_of(registry, version) for version in registry.undone()]
     for attempt in range(ATTEMPTS):
         champion = find_contender(registry)
         replayed = None if traffic is None or not champion else replay(traffic, contender, champion)
-        decision = decide(contender, champion, seed, metric, settings, replayed)
+        decision = decide(contender, champion, seed, metric, settings, replayed, undone)
         if not decision.promoted:
             registry.set_alias(CHALLENGER, new.version)
             return Settlement(decision, champion.version if champion else None, replayed)
@@ -162,6 +163,7 @@ def decide(
     metric: Metric = "rmse",
     settings: PromotionSettings = SHIPPED,
     replayed: pd.DataFrame | None = None,
+    undone: Sequence[Contender] = (),
 ) -> Promotion:
     """Decide whether a new version replaces the champion.
 
@@ -181,6 +183,8 @@ def decide(
         metric: What the best model has lowest: `rmse` compares squared errors, `mae` absolute ones.
         settings: What replay counts, and how much worse a wine type may get.
         replayed: Traffic as `contenders.replay` gives it.
+        undone: Versions whose promotion was undone: a model that answers as one of them does is
+            not promoted again.
     """
     present = champion.version.version if champion else None
 
@@ -195,6 +199,13 @@ def decide(
         return decision(False, f"it must not be served: {new.version.tags[ONNX_TAG]}")
     if champion is None:
         return decision(True, "it is the first champion")
+    same = next((version for version in undone if _answers_alike(new, version)), None)
+    if same:
+        return decision(
+            False,
+            f"it answers as version {same.version.version}, whose promotion was undone; to promote "
+            f"it anyway: 'kedro champion promote {new.version.version}'",
+        )
     try:
         pairs = weigh(pair_held_out(new, champion), replayed, settings.recent_share)
         obstacle = _why_not_compared(new, champion, pairs)
@@ -310,19 +321,19 @@ def estimate_gain(pairs: pd.DataFrame, seed: int, metric: Metric) -> Gain:
     Paired bootstrap by distinct wine: copies, and a held-out wine that came as traffic too, are
     drawn together.
     """
-    new, champion = _losses(pairs, metric)
+    new, champion = losses(pairs, metric)
     weights = pairs["weight"].to_numpy(float)
     groups = np.unique(pairs[WINE], return_inverse=True)[1]
     _, low, high = paired_bootstrap(new, champion, seed, groups=groups, weights=weights)
     replayed = int(pairs["replayed"].sum())
     loss, champion_loss = (float(np.average(each, weights=weights)) for each in (new, champion))
-    name = _LOSSES[metric][0]
+    name = LOSSES[metric][0]
     return Gain(loss, champion_loss, low, high, len(pairs) - replayed, replayed, name)
 
 
-def _losses(pairs: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], ...]:
+def losses(pairs: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], ...]:
     """Loss of each wine under the new version and under the champion."""
-    quality, power = pairs[QUALITY].to_numpy(float), _LOSSES[metric][1]
+    quality, power = pairs[QUALITY].to_numpy(float), LOSSES[metric][1]
     return tuple(
         np.abs(pairs[column].to_numpy(float) - quality) ** power
         for column in (PREDICTION, CHAMPION_PREDICTION)
@@ -336,11 +347,23 @@ def _worse_segments(pairs: pd.DataFrame, metric: Metric, most_worse: float) -> I
             continue
         loss, champion_loss = (
             np.average(each, weights=part["weight"].to_numpy(float))
-            for each in _losses(part, metric)
+            for each in losses(part, metric)
         )
         if loss > champion_loss * (1 + most_worse):
             rise = loss / champion_loss - 1 if champion_loss else np.inf
             yield f"its error on {kind} wines is {rise:.1%} higher (most allowed: {most_worse:.1%})"
+
+
+def _answers_alike(new: Contender, other: Contender) -> bool:
+    """Tell whether two versions answered the held-out wines that they share in the same way."""
+    if new.reference is None or other.reference is None:
+        return False
+    here, there = (
+        pd.Series(side[PREDICTION].to_numpy(float), wine_hashes(side))
+        for side in (new.reference, other.reference)
+    )
+    shared = there[~there.index.duplicated()].reindex(here.index).dropna()
+    return len(shared) >= LEAST_WINES and np.allclose(here[shared.index], shared, rtol=0, atol=1e-9)
 
 
 def _why_not_compared(new: Contender, champion: Contender, pairs: pd.DataFrame) -> str:
@@ -348,13 +371,9 @@ def _why_not_compared(new: Contender, champion: Contender, pairs: pd.DataFrame) 
     present = champion.version.version
     if champion.reference is None:
         return f"version {present} has no reference to compare with ({champion.problem})"
-    here, there = (side.version.tags.get(ENVIRONMENT_TAG) for side in (new, champion))
-    # the oldest versions have no environment; their held-out wines still tell
-    if here and there and here != there:
-        return (
-            f"version {present} was trained in environment {there} and this one in {here}, so the "
-            "two are not compared"
-        )
+    obstacle = different_environments(new, champion)
+    if obstacle:
+        return obstacle
     distinct = pairs[WINE].nunique()
     if distinct < LEAST_WINES:
         return (

@@ -49,6 +49,8 @@ RUN_TAGS = (ENVIRONMENT_TAG, "git_revision")
 FORMER_CHAMPIONS_TAG = "former_champions"
 """Tag of the registered model: the champions before this one, the newest last."""
 REMEMBERED_CHAMPIONS = 50
+REVIEW_TAG = "promotion_review"
+"""Tag of a version whose promotion has been reviewed to the end: `kept` or `undone`."""
 
 
 @dataclass(frozen=True)
@@ -369,28 +371,24 @@ class ModelRegistry:
                 "Train another."
             )
         with self._lock() as confirm_lock:
-            present = self.version(CHAMPION)
-            unchanged = present.is_same_as(instead_of) if present else instead_of is None
-            if not unchanged:
-                now = _in_words(present, instead_of)
-                raise ChampionChangedError(
-                    f"Version {version} of {self.name} was judged against "
-                    f"{_in_words(instead_of)}, but meanwhile {now} has become champion: train "
-                    f"again, or promote it by hand with 'kedro champion promote {version}'."
-                )
+            present = self._champion_still(version, instead_of)
             if present and present.version == version:
                 return
             former = [*self.former_champions(), *([present.version] if present else [])]
             confirm_lock()
             self._appoint(version, former)
 
-    def roll_back(self) -> RegisteredVersion:
+    def roll_back(self, instead_of: RegisteredVersion | None = None) -> RegisteredVersion:
         """Make the champion before this one champion again; once more, the one before that.
+
+        Args:
+            instead_of: The champion that is to give way; None: whichever it is.
 
         Returns:
             The champion now.
 
         Raises:
+            ChampionChangedError: The champion is another one by now.
             WineQualityError: There is no champion before this one.
         """
         with self._lock() as confirm_lock:
@@ -401,9 +399,34 @@ class ModelRegistry:
                     "'kedro champion promote VERSION'."
                 )
             found = self._known(former.pop())
+            if instead_of is not None:
+                self._champion_still(found.version, instead_of)
             confirm_lock()
             self._appoint(found.version, former)
         return found
+
+    def _champion_still(
+        self, version: str, expected: RegisteredVersion | None
+    ) -> RegisteredVersion | None:
+        """Look up the champion, which has to be the one that a version was judged against."""
+        present = self.version(CHAMPION)
+        if not (present.is_same_as(expected) if present else expected is None):
+            raise ChampionChangedError(
+                f"Version {version} of {self.name} was judged against {_in_words(expected)}, but "
+                f"meanwhile {_in_words(present, expected)} has become champion: train again, or "
+                f"promote it by hand with 'kedro champion promote {version}'."
+            )
+        return present
+
+    def note_review(self, version: RegisteredVersion, outcome: str) -> None:
+        """Note that the review of a promotion is over; see `REVIEW_TAG`."""
+        self._client.set_model_version_tag(self.name, version.version, REVIEW_TAG, outcome)
+
+    def undone(self) -> list[RegisteredVersion]:
+        """List the versions whose promotion was undone."""
+        versions = self._client.search_model_versions(f"name = '{self.name}'")
+        described = (_described(self.name, found) for found in versions)
+        return [found for found in described if found.tags.get(REVIEW_TAG) == "undone"]
 
     def former_champions(self) -> tuple[str, ...]:
         """List the versions that were champion before this one, the newest last."""

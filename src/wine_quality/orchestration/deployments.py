@@ -71,7 +71,7 @@ class Plan:
     def parameters(self, deployment: Deployment) -> dict[str, Any]:
         """Give the flow's parameters."""
         return {
-            "pipeline": deployment.pipeline,
+            "pipelines": deployment.runs,
             "env": deployment.env or self.env,
             "params": deployment.params,
             "tries": deployment.tries,
@@ -245,7 +245,7 @@ def _in_words(plan: Plan, deployment: Deployment) -> str:
         when = f"every {deployment.interval.total_seconds():,.0f} seconds"
     env = deployment.env or plan.env
     paused = ", paused" if deployment.paused else ""
-    return f"{deployment.pipeline}{f' in {env}' if env else ''}, {when}{paused}"
+    return f"{', then '.join(deployment.runs)}{f' in {env}' if env else ''}, {when}{paused}"
 
 
 def _loader(

@@ -58,7 +58,9 @@ class DaskSettings(Parameters):
 class Deployment(Parameters):
     """What is run when."""
 
-    pipeline: str = Field(description="Registered pipelines, joined by commas")
+    pipeline: str | tuple[str, ...] = Field(
+        description="Registered pipelines, joined by commas; each of a list is a run of its own"
+    )
     env: str | None = Field(
         default=None, description="Kedro's environment; none: the one deployed from"
     )
@@ -117,9 +119,14 @@ class Deployment(Parameters):
         return self
 
     @property
+    def runs(self) -> list[str]:
+        """What is run, one after another: names joined by commas."""
+        return [self.pipeline] if isinstance(self.pipeline, str) else list(self.pipeline)
+
+    @property
     def pipelines(self) -> list[str]:
         """The names of the pipelines."""
-        return split_names(self.pipeline)
+        return [name for run in self.runs for name in split_names(run)]
 
 
 class OrchestrationSettings(Parameters):

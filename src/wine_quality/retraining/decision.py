@@ -38,15 +38,15 @@ class DecisionSettings(Parameters):
 
 @dataclass(frozen=True)
 class PastRetraining:
-    """A retraining that was begun.
+    """A retraining that came to an outcome.
 
     Attributes:
         decided_at: When it was decided, with a time zone.
-        promoted: Whether its version became champion; None while it runs, or if it was killed.
+        promoted: Whether its version became champion.
     """
 
     decided_at: datetime
-    promoted: bool | None
+    promoted: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Decision:
         champion: The champion's version; None without one.
         labels: Usable labelled predictions.
         decided_at: When, ISO 8601 in UTC.
+        undone: Why the newest promotion was undone before, in words; empty if it was not.
     """
 
     action: Action
@@ -68,15 +69,17 @@ class Decision:
     champion: str | None
     labels: int
     decided_at: str
+    undone: str = ""
 
     @property
     def reason(self) -> str:
         """The decision in a sentence."""
+        before = f"{self.undone}; " if self.undone else ""
         if self.action == RETRAIN:
-            return f"training again, because {'; '.join(self.causes)}"
+            return f"{before}training again, because {'; '.join(self.causes)}"
         if not self.causes:
-            return "nothing asks for another model"
-        return f"not now, though {'; '.join(self.causes)}: {'; '.join(self.obstacles)}"
+            return f"{before}nothing asks for another model"
+        return f"{before}not now, though {'; '.join(self.causes)}: {'; '.join(self.obstacles)}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
@@ -100,7 +103,7 @@ def decide_retraining(
         alerts: What monitoring raised; open ones on the champion count.
         model_verdicts: Rows of `performance.judge_performance`.
         labels: Usable labelled predictions, with their event time.
-        past: Retrainings begun before, the newest last.
+        past: Retrainings that came to an outcome, the newest last.
         settings: What counts.
         now: The present, with a time zone.
     """
@@ -196,7 +199,7 @@ def _limits(
     for retraining in reversed(past):
         if retraining.promoted:
             break
-        in_vain += retraining.promoted is False
+        in_vain += 1
     if in_vain >= settings.most_in_vain:
         found.append(
             f"{in_vain} retrainings in a row led to no better model: a person has to look, then "

@@ -1,7 +1,7 @@
 """Every decision to train again or not, in the monitoring's database: no two machines do it twice.
 
-A retraining is claimed in the transaction that sees that nobody else has claimed one. A run that is
-killed leaves its claim without an outcome; the cool-down lets the next one in.
+One run at a time decides and trains (`running.run_lock`), so that a retraining without an outcome
+is one whose process was killed: it is marked as interrupted, and keeps nobody from the next.
 """
 
 import json
@@ -16,6 +16,7 @@ from wine_quality.drift.store_schema import RETRAININGS
 from wine_quality.retraining.decision import RETRAIN, Decision, PastRetraining
 
 _C = RETRAININGS.c
+INTERRUPTED = "interrupted: its process ended before it came to an outcome"
 
 
 class DecisionStore(StoreDatabase):
@@ -28,21 +29,20 @@ class DecisionStore(StoreDatabase):
 
         Args:
             model: Name of the registered model.
-            decide: Decides, given the retrainings begun before, the newest last.
+            decide: Decides, given the retrainings that came to an outcome, the newest last.
 
         Returns:
             The decision's identifier, and the decision.
         """
         identifier = str(uuid4())
-        query = (
-            sa.select(_C.decided_at, _C.promoted)
-            .where(_C.model == model, _C.action == RETRAIN)
-            .order_by(_C.decided_at)
-        )
+        begun = sa.and_(_C.model == model, _C.action == RETRAIN)
+        query = sa.select(_C.decided_at, _C.promoted).where(begun, _C.promoted.is_not(None))
+        interrupted = sa.update(RETRAININGS).where(begun, _C.outcome.is_(None))
         with self.transaction() as connection:
+            connection.execute(interrupted.values(outcome=INTERRUPTED))
             past = [
-                PastRetraining(moment.replace(tzinfo=UTC), None if won is None else bool(won))
-                for moment, won in connection.execute(query)
+                PastRetraining(moment.replace(tzinfo=UTC), bool(won))
+                for moment, won in connection.execute(query.order_by(_C.decided_at))
             ]
             decision = decide(past)
             row = {

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from wine_quality.pipelines.parameters import ProjectParameters
 
 
+COMPOSED = ("__default__", "retraining")
+"""Registered pipelines that hold others, which make what they make."""
+
+
 class ConfigurationHook:
     """Checks the configuration of the session, and keeps it for the pipelines to be built from.
 
@@ -124,7 +128,7 @@ class MissingInputsHook:
             output: name
             for name, made in registered.items()
             for output in made.all_outputs()
-            if name != "__default__"
+            if name not in COMPOSED
         }
         missing = {
             name: makers[name]
@@ -168,11 +172,13 @@ class RunLockHook:
         writing = {
             name
             for name, made in registered.items()
-            if name not in ("__default__", "tuning") and made.all_outputs() & written
+            if name not in (*COMPOSED, "tuning") and made.all_outputs() & written
         }
+        # two machines must not both decide to train again
+        everywhere = {"retraining"} & written
         # a run that was interrupted in a notebook's process did not release it
         self._held.close()
-        self._held.enter_context(run_lock(self._root, self._database, writing))
+        self._held.enter_context(run_lock(self._root, self._database, writing, everywhere))
         try:
             return (yield)
         except BaseException:
@@ -317,7 +323,7 @@ class RunSummaryHook:
             if name.endswith("_html") and hasattr(catalog[name], "_filepath")
         }
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
-        if "evidently_snapshots" in written:
+        if "evidently_snapshots" in written and catalog["evidently_snapshots"].exists():
             workspace = catalog["evidently_snapshots"]._describe()["folder"]
             reports["Evidently's reports"] = f"./just evidently {quote(str(workspace))}"
         if self._tracked:

@@ -1,8 +1,9 @@
 """One run at a time writes a pipeline's files in a folder; another waits for it."""
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from wine_quality.database.errors import DatabaseUnavailableError
@@ -18,7 +19,9 @@ FIRST_LOOK_S = 0.1
 
 
 @contextmanager
-def run_lock(root: str, database: str, pipelines: Collection[str]) -> Iterator[None]:
+def run_lock(
+    root: str, database: str, pipelines: Collection[str], everywhere: Collection[str] = ()
+) -> Iterator[None]:
     """Keep other runs from writing the files of these pipelines meanwhile.
 
     A run reads what it wrote, so two of them in one folder would mix: one would judge the other's
@@ -29,6 +32,8 @@ def run_lock(root: str, database: str, pipelines: Collection[str]) -> Iterator[N
         root: The folder that the run writes to, a path or an address.
         database: Address of the database that has the lock where `root` is an address.
         pipelines: Names of the pipelines.
+        everywhere: What only one run at a time may do of all that share `database`, whichever
+            folder they write to.
 
     Raises:
         WineQualityError: Another run keeps the lock for `PATIENCE_S` seconds, or the lock cannot be
@@ -37,16 +42,22 @@ def run_lock(root: str, database: str, pipelines: Collection[str]) -> Iterator[N
     with ExitStack() as held:
         # always in the same order, so that no two runs wait for each other
         for pipeline in sorted(pipelines):
-            try:
-                held.enter_context(_lock(root, database, pipeline, FIRST_LOOK_S))
-            except DatabaseUnavailableError:
-                logger.warning(
-                    "Another run writes the files of %s in %s: waiting until it ends",
-                    pipeline,
-                    root,
-                )
-                held.enter_context(_lock(root, database, pipeline, PATIENCE_S))
+            _enter(held, partial(_lock, root, database, pipeline), f"files of {pipeline} in {root}")
+        for what in sorted(everywhere):
+            lock = partial(exclusive, database, what, f"running {what}")
+            _enter(held, lock, f"outcome of {what}")
         yield
+
+
+def _enter(
+    held: ExitStack, lock: Callable[[float], AbstractContextManager[Confirm]], what: str
+) -> None:
+    """Take a lock; say it where another run has to be waited for."""
+    try:
+        held.enter_context(lock(FIRST_LOOK_S))
+    except DatabaseUnavailableError:
+        logger.warning("Another run writes the %s: waiting until it ends", what)
+        held.enter_context(lock(PATIENCE_S))
 
 
 def _lock(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
-from wine_quality.drift.alerts import Alert, AlertSettings
+from wine_quality.drift.alerts import Alert, AlertSettings, FailingAlertsError
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
@@ -213,12 +213,12 @@ def check_alerts(raised: list[Json], settings: AlertSettings, *_reports: object)
         _reports: What has to be there before the run may end.
 
     Raises:
-        WineQualityError: There is such an alert; the message gives the reasons.
+        FailingAlertsError: There is such an alert; the message gives the reasons.
     """
     failing = alerts.failing([Alert.from_dict(alert) for alert in raised], settings)
     if failing:
         reasons = "; ".join(alert.describe() for alert in failing)
-        raise WineQualityError(
+        raise FailingAlertsError(
             f"{len(failing)} alert{'s are' if len(failing) > 1 else ' is'} open and new of the "
             f"kinds in monitoring.alerts.fail_on ({', '.join(settings.fail_on)}): {reasons}"
         )

@@ -1,6 +1,7 @@
 """Nodes of the retraining pipeline: verdicts and labels in, a decision and its outcome out."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
@@ -16,12 +17,20 @@ from wine_quality.modelling.contenders import CHAMPION_PREDICTION
 from wine_quality.modelling.model_card import errors_by_quality
 from wine_quality.modelling.promotion import PromotionSettings, settle
 from wine_quality.modelling.registry import CHAMPION, ModelRegistry, TrainedModel
+from wine_quality.modelling.review import Review, review_promotion
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training import nodes as training
 from wine_quality.pipelines.training.parameters import TrainingParameters
-from wine_quality.retraining.decision import RETRAIN, Decision, decide_retraining
+from wine_quality.retraining.decision import (
+    RETRAIN,
+    Decision,
+    PastRetraining,
+    decide_retraining,
+)
 from wine_quality.retraining.decision_store import DecisionStore
 from wine_quality.wines import PREDICTION, QUALITY
+
+logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 FORMAT = 1
@@ -50,7 +59,21 @@ class Retrained:
     trained: TrainedModel | None
 
 
+def review_champion(
+    usable_wines: pd.DataFrame, model_registry: ModelRegistry, settings: TrainingParameters
+) -> Review:
+    """Take the newest promotion back where labelled traffic says that it was a mistake."""
+    comparison = settings.comparison
+    review = review_promotion(
+        model_registry, _labelled(usable_wines), EVENT_TIME, comparison.seed, comparison.metric
+    )
+    if review.undone:
+        logger.warning("%s", review.reason)
+    return review
+
+
 def decide_to_retrain(
+    champion_review: Review,
     usable_wines: pd.DataFrame,
     alerts: list[Json],
     model_verdicts: pd.DataFrame,
@@ -62,20 +85,14 @@ def decide_to_retrain(
     labels = _labelled(usable_wines)
     raised = [Alert.from_dict(alert) for alert in alerts]
     champion = model_registry.version(CHAMPION)
-    return Claim(
-        *decision_store.decide(
-            model_registry.name,
-            lambda past: decide_retraining(
-                champion,
-                raised,
-                model_verdicts,
-                labels,
-                past,
-                parameters.decision,
-                datetime.now(UTC),
-            ),
-        )
-    )
+    undone = champion_review.reason if champion_review.undone else ""
+
+    def decide(past: list[PastRetraining]) -> Decision:
+        now, settings = datetime.now(UTC), parameters.decision
+        decision = decide_retraining(champion, raised, model_verdicts, labels, past, settings, now)
+        return replace(decision, undone=undone)
+
+    return Claim(*decision_store.decide(model_registry.name, decide))
 
 
 def _labelled(usable_wines: pd.DataFrame) -> pd.DataFrame:
@@ -141,6 +158,7 @@ def retrain_champion(
 
 def settle_retraining(
     claim: Claim,
+    champion_review: Review,
     retrained: Retrained,
     usable_wines: pd.DataFrame,
     model_registry: ModelRegistry,
@@ -151,11 +169,12 @@ def settle_retraining(
     """Register the new version, have it answer the traffic, and promote it or keep the champion.
 
     Returns:
-        What schedulers read: `format`, all of the decision, and of a retraining `version`,
-        `promoted`, `outcome` in words and the number of predictions `replayed`; and these, with
-        both versions' answers.
+        What schedulers read: `format`, all of the decision, the `review` of the newest promotion,
+        and of a retraining `version`, `promoted`, `outcome` in words and the number of predictions
+        `replayed`; and these, with both versions' answers.
     """
     plain = {"format": FORMAT, "id": claim.identifier} | claim.decision.to_dict()
+    plain["review"] = asdict(champion_review)
     none = {"version": None, "promoted": False, "outcome": "", "replayed": 0}
     if retrained.trained is None:
         return plain | none, pd.DataFrame()
@@ -205,6 +224,8 @@ def write_retraining_page(
 ) -> str:
     """Write the page that says what was decided and why, and what was decided before."""
     facts = [retraining["reason"]]
+    if not retraining["review"]["undone"]:
+        facts.append(f"review of the newest promotion: {retraining['review']['reason']}")
     if retraining["version"]:
         became = "is champion" if retraining["promoted"] else "is challenger"
         facts.append(f"version {retraining['version']} {became}: {retraining['outcome']}")

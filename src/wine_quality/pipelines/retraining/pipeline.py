@@ -1,4 +1,4 @@
-"""Verdicts and labelled traffic → train again or not → replay → promote or keep."""
+"""Verdicts and labelled traffic → take back or not → train again or not → promote or keep."""
 
 from kedro.pipeline import Pipeline
 
@@ -12,8 +12,16 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             step(
+                nodes.review_champion,
+                ["usable_wines", registry, "params:training"],
+                "champion_review",
+            ),
+            step(
                 nodes.decide_to_retrain,
-                ["usable_wines", "alerts", "model_verdicts", registry, store, "params:retraining"],
+                [
+                    *("champion_review", "usable_wines", "alerts", "model_verdicts"),
+                    *(registry, store, "params:retraining"),
+                ],
                 "retraining_claim",
             ),
             step(
@@ -27,7 +35,8 @@ def create_pipeline() -> Pipeline:
             step(
                 nodes.settle_retraining,
                 [
-                    *("retraining_claim", "retrained", "usable_wines", registry, store),
+                    *("retraining_claim", "champion_review", "retrained", "usable_wines"),
+                    *(registry, store),
                     *("params:training", "params:promotion"),
                 ],
                 ["retraining", "replayed_traffic"],

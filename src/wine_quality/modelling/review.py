@@ -1,0 +1,112 @@
+"""Whether a promotion turned out well: the champion before answers the first labels as well."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from wine_quality.modelling.contenders import (
+    WINE,
+    Contender,
+    different_environments,
+    find_contender,
+    replay,
+)
+from wine_quality.modelling.loading import BrokenVersionError
+from wine_quality.modelling.metrics import paired_bootstrap
+from wine_quality.modelling.promotion import LOSSES, Metric, losses
+from wine_quality.modelling.registry import REVIEW_TAG, ChampionChangedError, ModelRegistry
+
+LOOKS = (200, 400, 600, 800, 1000)
+"""Numbers of labelled wines, the first ones, at which a promotion is reviewed."""
+UNDONE_IN_VAIN = 0.05
+"""Bound of the chance that a promotion is undone though both models are equally good.
+
+Shared out between the looks, so that it holds however the looks depend on each other (Bonferroni).
+"""
+
+
+@dataclass(frozen=True)
+class Review:
+    """What became of the newest promotion.
+
+    Attributes:
+        champion: The version that was promoted; None without a champion.
+        former: The champion before it; None without one.
+        labels: Distinct labelled wines that both answered and were judged by; 0: none yet.
+        undone: Whether the former champion is champion again.
+        reason: Why, in words.
+    """
+
+    champion: str | None
+    former: str | None
+    labels: int
+    undone: bool
+    reason: str
+
+
+def review_promotion(
+    registry: ModelRegistry, traffic: pd.DataFrame, time_column: str, seed: int, metric: Metric
+) -> Review:
+    """Undo the newest promotion where the champion before would have answered better.
+
+    The former champion answers what the champion answered in the log, in the order of time and each
+    wine once. At each of `LOOKS` the two are compared by paired bootstrap; the former one comes
+    back where its mean loss is lower with a confidence that bounds all looks together. After the
+    last look the review is over, and so it is where a person promoted a version that had been
+    taken back.
+
+    Args:
+        registry: The registry.
+        traffic: Labelled predictions, see `contenders.replay`.
+        time_column: The column with their moment.
+        seed: Seed of the bootstrap.
+        metric: `rmse` compares squared errors, `mae` absolute ones.
+    """
+    champion = find_contender(registry)
+    if champion is None:
+        return Review(None, None, 0, False, "there is no champion")
+    present, tags = champion.version.version, champion.version.tags
+    former = _former(registry)
+    if former is None:
+        return Review(present, None, 0, False, f"version {present} has no champion before it")
+
+    def found(reason: str, labels: int = 0, undone: bool = False) -> Review:
+        return Review(present, former.version.version, labels, undone, reason)
+
+    if REVIEW_TAG in tags:
+        return found(f"the review of version {present} is over ({tags[REVIEW_TAG]})")
+    obstacle = different_environments(champion, former)
+    if obstacle:
+        return found(obstacle)
+    try:
+        rows = replay(traffic, former, champion)
+    except BrokenVersionError as error:
+        return found(str(error))
+    rows = rows.sort_values(time_column, kind="stable").drop_duplicates(WINE)
+    look = max((n for n in LOOKS if n <= len(rows)), default=0)
+    if not look:
+        return found(f"{len(rows)} of the {LOOKS[0]} labels that a review needs")
+    of_former, of_champion = losses(rows.iloc[:look], metric)
+    gain, low, _ = paired_bootstrap(
+        of_former, of_champion, seed, confidence=1 - 2 * UNDONE_IN_VAIN / len(LOOKS)
+    )
+    words = (
+        f"mean {LOSSES[metric][0]} error {of_champion.mean():.4f} of version {present} against "
+        f"{of_former.mean():.4f} of version {former.version.version} on its first {look:,} "
+        f"labels, which neither was fitted on; difference {gain:+.4f}, surely more than {low:+.4f}"
+    )
+    if low <= 0:
+        if look == LOOKS[-1]:
+            registry.note_review(champion.version, "kept")
+        return found(words, look)
+    try:
+        registry.roll_back(instead_of=champion.version)
+    except ChampionChangedError as error:
+        return found(str(error), look)
+    registry.note_review(champion.version, "undone")
+    return found(f"the promotion of version {present} is undone: {words}", look, undone=True)
+
+
+def _former(registry: ModelRegistry) -> Contender | None:
+    numbers = registry.former_champions()
+    return find_contender(registry, numbers[-1]) if numbers else None
