@@ -4,7 +4,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from wine_quality.project import project_folder
 from yaml import safe_load
 
 from wine_quality.drift.performance import PERFORMANCE_DTYPES

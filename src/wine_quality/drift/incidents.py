@@ -20,7 +20,7 @@ from wine_quality.wines import PREDICTION
 ONSET_SLACK = timedelta(hours=3)
 """What onsets of one cause may lie apart, beyond their 90 % intervals."""
 PUNCTUAL = 0.98
-"""Share of the time after which a reminder is due: a daily run may come a little earlier one day."""
+"""Share of the time after which a reminder is due: a daily run is no clock."""
 CONSEQUENCES = (JOINT, PREDICTION, MODEL)
 """Subjects that follow from others, the last one from all: causes are looked for before them."""
 GONE = "it is no longer found in the counts"
