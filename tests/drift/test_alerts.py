@@ -103,6 +103,25 @@ def test_versions_have_alerts_of_their_own():
     assert [a.model_version for a in raise_alerts([], both)] == ["1"]
 
 
+def test_an_alert_of_a_version_that_was_replaced_is_over():
+    ok = {"pH": "ok"}
+    old, new = judged(ok, ok), judged(*[ok] * 4, version="2")
+    both = pd.concat([old, new], ignore_index=True)
+    # two days after its last window, not before
+    (still,) = raise_alerts([finding()], both[both["window_start"].dt.day < 4])
+    assert still.is_open
+    (over,) = raise_alerts([finding()], both)
+    assert over.resolved == FIRST + 48 * HOUR
+    assert over.reason == "because; version 1 has got no wines since"
+    # that others have none is no replacement
+    (alone,) = raise_alerts([finding()], old)
+    assert alone.is_open
+    # nor is what needs no wines
+    silent = judged(*[{"traffic": "no_traffic"}] * 4)
+    (traffic,) = raise_alerts([], pd.concat([silent, new], ignore_index=True))
+    assert traffic.is_open
+
+
 def test_what_evidence_has_found_too_is_alerted_once():
     windows = {"pH": "data_quality"}
     both = raised(windows, findings=[finding(verdict="data_quality")], value=1.0)

@@ -266,7 +266,7 @@ def test_a_message_says_what_since_when_how_sure_the_cost_and_what_to_do():
         "Opened (warning): pH, since 2026-01-01 00:00 UTC: because",
         "Since: 2026-01-01 00:00 UTC; the onset is between 2025-12-31 23:00 and 2026-01-01 01:00 "
         "with 90 %",
-        "Sure: 200 wines; of all that is watched together at most 1 alerts in 30 days are false",
+        "Sure: 200 wines; false alerts, of all that is watched together: at most 1 in 30 days",
         "Error: not known",
         "To do: see whether the wines or the measuring have changed; if the wines have, label some "
         "of them and run 'kedro run --pipeline retraining'",

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from wine_quality.drift.verdicts import COPIES
 from wine_quality.drift.vocabulary import UNFINISHED, Alarm
-from wine_quality.drift.watching import MODEL, Finding
+from wine_quality.drift.watching import MODEL, SETTLED_AFTER_S, Finding
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.errors import WineQualityError
@@ -211,7 +211,30 @@ def raise_alerts(findings: Sequence[Finding], verdicts: pd.DataFrame) -> list[Al
         for finding in findings
     ]
     certain = [alert for alert in _of_windows(verdicts) if not any(map(alert.is_part_of, alerts))]
-    return sorted([*alerts, *certain], key=lambda alert: alert.found)
+    listed = sorted([*alerts, *certain], key=lambda alert: alert.found)
+    return _without_replaced(listed, verdicts)
+
+
+def _without_replaced(alerts: Sequence[Alert], verdicts: pd.DataFrame) -> list[Alert]:
+    """End the alerts of versions that others have replaced: no wine will ever show that it is over.
+
+    A version is replaced if the newest wines are not its, by as long as a subject takes to settle.
+    """
+    seen = verdicts[~verdicts["column"].isin(OF_VERSIONS) & (verdicts["n"] > 0)]
+    if seen.empty:
+        return list(alerts)
+    ends = seen.groupby("model_version")["window_end"].max()
+    replaced_before = ends.max() - pd.Timedelta(seconds=SETTLED_AFTER_S)
+
+    def ended(alert: Alert) -> Alert:
+        end = ends.get(alert.model_version, seen["window_start"].min())
+        lasts = not alert.is_open or alert.subject in OF_VERSIONS or end > replaced_before
+        if lasts:
+            return alert
+        reason = f"{alert.reason}; version {alert.model_version} has got no wines since"
+        return replace(alert, resolved=max(end.to_pydatetime(), alert.found), reason=reason)
+
+    return [ended(alert) for alert in alerts]
 
 
 def _moment(second: int) -> datetime:

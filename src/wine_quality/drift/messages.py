@@ -190,8 +190,8 @@ def _certainty(cause: Alert, settings: AlertSettings) -> str:
     if cause.certain:
         return f"seen directly in {cause.n:,} wines, nothing is estimated"
     return (
-        f"{cause.n:,} wines; of all that is watched together at most "
-        f"{settings.false_alerts_per_month:g} alerts in 30 days are false"
+        f"{cause.n:,} wines; false alerts, of all that is watched together: at most "
+        f"{settings.false_alerts_per_month:g} in 30 days"
     )
 
 
