@@ -271,7 +271,7 @@ def test_a_message_says_what_since_when_how_sure_the_cost_and_what_to_do():
         "To do: see whether the wines or the measuring have changed; if the wines have, label some "
         "of them and run 'kedro run --pipeline retraining'",
         "Page: https://x/page",
-        "With it, 1 more alert:",
+        "With it, 1 more alert (prediction):",
         "- drift: prediction, since 2026-01-01 00:00 UTC: because",
     ]
     over = message(alert(resolved=FIRST + HOUR), event="resolved").text(9_999)
@@ -302,8 +302,8 @@ def test_the_log_has_a_line_an_incident(caplog):
         "Wine quality incident 1, version 1: pH: drift. Opened (warning): pH, since 2026-01-01 "
         "00:00 UTC: because"
     )
-    assert long.endswith("…; With it, 239 more alerts")
-    assert len(long) < 600
+    assert "…; With it, 239 more alerts (column 001, column 002, " in long
+    assert len(long) < 700
     assert both == (
         "Wine quality: 2 changes of incidents. 2 changes of incidents at once; 'kedro alerts list' "
         "shows what is open"

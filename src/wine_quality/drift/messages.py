@@ -95,6 +95,7 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
     if settings.page:
         lines.append(f"Page: {settings.page}")
     others = incident.alerts[1:]
+    names = _shortened(", ".join(alert.subject.replace("_", " ") for alert in others), 100)
     details = (
         f"- {alert.verdict.replace('_', ' ')}: {_shortened(alert.describe(), LONGEST_REASON)}"
         for alert in others
@@ -109,7 +110,7 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
         title + incident.title,
         summary,
         tuple(lines),
-        f"With it, {len(others)} more alert{'' if len(others) == 1 else 's'}:",
+        f"With it, {len(others)} more alert{'' if len(others) == 1 else 's'} ({names}):",
         tuple(details),
         incident.severity,
         event == "resolved",
