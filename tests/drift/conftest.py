@@ -1,10 +1,7 @@
 """A population of wines from which the drift tests draw references and windows."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,34 +77,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iter
         return
     with postgres_schema("keep profiles and verdicts in PostgreSQL too") as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def serve_posts(serve_http):
-    """Has a server while a `with` block lasts; gives its address.
-
-    Takes what answers a post: a function of its headers and body that gives status, headers, body.
-    """
-
-    @contextmanager
-    def serve(answer: Callable[[Any, bytes], tuple[int, dict[str, str], str]]) -> Iterator[str]:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, headers, said = answer(self.headers, body)
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(said))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(said.encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        with serve_http(Handler) as address:
-            yield f"{address}/"
-
-    return serve
 
 
 @pytest.fixture

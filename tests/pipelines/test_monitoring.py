@@ -9,7 +9,7 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.datasets import VerdictHistoryDataset
-from wine_quality.drift.alerts import AlertSettings
+from wine_quality.drift.alerts import AlertSettings, ChannelSettings
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
@@ -602,6 +602,28 @@ def test_an_incident_that_was_sent_before_is_not_logged_again(made, incidents, c
     assert caplog.text == ""
     assert all(alert["new"] and alert["sent"] for alert in first)
     assert again == [alert | {"new": False} for alert in first]
+
+
+def test_channels_are_sent_incidents_with_their_cost(made, incidents, serve_posts):
+    received = []
+
+    def answer(_, body):
+        received.append(json.loads(body))
+        return 200, {}, ""
+
+    given = [made[name] for name in ("findings", "verdicts", "model_verdicts")]
+    with serve_posts(answer) as address:
+        channel = ChannelSettings(name="team", url=address, lowest_severity="error")
+        settings = AlertSettings(channels=(channel,))
+        first = nodes.raise_alerts(*given, incidents, settings)
+        nodes.raise_alerts(*given, incidents, settings)
+    by_title = {post["incident"]["title"]: post["incident"] for post in received}
+    assert len(by_title) == len(received)
+    assert {post["event"] for post in received} <= {"opened", "resolved"}
+    assert by_title["pH: data quality"]["severity"] == "error"
+    decayed = next(i for i in by_title.values() if i["severity"] == "critical")
+    assert decayed["error"].startswith("mean absolute error ")
+    assert {alert["incident"] for alert in first} >= {i["number"] for i in by_title.values()}
 
 
 def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):

@@ -1,9 +1,9 @@
 """`kedro alerts`: what is open, acknowledging and muting, trying the channels."""
 
 import getpass
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -114,32 +114,25 @@ def test_an_option_that_is_missing_or_no_date_is_named(alerts):
 
 
 def test_each_channel_is_tried_and_says_what_became_of_it(
-    serve_http, alerts, fresh_root, tmp_path, monkeypatch
+    serve_posts, alerts, fresh_root, tmp_path, monkeypatch
 ):
     received = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            received.append(self.rfile.read(int(self.headers["Content-Length"])))
-            status, words = (200, b"") if self.path == "/good" else (403, b"invalid_token")
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(words)))
-            self.end_headers()
-            self.wfile.write(words)
-
-        def log_message(self, *_):
-            pass
+    def answer(headers, body):
+        received.append(json.loads(body)["event"])
+        is_signed = "X-Wine-Quality-Signature-256" in headers
+        return (200, {}, "") if is_signed else (403, {}, "invalid_token")
 
     # a project with channels of its own
     shutil.copytree(PROJECT / "conf", tmp_path / "conf")
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     (tmp_path / "src").mkdir()
     monkeypatch.chdir(tmp_path)
-    with serve_http(Handler) as address:
-        monkeypatch.setenv("TEAM_HOOK", f"{address}/good")
+    with serve_posts(answer) as address:
+        monkeypatch.setenv("TEAM_HOOK", address)
         channels = [
-            {"name": "team", "url": "$TEAM_HOOK"},
-            {"name": "pager", "url": f"{address}/bad", "lowest_severity": "critical"},
+            {"name": "team", "url": "$TEAM_HOOK", "secret": "a key"},
+            {"name": "pager", "url": address, "lowest_severity": "critical"},
             {"name": "chat", "url": "$NOT_SET_ANYWHERE"},
         ]
         file = tmp_path / "conf" / "test" / "parameters_monitoring.yml"
@@ -151,4 +144,4 @@ def test_each_channel_is_tried_and_says_what_became_of_it(
         "chat: not sent (the environment variable NOT_SET_ANYWHERE is not set)",
     ]
     assert status == 1
-    assert len(received) == 2
+    assert received == ["test", "test"]
