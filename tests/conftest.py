@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -358,6 +358,34 @@ def serve_http() -> Callable[..., AbstractContextManager[str]]:
             finally:
                 server.shutdown()
                 thread.join()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def serve_posts(serve_http):
+    """Has a server while a `with` block lasts; gives its address.
+
+    Takes what answers a post: a function of its headers and body that gives status, headers, body.
+    """
+
+    @contextmanager
+    def serve(answer: Callable[[Any, bytes], tuple[int, dict[str, str], str]]) -> Iterator[str]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, headers, said = answer(self.headers, body)
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(said))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(said.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with serve_http(Handler) as address:
+            yield f"{address}/"
 
     return serve
 

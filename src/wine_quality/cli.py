@@ -1,11 +1,13 @@
 """Project commands: `kedro run` with errors that a person can read."""
 
+import getpass
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from datetime import UTC, datetime
 from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
@@ -24,9 +26,12 @@ from wine_quality.system.project import project_folder
 from wine_quality.system.storage import address_of, describe_trouble, is_address, is_from_store
 
 if TYPE_CHECKING:
+    from kedro.config import AbstractConfigLoader
     from pydantic import ValidationError
     from sqlalchemy.exc import SQLAlchemyError
 
+    from wine_quality.drift.incident_store import IncidentStore
+    from wine_quality.drift.incidents import Action
     from wine_quality.modelling.registry import ModelRegistry
 
 
@@ -287,13 +292,131 @@ def rollback(env: str | None) -> None:
         click.echo(f"Champion of {registry.name} is version {found.version} again.")
 
 
+@cli.group()
+def alerts() -> None:
+    """Show incidents, acknowledge or mute them, try the channels of messages."""
+
+
+@alerts.command(name="list")
+@click.option("--all", "resolved_too", is_flag=True, help="With the incidents that are over.")
+@_environment
+def list_incidents(resolved_too: bool, env: str | None) -> None:
+    """List the open incidents, the newest last."""
+    now = datetime.now(UTC)
+    with _incidents(env) as store:
+        incidents = store.incidents()
+        shown = [incident for incident in incidents if resolved_too or incident.is_open]
+        for incident in shown:
+            click.echo(incident.describe(now))
+        if not shown:
+            over = f"; {len(incidents)} are over, --all lists them" if incidents else ""
+            click.echo(f"No incident is open{over}.")
+
+
+_number = click.argument("number", type=int)
+
+
+@alerts.command(name="show")
+@_number
+@_environment
+def show_incident(number: int, env: str | None) -> None:
+    """Show incident NUMBER: its alerts, what people did, what was sent."""
+    now = datetime.now(UTC)
+    with _incidents(env) as store:
+        incident = store.incident(number)
+        click.echo(incident.describe(now))
+        for alert in incident.alerts:
+            click.echo(f"  {alert.verdict.replace('_', ' ')}: {alert.describe()}")
+        for handling in store.handlings(number):
+            click.echo(f"  {handling.acted_at:%Y-%m-%d %H:%M} UTC {handling.describe()}")
+        for sent in store.notifications(number):
+            click.echo(f"  {sent.describe()}")
+
+
+_note = click.option("--note", default="", help="Why.")
+_person = click.option("--by", "person", default=getpass.getuser, help="Who does it; you.")
+
+
+@alerts.command()
+@_number
+@click.option("--until", type=click.DateTime(), help="When reminders begin again, UTC; never.")
+@_note
+@_person
+@_environment
+def ack(number: int, until: datetime | None, note: str, person: str, env: str | None) -> None:
+    """Acknowledge incident NUMBER: no more reminders, but word when it is over or worse."""
+    _act(env, number, "acknowledged", until, note, person)
+
+
+@alerts.command()
+@_number
+@click.option("--until", type=click.DateTime(), required=True, help="When that ends, UTC.")
+@_note
+@_person
+@_environment
+def mute(number: int, until: datetime, note: str, person: str, env: str | None) -> None:
+    """Mute incident NUMBER: no message at all until a date; an `ack` ends that, too."""
+    _act(env, number, "muted", until, note, person)
+
+
+def _act(
+    env: str | None, number: int, action: "Action", until: datetime | None, note: str, person: str
+) -> None:
+    now = datetime.now(UTC)
+    end = until and until.replace(tzinfo=UTC)
+    with _incidents(env) as store:
+        click.echo(store.act(number, action, person, note, end, now).describe(now))
+
+
+@alerts.command()
+@_environment
+def test(env: str | None) -> None:
+    """Send a test message to each channel, and say what became of it."""
+    from wine_quality.drift.notifying import try_channels
+    from wine_quality.pipelines.parameters import check_parameters
+
+    with _configuration(env) as configured:
+        settings = check_parameters(configured["parameters"]).monitoring.alerts
+        if not settings.channels:
+            raise WineQualityError(
+                "There is no channel: add one to monitoring.alerts.channels, see docs/alerts.md."
+            )
+        outcomes = try_channels(settings)
+        for name, refusal in outcomes:
+            click.echo(f"{name}: {'sent' if refusal is None else f'not sent ({refusal})'}")
+        if any(refusal is not None for _, refusal in outcomes):
+            sys.exit(1)
+
+
+@contextmanager
+def _incidents(env: str | None) -> "Iterator[IncidentStore]":
+    """Give the incidents of an environment."""
+    from wine_quality.drift.incident_store import IncidentStore
+
+    with (
+        _configuration(env) as configured,
+        IncidentStore(configured["credentials"]["monitoring"]["url"]) as store,
+    ):
+        yield store
+
+
 @contextmanager
 def _registry(env: str | None) -> "Iterator[ModelRegistry]":
-    """Give the registry of an environment; end in one line where a person can mend what fails."""
+    """Give the registry of an environment."""
+    from wine_quality.modelling.registry import ModelRegistry
+
+    with _configuration(env) as configured:
+        yield ModelRegistry(
+            configured["globals"]["registered_model"],
+            lock_database=configured["credentials"]["monitoring"]["url"],
+        )
+
+
+@contextmanager
+def _configuration(env: str | None) -> "Iterator[AbstractConfigLoader]":
+    """Give an environment's settings; end in one line where a person can correct what fails."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
-
-    from wine_quality.modelling.registry import ModelRegistry
 
     try:
         project = project_folder()
@@ -301,12 +424,7 @@ def _registry(env: str | None) -> "Iterator[ModelRegistry]":
         session = KedroSession.create(project, env=env)
         with session:
             # kedro-mlflow sets the tracking server when the context is made
-            context = session.load_context()
-            configured = context.config_loader
-            yield ModelRegistry(
-                configured["globals"]["registered_model"],
-                lock_database=configured["credentials"]["monitoring"]["url"],
-            )
+            yield session.load_context().config_loader
     except Exception as error:
         message = explain(error)
         if message is None:

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from wine_quality.database.addresses import store_url
 from wine_quality.database.database import Database
 from wine_quality.database.errors import DatabaseError
 from wine_quality.database.schema import Schema
-from wine_quality.drift.alerts import Alert
+from wine_quality.drift.alerts import Alert, AlertSettings
+from wine_quality.drift.incident_store import IncidentStore
+from wine_quality.drift.notifying import notify
 from wine_quality.drift.store_database import StoreDatabase
-from wine_quality.drift.store_schema import MONITORING, TOLD_ALERTS
-from wine_quality.drift.told_alerts import ToldAlerts
+from wine_quality.drift.store_schema import INCIDENT_ALERTS, MONITORING
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_schema import GROUND_TRUTH, LOG, PREDICTIONS
@@ -33,6 +34,7 @@ from wine_quality.serving.log_schema import GROUND_TRUTH, LOG, PREDICTIONS
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 NOON_UTC = NOON.replace(tzinfo=None)
 OLD = Path(__file__).parents[1] / "data" / "0d1af09"
+SETTINGS = AlertSettings()
 SCHEMAS = pytest.mark.parametrize("schema", [LOG, MONITORING], ids=lambda schema: schema.what)
 
 
@@ -79,9 +81,13 @@ def take_steps(address: str, schema: Schema, first: int | None = None) -> None:
     with (
         pytest.MonkeyPatch.context() as patch,
         Database(address, schema) as database,
-        database._altering() as connection,
+        ExitStack() as stack,
     ):
         patch.setattr(Schema, "_steps", lambda _: steps)
+        if first is not None:
+            # of tables that come with later steps
+            patch.setattr(Database, "_check_references", lambda *_: None)
+        connection = stack.enter_context(database._altering())
         schema.upgrade(connection, None)
 
 
@@ -295,25 +301,31 @@ def test_an_old_log_is_read_and_written_on(old):
 def test_an_old_store_is_adopted_without_loss(old, name):
     address = old(name)
     before = rows(address, MONITORING)
-    assert {table: len(found) for table, found in before.items()} == {
-        "verdicts": 4,
-        "told_alerts": 1,
-    }
+    assert {table: len(found) for table, found in before.items()} == {"verdicts": 4}
+    with closing(sqlite3.connect(store_url(address, "test").database)) as connection:
+        ((*sent, sent_at),) = connection.execute("SELECT * FROM told_alerts")
     with VerdictStore(address) as store:
         history = store.history()
         assert list(history["verdict"]) == ["no_labels", "decayed", "drift", "ok"]
         assert list(history["revision"]) == [1, 2, 1, 1]
-    with ToldAlerts(address) as told:
-        day = datetime(2026, 1, 31, tzinfo=UTC)
-        alert = Alert("drift", "3", "pH", "all", day, day, day, day, None, 50, "moved")
-        assert told.untold([alert]) == []
-        assert told.untold([replace(alert, subject="alcohol")]) != []
     after = rows(address, MONITORING)
     assert {table: after[table] for table in before} == before
+    (kept,) = after["incident_alerts"]
+    assert [*kept[:4], kept[-1]] == [*sent, sent_at]
+    assert set(kept[4:-1]) == {None}
+    # what was sent is no news, though nobody knew of incidents
+    with IncidentStore(address) as store:
+        day = datetime(2026, 1, 31, tzinfo=UTC)
+        alert = Alert("drift", "3", "pH", "all", day, day, day, day, None, 50, "moved")
+        both = [alert, replace(alert, subject="alcohol")]
+        found = notify(both, store, lambda _: "", SETTINGS, NOON)
+        assert [(a.incident, a.new, a.sent) for a in found] == [(1, False, True), (1, True, True)]
+        assert [sent.event for sent in store.notifications(1)] == ["ongoing"]
     # its counts by window are taken from the log again, by hour
     with closing(sqlite3.connect(store_url(address, "test").database)) as connection:
         there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    assert not there & {"profile_windows", "profile_counts", "profile_errors"}
+    gone = {"profile_windows", "profile_counts", "profile_errors", "told_alerts"}
+    assert not there & gone
     assert shape(address, MONITORING)["version"] == [MONITORING.version]
 
 
@@ -323,10 +335,41 @@ def test_a_store_that_was_used_in_part_gets_the_other_tables(tmp_path):
         (made,) = connection.execute(
             "SELECT sql FROM sqlite_master WHERE name = 'told_alerts'"
         ).fetchone()
+        (sent,) = connection.execute("SELECT * FROM told_alerts")
     with closing(sqlite3.connect(tmp_path / "monitoring.db")) as connection:
         connection.execute(made)
+        connection.execute("INSERT INTO told_alerts VALUES (?, ?, ?, ?, ?)", sent)
+        connection.commit()
     with VerdictStore(address) as store:
         assert store.history().empty
+    (kept,) = rows(address, MONITORING)["incident_alerts"]
+    assert kept[:4] == sent[:4]
+    assert shape(address, MONITORING)["version"] == [MONITORING.version]
+
+
+def test_a_store_that_knew_of_no_incidents_keeps_what_was_sent(make_address):
+    address = make_address()
+    take_steps(address, MONITORING, first=3)
+    engine = sa.create_engine(store_url(address, "test"))
+    with engine.begin() as connection:
+        connection.execute(sa.update(MONITORING.versions).values(version_num="0003"))
+        for subject in ("pH", "density"):
+            connection.execute(
+                sa.text("INSERT INTO told_alerts VALUES (:at, '3', :subject, 'drift', :at)"),
+                {"at": NOON_UTC.isoformat(" "), "subject": subject},
+            )
+    engine.dispose()
+    now = NOON + timedelta(days=30)
+    at = {"found": NOON, "since": NOON, "since_earliest": NOON, "since_latest": NOON}
+    ph = Alert("drift", "3", "pH", "all", **at, resolved=None, n=50, reason="moved")
+    with IncidentStore(address) as store:
+        # what was over when it was upgraded was, and is, no news
+        over = replace(ph, subject="density", resolved=NOON)
+        notify([ph, over, replace(ph, subject="alcohol")], store, lambda _: "", SETTINGS, now)
+        assert [sent.event for sent in store.notifications(1)] == ["ongoing"]
+        assert [(a.subject, a.is_open) for a in store.incident(1).alerts] == [
+            ("alcohol", True), ("density", False), ("pH", True),
+        ]  # fmt: skip
     assert shape(address, MONITORING)["version"] == [MONITORING.version]
 
 
@@ -357,16 +400,15 @@ def test_a_store_without_a_version_in_postgresql_is_adopted(postgres_schema):
             connection.exec_driver_sql(f"DROP TABLE {MONITORING.version_table}")
             connection.exec_driver_sql("DROP TABLE verdicts")
             connection.execute(
-                sa.insert(TOLD_ALERTS),
-                dict(
-                    zip(TOLD_ALERTS.c.keys(), (NOON_UTC, "3", "pH", "drift", NOON_UTC), strict=True)
-                ),
+                sa.text("INSERT INTO told_alerts VALUES (:at, '3', 'pH', 'drift', :at)"),
+                {"at": NOON_UTC},
             )
         engine.dispose()
         with VerdictStore(address) as store:
             assert store.history().empty
             with store.transaction() as connection:
-                assert len(connection.execute(sa.select(TOLD_ALERTS)).all()) == 1
+                (kept,) = connection.execute(sa.select(INCIDENT_ALERTS))
+                assert (kept.found, kept.subject, kept.sent_at) == (NOON_UTC, "pH", NOON_UTC)
         assert shape(address, MONITORING)["version"] == [MONITORING.version]
 
 

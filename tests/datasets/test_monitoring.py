@@ -3,8 +3,8 @@ import pytest
 from kedro.io import DatasetError
 
 from wine_quality.datasets import (
+    IncidentStoreDataset,
     ProfileStoreDataset,
-    ToldAlertsDataset,
     VerdictHistoryDataset,
 )
 
@@ -40,7 +40,7 @@ def test_saving_verdicts_adds_what_has_changed(tmp_path):
     assert (pd.Timestamp.now("UTC") - found["decided_at"] < pd.Timedelta("10min")).all()
 
 
-@pytest.mark.parametrize("kind", [ProfileStoreDataset, ToldAlertsDataset])
+@pytest.mark.parametrize("kind", [ProfileStoreDataset, IncidentStoreDataset])
 def test_a_store_is_given_and_never_replaced(tmp_path, kind):
     dataset = kind(credentials={"url": f"sqlite:///{tmp_path}/profiles.db"})
     assert dataset.load() is dataset.load()
@@ -49,7 +49,7 @@ def test_a_store_is_given_and_never_replaced(tmp_path, kind):
     dataset.release()
 
 
-@pytest.mark.parametrize("kind", [ProfileStoreDataset, ToldAlertsDataset, VerdictHistoryDataset])
+@pytest.mark.parametrize("kind", [ProfileStoreDataset, IncidentStoreDataset, VerdictHistoryDataset])
 def test_a_password_is_not_told(kind):
     dataset = kind(credentials={"url": URL})
     assert "localhost" in str(dataset)

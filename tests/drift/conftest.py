@@ -1,13 +1,13 @@
 """A population of wines from which the drift tests draw references and windows."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from apprise import NotifyBase
+from requests.adapters import HTTPAdapter
 
 from wine_quality.drift.reference import Reference
 from wine_quality.wines import PREDICTION, QUALITY, TYPE
@@ -79,24 +79,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres_schema) -> Iter
         yield url
 
 
-@pytest.fixture(scope="session")
-def serve_webhook(serve_http):
-    """Has a server while a `with` block lasts; gives its address.
+@pytest.fixture
+def reroute(monkeypatch):
+    """Has requests to any host come to a server of the tests."""
 
-    Takes what answers a post: a function of its body that gives the status.
-    """
+    def to(address: str) -> None:
+        send = HTTPAdapter.send
 
-    @contextmanager
-    def serve(answer: Callable[[bytes], int]) -> Iterator[str]:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.send_response(answer(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.end_headers()
+        def send_there(self, request, **options):
+            request.url = address + request.url.split("://", 1)[1].partition("/")[2]
+            return send(self, request, **options)
 
-            def log_message(self, *_: object) -> None:
-                pass
+        monkeypatch.setattr(HTTPAdapter, "send", send_there)
+        # services ask to be sent a message a second at most
+        monkeypatch.setattr(NotifyBase, "throttle", lambda *_, **__: None)
 
-        with serve_http(Handler) as address:
-            yield f"{address}/"
-
-    return serve
+    return to

@@ -1,38 +1,20 @@
 import json
-import logging
-import time
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from tests.drift.alerting import FIRST, HOUR, alert
 from wine_quality.drift.alerts import (
-    MOST_LOGGED,
     Alert,
     AlertSettings,
     by_subject,
     failing,
     raise_alerts,
-    send,
 )
-from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.watching import Finding
-from wine_quality.system import retrying
 
-FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 FIRST_S = int(FIRST.timestamp())
-
-
-def alert(subject="pH", verdict="drift", since=FIRST, resolved=None, **others) -> Alert:
-    plain = Alert(
-        verdict, "1", subject, "all", since + HOUR, since, since - HOUR, since + HOUR, resolved,
-        200, "because",
-    )  # fmt: skip
-    return replace(plain, **others)
 
 
 def finding(subject="pH", verdict="drift", hour=0, resolved=None) -> Finding:
@@ -121,6 +103,25 @@ def test_versions_have_alerts_of_their_own():
     assert [a.model_version for a in raise_alerts([], both)] == ["1"]
 
 
+def test_an_alert_of_a_version_that_was_replaced_is_over():
+    ok = {"pH": "ok"}
+    old, new = judged(ok, ok), judged(*[ok] * 4, version="2")
+    both = pd.concat([old, new], ignore_index=True)
+    # two days after its last window, not before
+    (still,) = raise_alerts([finding()], both[both["window_start"].dt.day < 4])
+    assert still.is_open
+    (over,) = raise_alerts([finding()], both)
+    assert over.resolved == FIRST + 48 * HOUR
+    assert over.reason == "because; version 1 has got no wines since"
+    # that others have none is no replacement
+    (alone,) = raise_alerts([finding()], old)
+    assert alone.is_open
+    # nor is what needs no wines
+    silent = judged(*[{"traffic": "no_traffic"}] * 4)
+    (traffic,) = raise_alerts([], pd.concat([silent, new], ignore_index=True))
+    assert traffic.is_open
+
+
 def test_what_evidence_has_found_too_is_alerted_once():
     windows = {"pH": "data_quality"}
     both = raised(windows, findings=[finding(verdict="data_quality")], value=1.0)
@@ -160,10 +161,12 @@ def test_an_alert_is_described_by_its_subject_and_since_when():
     ("settings", "problem"),
     [
         ({"false_alerts_per_month": 0}, "false_alerts_per_month"),
-        ({"webhook": "ftp://somewhere"}, "webhook"),
-        ({"webhook": "http://127.0.0.1:abc/"}, "port that is no number"),
-        ({"webhook": "http://a b/"}, "no host"),
-        ({"webhook": "http://[::1/"}, "no host"),
+        ({"channels": [{"name": "team", "url": "somewhere"}]}, "a channel's url is like slack"),
+        ({"channels": [{"name": "a team", "url": "json://x"}]}, "channels.0.name"),
+        ({"channels": [{"name": "team", "url": "json://x", "lowest_severity": "low"}]}, "lowest"),
+        ({"channels": [{"name": "log", "url": "json://x"}]}, "taken is log"),
+        ({"channels": 2 * [{"name": "team", "url": "json://x"}]}, "taken is team"),
+        ({"remind_after_hours": 0}, "remind_after_hours"),
         ({"fail_on": ["storm"]}, "fail_on"),
         ({"fial_on": []}, "fial_on"),
     ],
@@ -187,80 +190,3 @@ def test_only_what_is_open_and_new_and_chosen_fails_a_run():
 def test_verdicts_on_columns_and_on_the_model_are_filed_by_subject():
     table = by_subject(judged({"pH": "ok"}), judged({"red": "decayed"}, subject="segment"))
     assert table["subject"].tolist() == ["pH", "model (red)"]
-
-
-@pytest.fixture
-def told(tmp_path):
-    with ToldAlerts(f"sqlite:///{tmp_path}/told.db") as told:
-        yield told
-
-
-def test_a_run_without_alerts_takes_no_lock(told, tmp_path):
-    assert send([], told, AlertSettings()) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_alert_is_sent_once(told, caplog):
-    settings, second = AlertSettings(), alert("alcohol", since=FIRST + 24 * HOUR)
-    assert [(a.new, a.sent) for a in send([alert()], told, settings)] == [(True, True)]
-    assert told.untold([alert(), second]) == [second]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        sent = send([alert(), second], told, settings)
-    assert [(a.new, a.sent) for a in sent] == [(False, True), (True, True)]
-    assert [record.getMessage() for record in caplog.records] == [
-        "drift: alcohol, since 2026-01-02 00:00 UTC: because"
-    ]
-
-
-def test_many_new_alerts_are_counted_in_the_log(told, caplog):
-    settings = AlertSettings()
-    days = [alert(str(k), since=FIRST + k * 24 * HOUR) for k in range(MOST_LOGGED)]
-    with caplog.at_level(logging.WARNING):
-        send(days, told, settings)
-        assert len(caplog.records) == MOST_LOGGED
-        caplog.clear()
-        decayed = [replace(a, verdict="decayed") for a in days]
-        send([*days, *decayed, alert()], told, settings)
-    assert [record.getMessage() for record in caplog.records] == [
-        "11 new alerts, the first since 2026-01-01 00:00, the last since 2026-01-10 00:00 "
-        "(decayed 10, drift 1): see the monitoring page"
-    ]
-
-
-@pytest.fixture
-def webhook(monkeypatch, serve_webhook):
-    """A server that answers with the statuses it is given, the last one for ever."""
-    clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
-    monkeypatch.setattr(retrying, "time", clock)
-    received, statuses = [], [200]
-
-    def answer(body):
-        received.append(json.loads(body)["alerts"])
-        return statuses.pop(0) if len(statuses) > 1 else statuses[0]
-
-    with serve_webhook(answer) as address:
-        yield address, received, statuses
-
-
-def test_a_webhook_gets_the_new_alerts_and_a_stumble_is_forgiven(webhook, told):
-    address, received, statuses = webhook
-    statuses[:] = [503, 200]
-    alerts = send([alert()], told, AlertSettings(webhook=address))
-    assert [a.sent for a in alerts] == [True]
-    assert [[a["subject"] for a in post] for post in received] == [["pH"], ["pH"]]
-    send([alert()], told, AlertSettings(webhook=address))
-    assert len(received) == 2
-
-
-@pytest.mark.parametrize(("status", "posts"), [(404, 1), (503, 3)])
-def test_what_could_not_be_posted_is_sent_by_the_next_run(webhook, told, caplog, status, posts):
-    address, received, statuses = webhook
-    statuses[:] = [status]
-    not_sent = send([alert()], told, AlertSettings(webhook=address, attempts=3))
-    assert [a.sent for a in not_sent] == [False]
-    assert len(received) == posts
-    assert "1 alerts could not be posted" in caplog.text
-    statuses[:] = [200]
-    assert send([alert()], told, AlertSettings(webhook=address))[0].sent
-    assert len(received) == posts + 1

@@ -77,6 +77,14 @@ def test_open_alerts_lead_the_page():
     assert len(page.cells) == 2 * SUBJECTS
 
 
+def test_the_headline_counts_incidents_and_each_alert_names_its_own():
+    verdicts, model = judged(2, lambda log: log)
+    alerts = [replace(ALERT, incident=number) for number in (7, 7, 9)]
+    page = Page(render_page(verdicts, model, alerts, NO_CHANGES, LINKS))
+    assert "Monitoring: 3 open alerts in 2 incidents" in page.text
+    assert "it rose (incident 9)" in page.text
+
+
 def test_resolved_alerts_are_shown_apart_the_latest_first():
     verdicts, model = judged(2, lambda log: log)
     many = [

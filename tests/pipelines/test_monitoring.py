@@ -9,12 +9,12 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.datasets import VerdictHistoryDataset
-from wine_quality.drift.alerts import AlertSettings
+from wine_quality.drift.alerts import AlertSettings, ChannelSettings
+from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.drift.verdicts import COPIES, JOINT, TRAFFIC
 from wine_quality.errors import WineQualityError
@@ -111,13 +111,13 @@ def lake_of(folder, log):
 def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
-    with ProfileStore(url) as store, ToldAlerts(url) as told:
+    with ProfileStore(url) as store, IncidentStore(url) as incidents:
         given = {
             "inference_log": reader,
             "profile_store": store,
             "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
-            "told_alerts": told,
+            "incident_store": incidents,
             "params:monitoring.drift": settings,
             "params:monitoring.alerts": AlertSettings(),
         }
@@ -583,25 +583,47 @@ def test_a_stored_reference_of_another_kind_is_an_error(store):
 
 
 @pytest.fixture
-def told(tmp_path):
-    with ToldAlerts(f"sqlite:///{tmp_path}/told.db") as told:
-        yield told
+def incidents(tmp_path):
+    with IncidentStore(f"sqlite:///{tmp_path}/incidents.db") as store:
+        yield store
 
 
-def test_a_quiet_day_raises_no_alert(made, told):
-    quiet = of_day(made["verdicts"], 2)
-    assert nodes.raise_alerts([], quiet, told, AlertSettings()) == []
+def test_a_quiet_day_raises_no_alert(made, incidents):
+    quiet = [of_day(made[name], 2) for name in ("verdicts", "model_verdicts")]
+    assert nodes.raise_alerts([], *quiet, incidents, AlertSettings()) == []
 
 
-def test_an_alert_that_was_sent_before_is_not_logged_again(made, told, caplog):
-    given = [made[name] for name in ("findings", "verdicts")]
-    first = nodes.raise_alerts(*given, told, AlertSettings())
-    assert "alcohol, " in caplog.text
+def test_an_incident_that_was_sent_before_is_not_logged_again(made, incidents, caplog):
+    given = [made[name] for name in ("findings", "verdicts", "model_verdicts")]
+    first = nodes.raise_alerts(*given, incidents, AlertSettings())
+    assert "more alerts (alcohol" in caplog.text
     caplog.clear()
-    again = nodes.raise_alerts(*given, told, AlertSettings())
+    again = nodes.raise_alerts(*given, incidents, AlertSettings())
     assert caplog.text == ""
     assert all(alert["new"] and alert["sent"] for alert in first)
     assert again == [alert | {"new": False} for alert in first]
+
+
+def test_channels_are_sent_incidents_with_their_cost(made, incidents, serve_posts):
+    received = []
+
+    def answer(_, body):
+        received.append(json.loads(body))
+        return 200, {}, ""
+
+    given = [made[name] for name in ("findings", "verdicts", "model_verdicts")]
+    with serve_posts(answer) as address:
+        channel = ChannelSettings(name="team", url=address, lowest_severity="error")
+        settings = AlertSettings(channels=(channel,))
+        first = nodes.raise_alerts(*given, incidents, settings)
+        nodes.raise_alerts(*given, incidents, settings)
+    by_title = {post["incident"]["title"]: post["incident"] for post in received}
+    assert len(by_title) == len(received)
+    assert {post["event"] for post in received} <= {"opened", "resolved"}
+    assert by_title["pH: data quality"]["severity"] == "error"
+    decayed = next(i for i in by_title.values() if i["severity"] == "critical")
+    assert decayed["error"].startswith("mean absolute error ")
+    assert {alert["incident"] for alert in first} >= {i["number"] for i in by_title.values()}
 
 
 def test_a_scheduler_learns_of_chosen_verdicts_by_the_exit_status(made):

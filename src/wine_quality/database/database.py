@@ -335,14 +335,15 @@ class Database:
         if versions.name in found:
             numbers = connection.scalars(sa.select(versions.c.version_num)).all()
             version = " ".join(numbers) or None
-        return found & {versions.name, *self._schema.tables.tables}, version
+        ours = {versions.name, *self._schema.tables.tables, *self._schema.first_tables}
+        return found & ours, version
 
     def _check_version(
         self, found: set[str], version: str | None, *, by_command: bool = False
     ) -> None:
         """Refuse tables that cannot be migrated, or not now."""
         schema = self._schema
-        if version is None and schema.first_has_no_version:
+        if version is None and schema.first_tables:
             return
         if version is not None and version.isdecimal():
             if version > schema.version:

@@ -28,8 +28,8 @@ class Schema:
         migrations: Package of the steps.
         command: What a person runs to migrate; without one, an older version is migrated when it is
             opened to be written to.
-        first_has_no_version: Whether tables of the first version may stand without a version, some
-            of them missing; the first step then has to pass over those that are there.
+        first_tables: Tables of the first version that may stand without a version, some of them
+            missing; the first step then has to pass over those that are there.
     """
 
     what: str
@@ -37,7 +37,7 @@ class Schema:
     version_table: str
     migrations: str
     command: str | None = None
-    first_has_no_version: bool = False
+    first_tables: frozenset[str] = frozenset()
 
     @property
     def versions(self) -> sa.Table:

@@ -12,8 +12,8 @@ from wine_quality.datasets.labelled_traffic import LabelledTrafficDataset
 from wine_quality.datasets.metrics import MetricsDataset
 from wine_quality.datasets.monitoring import (
     DecisionStoreDataset,
+    IncidentStoreDataset,
     ProfileStoreDataset,
-    ToldAlertsDataset,
     VerdictHistoryDataset,
 )
 from wine_quality.datasets.optional_json import OptionalJSONDataset
@@ -33,6 +33,7 @@ __all__ = [
     "DecisionStoreDataset",
     "EvidentlyWorkspaceDataset",
     "FigureArtifactDataset",
+    "IncidentStoreDataset",
     "InferenceLogConnection",
     "InferenceLogDataset",
     "LabelledTrafficDataset",
@@ -47,6 +48,5 @@ __all__ = [
     "ReferencesDataset",
     "StudyDataset",
     "TextArtifactDataset",
-    "ToldAlertsDataset",
     "VerdictHistoryDataset",
 ]

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.store_database import StoreDatabase
-from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.retraining.decision_store import DecisionStore
 
@@ -55,10 +55,10 @@ class ProfileStoreDataset(_StoreDataset[ProfileStore]):
     kind = ProfileStore
 
 
-class ToldAlertsDataset(_StoreDataset[ToldAlerts]):
-    """The alerts that somebody was told of; load only."""
+class IncidentStoreDataset(_StoreDataset[IncidentStore]):
+    """The incidents, and what was sent of them; load only."""
 
-    kind = ToldAlerts
+    kind = IncidentStore
 
 
 class DecisionStoreDataset(_StoreDataset[DecisionStore]):

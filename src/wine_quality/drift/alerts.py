@@ -1,37 +1,32 @@
-"""What a person should be alerted of, and sending each alert once."""
+"""What a person should be alerted of; `incidents` puts alerts of one cause together."""
 
-import json
-import logging
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Self
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from typing import Any, Literal, Self
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from wine_quality.drift.verdicts import COPIES
 from wine_quality.drift.vocabulary import UNFINISHED, Alarm
-from wine_quality.drift.watching import MODEL, Finding
+from wine_quality.drift.watching import MODEL, SETTLED_AFTER_S, Finding
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
-from wine_quality.system.retrying import doubling, retry
 
-if TYPE_CHECKING:
-    from wine_quality.drift.told_alerts import ToldAlerts
-
-logger = logging.getLogger(__name__)
-
-MOST_LOGGED = 10
-"""New alerts that have lines of their own in the log; more are counted there."""
+Severity = Literal["warning", "error", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("warning", "error", "critical")
+"""From the lowest to the highest."""
+SEVERITY_OF: Mapping[Alarm, Severity] = {
+    "drift": "warning",
+    "data_quality": "error",
+    "decayed": "critical",
+    "no_traffic": "critical",
+}
+LOG_CHANNEL = "log"
+"""The channel that is always there: the log of the run."""
 UNJUDGED = frozenset({"insufficient_data", "no_labels", UNFINISHED})
 
 
@@ -51,8 +46,10 @@ class Alert:
         resolved: When it was over; None while it is open.
         n: Wines that it rests on.
         reason: In words.
-        new: Whether nobody had been sent it before this run.
-        sent: Whether somebody has been sent it, in this run or before.
+        certain: Whether it was seen directly, not found by evidence over time.
+        incident: Number of the incident that it is part of; None before it is recorded.
+        new: Whether nobody had been sent its incident before this run, or it joined in this run.
+        sent: Whether somebody has been sent its incident, in this run or before.
     """
 
     verdict: Alarm
@@ -66,8 +63,20 @@ class Alert:
     resolved: datetime | None
     n: int
     reason: str
+    certain: bool = False
+    incident: int | None = None
     new: bool = False
     sent: bool = False
+
+    @property
+    def severity(self) -> Severity:
+        """How bad a thing of this kind is."""
+        return SEVERITY_OF[self.verdict]
+
+    @property
+    def key(self) -> tuple[str, str, Alarm]:
+        """What it is about: version, subject and verdict."""
+        return self.model_version, self.subject, self.verdict
 
     @property
     def is_open(self) -> bool:
@@ -77,8 +86,7 @@ class Alert:
     def is_part_of(self, other: "Alert") -> bool:
         """Whether another alert on the same subject covers its beginning."""
         return (
-            (self.model_version, self.subject, self.verdict)
-            == (other.model_version, other.subject, other.verdict)
+            self.key == other.key
             and other.since_earliest <= self.since_latest
             and (other.resolved is None or self.since <= other.resolved)
         )
@@ -102,17 +110,43 @@ class Alert:
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Read back what `to_dict` wrote."""
         moments = {"found", "since", "since_earliest", "since_latest", "resolved"}
+        known = {field.name for field in fields(cls)} & plain.keys()
         values: dict[str, Any] = {
-            field.name: datetime.fromisoformat(plain[field.name])
-            if field.name in moments and plain[field.name]
-            else plain[field.name]
-            for field in fields(cls)
+            name: datetime.fromisoformat(plain[name])
+            if name in moments and plain[name]
+            else plain[name]
+            for name in known
         }
         return cls(**values)
 
 
+class ChannelSettings(Parameters):
+    """Where messages about incidents are sent."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="What the channel is called")
+    url: str = Field(
+        min_length=1,
+        description="Address, as apprise knows it, or http(s) of a webhook that takes JSON; $NAME "
+        "stands for an environment variable, $$ for a dollar sign",
+    )
+    lowest_severity: Severity = Field(
+        "warning", description="Incidents below it are not sent: drift is a warning, data_quality "
+        "an error, decayed and no_traffic are critical",
+    )  # fmt: skip
+    secret: str | None = Field(
+        None, description="Key that signs what a webhook is sent, as $NAME of the environment"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _has_scheme(cls, url: str) -> str:
+        if "://" not in url and "$" not in url:
+            raise ValueError("a channel's url is like slack://…, mailto://…, https://… or $NAME")
+        return url
+
+
 class AlertSettings(Parameters):
-    """How many false alerts are bearable, and who is sent them."""
+    """How many false alerts are bearable, and who is sent what about incidents."""
 
     false_alerts_per_month: float = Field(
         1.0,
@@ -124,19 +158,29 @@ class AlertSettings(Parameters):
     fail_on: tuple[Alarm, ...] = Field(
         (), description="Verdicts whose alerts, open and new, end the run with status 1"
     )
-    webhook: str | None = Field(
-        None, description="Address that new alerts are posted to as JSON; nobody without one"
+    channels: tuple[ChannelSettings, ...] = Field(
+        (), description="Where messages are sent, beside the log of the run"
     )
-    attempts: int = Field(3, ge=1, le=10, description="Tries of each post")
+    remind_after_hours: float = Field(
+        24, gt=0, description="Hours after which an incident that goes on is sent again"
+    )
+    page: str | None = Field(
+        None, description="Address of the monitoring page, which messages name"
+    )
+    attempts: int = Field(3, ge=1, le=10, description="Tries of each message in one run")
     timeout: float = Field(10, gt=0, description="Seconds without an answer before a try fails")
+    patience: float = Field(
+        60, ge=0, description="Seconds that a channel may ask to wait for within one run"
+    )
 
-    @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise ValueError("webhook is neither an http nor an https address")
-        if self.webhook and not _has_host(self.webhook):
-            raise ValueError("webhook has no host, or a port that is no number")
-        return self
+    @field_validator("channels")
+    @classmethod
+    def _have_names(cls, channels: tuple[ChannelSettings, ...]) -> tuple[ChannelSettings, ...]:
+        names = [LOG_CHANNEL, *(channel.name for channel in channels)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each channel needs a name of its own; taken is {', '.join(twice)}")
+        return channels
 
 
 def raise_alerts(findings: Sequence[Finding], verdicts: pd.DataFrame) -> list[Alert]:
@@ -167,7 +211,30 @@ def raise_alerts(findings: Sequence[Finding], verdicts: pd.DataFrame) -> list[Al
         for finding in findings
     ]
     certain = [alert for alert in _of_windows(verdicts) if not any(map(alert.is_part_of, alerts))]
-    return sorted([*alerts, *certain], key=lambda alert: alert.found)
+    listed = sorted([*alerts, *certain], key=lambda alert: alert.found)
+    return _without_replaced(listed, verdicts)
+
+
+def _without_replaced(alerts: Sequence[Alert], verdicts: pd.DataFrame) -> list[Alert]:
+    """End the alerts of versions that others have replaced: no wine will ever show that it is over.
+
+    A version is replaced if the newest wines are not its, by as long as a subject takes to settle.
+    """
+    seen = verdicts[~verdicts["column"].isin(OF_VERSIONS) & (verdicts["n"] > 0)]
+    if seen.empty:
+        return list(alerts)
+    ends = seen.groupby("model_version")["window_end"].max()
+    replaced_before = ends.max() - pd.Timedelta(seconds=SETTLED_AFTER_S)
+
+    def ended(alert: Alert) -> Alert:
+        end = ends.get(alert.model_version, seen["window_start"].min())
+        lasts = not alert.is_open or alert.subject in OF_VERSIONS or end > replaced_before
+        if lasts:
+            return alert
+        reason = f"{alert.reason}; version {alert.model_version} has got no wines since"
+        return replace(alert, resolved=max(end.to_pydatetime(), alert.found), reason=reason)
+
+    return [ended(alert) for alert in alerts]
 
 
 def _moment(second: int) -> datetime:
@@ -191,7 +258,7 @@ def _of_windows(verdicts: pd.DataFrame) -> list[Alert]:
                     alerts.append(replace(current, resolved=start))
                 current = Alert(
                     row["verdict"], str(version), str(subject), row["segment"], start, start,
-                    start, end, None, int(row["n"]), row["reason"],
+                    start, end, None, int(row["n"]), row["reason"], certain=True,
                 )  # fmt: skip
         if current is not None:
             alerts.append(current)
@@ -227,41 +294,6 @@ def model_subject(segment: str) -> str:
     return f"{MODEL} ({segment})"
 
 
-def send(
-    alerts: Sequence[Alert], sent_before: "ToldAlerts", settings: AlertSettings
-) -> list[Alert]:
-    """Log each alert that is new, and post the new ones to the webhook where there is one.
-
-    What could not be posted stays unsent, so that the next run tries again; the run itself goes on.
-
-    Args:
-        alerts: All alerts of this run.
-        sent_before: Those that somebody was sent; the new ones are added.
-        settings: Where to post, and how often to try.
-
-    Returns:
-        All alerts, with `sent` true where somebody was sent it, now or before, and `new` where
-        nobody was before.
-
-    Raises:
-        WineQualityError: Another run sends alerts for too long, or the database of those that were
-            sent cannot be used.
-    """
-    if not alerts:
-        return []
-    with sent_before.turn():
-        new = [replace(alert, new=True) for alert in sent_before.untold(alerts)]
-        _log(new)
-        delivered = not settings.webhook or not new or _post(settings.webhook, new, settings)
-        if delivered:
-            sent_before.add(new, datetime.now(UTC))
-    is_new = {replace(alert, new=False) for alert in new}
-    return [
-        replace(alert, new=alert in is_new, sent=delivered or alert not in is_new)
-        for alert in alerts
-    ]
-
-
 class FailingAlertsError(WineQualityError):
     """An alert is open and new that must not pass unseen; all else of the run was done."""
 
@@ -269,54 +301,3 @@ class FailingAlertsError(WineQualityError):
 def failing(alerts: Iterable[Alert], settings: AlertSettings) -> list[Alert]:
     """Select the alerts that a scheduler has to know of by the exit status: open and new."""
     return [a for a in alerts if a.is_open and a.new and a.verdict in settings.fail_on]
-
-
-def _log(alerts: Sequence[Alert]) -> None:
-    """Log each alert or, where there are many, how many of each verdict there are."""
-    if len(alerts) <= MOST_LOGGED:
-        for alert in alerts:
-            logger.warning("%s: %s", alert.verdict, alert.describe())
-        return
-    counts = Counter(alert.verdict for alert in alerts)
-    logger.warning(
-        "%d new alerts, the first since %s, the last since %s (%s): see the monitoring page",
-        len(alerts),
-        in_words(min(alert.since for alert in alerts)),
-        in_words(max(alert.since for alert in alerts)),
-        ", ".join(f"{verdict} {n:,}" for verdict, n in counts.most_common()),
-    )
-
-
-def _post(address: str, alerts: Sequence[Alert], settings: AlertSettings) -> bool:
-    """Post alerts, trying again after 1, 2, 4, … seconds; a 4xx answer is final."""
-    request = Request(  # noqa: S310 - the settings allow http and https only
-        address,
-        data=json.dumps({"alerts": [alert.to_dict() for alert in alerts]}).encode(),
-        headers={"Content-Type": "application/json", "User-Agent": "wine-quality"},
-    )
-
-    def post() -> None:
-        with urlopen(request, timeout=settings.timeout):  # noqa: S310
-            pass
-
-    try:
-        retry(post, may_pass=_may_pass, pauses=doubling(settings.attempts))
-    except (OSError, HTTPException) as error:
-        logger.warning(
-            "%d alerts could not be posted (%s); the next run tries again", len(alerts), error
-        )
-        return False
-    return True
-
-
-def _may_pass(error: Exception) -> bool:
-    final = isinstance(error, HTTPError) and error.code < 500
-    return isinstance(error, OSError | HTTPException) and not final
-
-
-def _has_host(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", address)
-    except ValueError:
-        return False

@@ -13,7 +13,9 @@ MONITORING = Schema(
     tables=METADATA,
     version_table="monitoring_version",
     migrations="wine_quality.drift.migrations",
-    first_has_no_version=True,
+    first_tables=frozenset(
+        {"profile_windows", "profile_counts", "profile_errors", "verdicts", "told_alerts"}
+    ),
 )
 
 
@@ -51,14 +53,63 @@ VERDICTS = sa.Table(
     sa.Column("n", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
-TOLD_ALERTS = sa.Table(
-    "told_alerts",
+INCIDENTS = sa.Table(
+    "incidents",
     METADATA,
-    sa.Column("window_start", sa.DateTime, primary_key=True),
+    # a number that people type
+    sa.Column("incident", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    # when a run saw it first, and saw that it was over; null while it is open
+    sa.Column("opened_at", sa.DateTime, nullable=False),
+    sa.Column("closed_at", sa.DateTime),
+)
+INCIDENT_ALERTS = sa.Table(
+    "incident_alerts",
+    METADATA,
+    sa.Column("found", sa.DateTime, primary_key=True),
     sa.Column("model_version", sa.Text, primary_key=True),
     sa.Column("subject", sa.Text, primary_key=True),
     sa.Column("verdict", sa.Text, primary_key=True),
-    sa.Column("told_at", sa.DateTime, nullable=False),
+    # null from here on: sent by an edition that knew of no incidents, and not seen since
+    sa.Column("incident", sa.Integer, sa.ForeignKey("incidents.incident")),
+    sa.Column("segment", sa.Text),
+    sa.Column("since", sa.DateTime),
+    sa.Column("since_earliest", sa.DateTime),
+    sa.Column("since_latest", sa.DateTime),
+    sa.Column("resolved", sa.DateTime),
+    sa.Column("n", sa.BigInteger),
+    sa.Column("reason", sa.Text),
+    sa.Column("certain", sa.Integer),
+    # when its incident was sent; null while nobody was sent it
+    sa.Column("sent_at", sa.DateTime),
+)
+INCIDENT_ACTIONS = sa.Table(
+    "incident_actions",
+    METADATA,
+    sa.Column("action_id", sa.Integer, primary_key=True),
+    sa.Column("incident", sa.Integer, sa.ForeignKey("incidents.incident"), nullable=False),
+    # acknowledged or muted
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("until", sa.DateTime),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("acted_at", sa.DateTime, nullable=False),
+)
+NOTIFICATIONS = sa.Table(
+    "notifications",
+    METADATA,
+    sa.Column("notification_id", sa.Integer, primary_key=True),
+    sa.Column("incident", sa.Integer, sa.ForeignKey("incidents.incident"), nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    # opened, worsened, ongoing, resolved, reopened
+    sa.Column("event", sa.Text, nullable=False),
+    # that of the incident at that time
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.DateTime, nullable=False),
+    # null: not sent yet, or refused with these words
+    sa.Column("sent_at", sa.DateTime),
+    sa.Column("failure", sa.Text),
 )
 RETRAININGS = sa.Table(
     "retrainings",

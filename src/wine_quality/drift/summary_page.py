@@ -84,7 +84,7 @@ def render_page(
     Args:
         verdicts: Rows of `verdicts.decide`, at least one.
         model_verdicts: Rows of `performance.judge_performance` of the same windows.
-        alerts: As `send` gave them.
+        alerts: As `notify` gave them.
         changes: As `VerdictStore.changes` gave them.
         links: Further pages: addresses, relative to this one, by what they are called.
 
@@ -98,6 +98,9 @@ def render_page(
     resolved = [alert for alert in alerts if not alert.is_open]
     new = sum(alert.new for alert in alerts)
     state = f"{len(raised)} open alert{'' if len(raised) == 1 else 's'}"
+    incidents = len({alert.incident for alert in raised})
+    if len(raised) > 1:
+        state += f" in {incidents} incident{'' if incidents == 1 else 's'}"
     beside = f", {new} new" if new else ""
     body = [
         f"<h1>Monitoring: {state}{beside}</h1>",
@@ -147,10 +150,16 @@ def _alert_list(alerts: Sequence[Alert]) -> str:
         return "<p>Nothing that a person has to look at.</p>"
     items = "".join(
         f'<li class="{alert.verdict}"><span class="word">{WORDS[alert.verdict]}</span> '
-        f"{escape(alert.describe())}{' <strong>new</strong>' if alert.new else ''}</li>"
+        f"{escape(alert.describe())}{_incident(alert)}"
+        f"{' <strong>new</strong>' if alert.new else ''}</li>"
         for alert in alerts
     )
     return f"<ul>{items}</ul>"
+
+
+def _incident(alert: Alert) -> str:
+    """Name the incident, by which `kedro alerts` knows it."""
+    return "" if alert.incident is None else f" (incident {alert.incident})"
 
 
 def _grid(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> str:

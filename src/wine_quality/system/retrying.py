@@ -5,6 +5,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -75,6 +77,22 @@ def retry(
                 on_pause(error)
             (sleep or time.sleep)(wait)
     return action()
+
+
+def asked_pause(header: str | None) -> float | None:
+    """Read the header `Retry-After`: seconds, given as such or as a date (RFC 9110, 10.2.3)."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        pass
+    else:
+        return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
 
 
 def _asked_for(error: Exception) -> float:

@@ -11,15 +11,17 @@ import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
 from wine_quality.drift.alerts import Alert, AlertSettings, FailingAlertsError
+from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
+from wine_quality.drift.messages import error_since
+from wine_quality.drift.notifying import notify
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.summary_page import MOST_CHANGES, render_page
-from wine_quality.drift.told_alerts import ToldAlerts
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
 from wine_quality.drift.watching import Finding, find_changes
@@ -191,13 +193,15 @@ def record_verdicts(
 def raise_alerts(
     findings: list[Json],
     verdicts: pd.DataFrame,
-    told_alerts: ToldAlerts,
+    model_verdicts: pd.DataFrame,
+    incident_store: IncidentStore,
     settings: AlertSettings,
 ) -> list[Json]:
-    """List what a person should look at, and send what nobody was sent yet."""
+    """List what a person should look at, and send what has become of it."""
     found = [Finding(**finding) for finding in findings]
     raised = alerts.raise_alerts(found, verdicts)
-    return [alert.to_dict() for alert in alerts.send(raised, told_alerts, settings)]
+    sent = notify(raised, incident_store, error_since(model_verdicts), settings)
+    return [alert.to_dict() for alert in sent]
 
 
 def check_alerts(raised: list[Json], settings: AlertSettings, *_reports: object) -> list[Json]:

@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
             ),
             step(
                 nodes.raise_alerts,
-                ["findings", "verdicts", "told_alerts", alert_settings],
+                ["findings", "verdicts", "model_verdicts", "incident_store", alert_settings],
                 "alerts",
             ),
             step(figures.plot_drift_heat_map, "verdicts", "drift_figure"),

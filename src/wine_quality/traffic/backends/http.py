@@ -1,15 +1,13 @@
 """A server over HTTP: it answers, or there is one line that says why not."""
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pydantic import HttpUrl
 
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.settings import LOOPBACK
+from wine_quality.system.retrying import asked_pause
 from wine_quality.traffic.backends.base import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -123,7 +121,9 @@ class HttpServer:
         said = f"{self.url}{path} answered {answer.status_code} {answer.reason_phrase}".rstrip()
         detail = _detail(answer)
         if answer.status_code in PASSING_STATUSES:
-            raise BackendUnavailableError(f"{said}: {detail}", _retry_after(answer))
+            raise BackendUnavailableError(
+                f"{said}: {detail}", asked_pause(answer.headers.get("retry-after"))
+            )
         raise RefusedError(f"{said}: {detail}", answer.status_code, answer.content)
 
 
@@ -148,20 +148,3 @@ def _detail(answer: "httpx.Response") -> str:
     if len(line) > _LONGEST_DETAIL:
         line = line[:_LONGEST_DETAIL] + "…"
     return line or "without a word; see whether the backend's url is the right one."
-
-
-def _retry_after(answer: "httpx.Response") -> float | None:
-    """Seconds, given as such or as a date (RFC 9110, section 10.2.3)."""
-    given = answer.headers.get("retry-after", "")
-    try:
-        seconds = float(given)
-    except ValueError:
-        pass
-    else:
-        return seconds if math.isfinite(seconds) and seconds >= 0 else None
-    try:
-        moment = parsedate_to_datetime(given)
-    except ValueError:
-        return None
-    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
