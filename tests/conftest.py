@@ -300,19 +300,21 @@ def start_process(
         )
     try:
         deadline = time.monotonic() + 180
-        while not _answers(health):
-            assert process.poll() is None, lines.read_text()
-            assert time.monotonic() < deadline, f"{health} is silent: {lines.read_text()}"
-            time.sleep(0.05)
+        # one client without certificates: to read these for each question costs more than to wait
+        with httpx.Client(verify=False, timeout=5) as client:
+            while not _answers(client, health):
+                assert process.poll() is None, lines.read_text()
+                assert time.monotonic() < deadline, f"{health} is silent: {lines.read_text()}"
+                time.sleep(0.05)
     except BaseException:
         end_process(process)
         raise
     return process
 
 
-def _answers(address: str) -> bool:
+def _answers(client: httpx.Client, address: str) -> bool:
     try:
-        return httpx.get(address, timeout=5).status_code == 200
+        return client.get(address).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -466,12 +468,20 @@ def start_services(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server of the tests, which this process and those it starts are set to; its API."""
+def _prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # one for the whole process: Prefect reads its name once, when it is imported
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def prefect_server(_prefect_home: Path) -> Iterator[str]:
+    """A Prefect server of the tests, which this process and those it starts are set to; its API.
+
+    It ends with the file's tests: one that idles takes a tenth of a core.
+    """
     port = find_free_port()
     with pytest.MonkeyPatch.context() as patch:
-        # read by Prefect when it is imported
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.setenv("PREFECT_HOME", str(_prefect_home))
         # asked for more often than every ten seconds, so that a test need not wait for that long
         patch.setenv("PREFECT_RUNNER_POLL_FREQUENCY", "1")
         patch.delenv("PREFECT_API_URL", raising=False)

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import yaml
-from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING
 from omegaconf.resolvers import oc
 
 from wine_quality.orchestration.session import OrchestrationHook
+from wine_quality.running.config_loader import ConfigLoader
 from wine_quality.running.hooks import (
     ConfigurationHook,
     MissingInputsHook,
@@ -47,7 +47,7 @@ _configure_logging()
 for _logger in ("py.warnings", "mlflow.store.db.utils"):
     logging.getLogger(_logger).addFilter(WithoutTexts(*KNOWN_NOISE))
 
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -163,7 +163,7 @@ def test_a_better_version_is_promoted_after_it_answered_the_traffic(retrain, reg
     assert registry.version("champion").version == "2"
     assert registry.version("2").tags["candidate"] == "tree"
     assert len(made["replay_figure"].data) == 2
-    assert "version 2 is champion" in made["retraining_page_html"]
+    assert "<dt>version 2</dt>\n  <dd>is champion: it is better" in made["retraining_page_html"]
     # the next run finds the cool-down, and another one may be forced
     again = retrain({"tree": FOREST}, oldest_days=1e-9)["retraining"]
     assert again["action"] == "keep"

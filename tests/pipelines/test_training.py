@@ -59,6 +59,7 @@ BOOSTED = Candidate.model_validate(
 )
 # predicts the mean whatever the wine
 CRIPPLED = Candidate(estimator="sklearn.dummy.DummyRegressor")
+BUILT = {"estimator": "sklearn.tree.DecisionTreeRegressor", "settings": {"max_depth": 2}}
 HELD_OUT = draw_wines(100, 21)
 ANALYSIS = AnalysisParameters(
     seed=3, bootstrap_resamples=100, permutation_repeats=2, learning_curve_shares=(0.5, 1)
@@ -343,6 +344,7 @@ def test_a_version_says_what_it_is(labelled_wines, reference):
         {"rows": 5},
         "# Card",
         "<h1>Card</h1>",
+        tree={"settings": BUILT},
     )
     assert packed.model == "model"
     assert packed.reference is reference
@@ -371,10 +373,12 @@ def test_what_a_version_says_of_itself(labelled_wines, reference):
     comparison = pd.DataFrame({"candidate": ["tree", "forest"], "tuned": ["as configured", "x"]})
     metrics = {"all": {"rmse": 0.66666, "r2": 0.4}, "red": {"rmse": 1}}
     packed = nodes.describe_version(
-        "model", reference, metrics, comparison, labelled_wines, {}, "", ""
+        *("model", reference, metrics, comparison, labelled_wines, {}, "", ""),
+        tree={"settings": BUILT},
     )
     assert packed.tags == {
         "candidate": "tree",
+        "built_with": json.dumps(BUILT),
         "settings": "as configured",
         "training_wines": fingerprint(labelled_wines),
         "held_out_wines": fingerprint(HELD_OUT),

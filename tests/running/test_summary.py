@@ -151,6 +151,8 @@ def test_what_a_summary_tells_of():
         "verdicts",
         "model_verdicts",
         "alerts",
+        "retraining",
+        "traffic_audit",
     } == SUMMARISED
 
 
@@ -306,6 +308,28 @@ def test_ground_truth():
     assert "new;" not in text
 
 
+def test_what_retraining_came_to():
+    audit = {"used": True, "labelled": 1200, "accepted": 1100, "left_out": {"known": 100, "a": 0}}
+    decision = {
+        "action": "retrain",
+        "reason": "training again, because alcohol drifted",
+        "version": "4",
+        "promoted": True,
+        "outcome": "it is better",
+    }
+    text = printed({"retraining": decision, "traffic_audit": audit})
+    assert "1,100 of 1,200 labelled predictions usable" in text
+    assert "left out by the rule known: 100" in text
+    assert "rule a" not in text
+    assert "retrain: training again, because alcohol drifted" in text
+    assert "version 4 is champion: it is better" in text
+    kept = decision | {"action": "keep", "reason": "nothing asks for it", "version": None}
+    text = printed({"retraining": kept, "traffic_audit": audit | {"used": False}})
+    assert "labelled traffic is not used (retraining.use_traffic)" in text
+    assert "keep: nothing asks for it" in text
+    assert "version" not in text
+
+
 def test_the_newest_windows_verdicts():
     columns = [
         verdicts("2026-01-01", "column", chlorides="drift"),
@@ -376,7 +400,7 @@ def test_a_section_needs_all_of_its_outputs():
     assert "Champion" not in printed({"promotion": PROMOTION})
     assert set(SECTIONS) == {
         *("Wines", "Tuning", "Candidates", "As published", "Champion"),
-        *("Traffic", "Ground truth", "Monitoring"),
+        *("Traffic", "Ground truth", "Monitoring", "Retraining"),
     }
 
 

@@ -138,7 +138,7 @@ def settings(tmp_path: Path, registered: Registered) -> ServiceSettings:
         tracking_uri=registered.tracking_uri,
         registered_model=registered.registry.name,
         log_url=f"sqlite:///{tmp_path}/log.db",
-        reload_s=0.05,
+        reload_s=0.2,
         retry_refused_s=0.1,
     )
 

@@ -17,10 +17,13 @@ class Load:
 
     Args:
         url: Of the service.
+        pause: Seconds between an answer and the next request of a customer; without any, service
+            and customers keep all cores busy.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pause: float = 0.005) -> None:
         self.url = url
+        self._pause = pause
         self.acknowledged: dict[str, str] = {}
         self.statuses: dict[int, int] = {}
         self.cut = 0
@@ -43,6 +46,7 @@ class Load:
                 if answer.status_code == 200:
                     self.acknowledged[key] = answer.json()["prediction_id"]
                     key = str(uuid4())
+                    time.sleep(self._pause)
                 else:
                     time.sleep(0.02)
 

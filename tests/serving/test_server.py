@@ -18,7 +18,7 @@ from tests.serving.load import Load, check_log
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.wines import WINE_EXAMPLE as WINE
 
-KILLS = 10
+KILLS = 6
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_the_live_page_updates_by_itself(registered, settings, serve, phone) -> 
     registered.add()
     server = serve(settings)
     page = phone.page
-    with Load(server.url) as load:
+    with Load(server.url, pause=0.1) as load:
         page.goto(f"{server.url}/live")
         until(page, "document.getElementById('state').textContent !== 'connecting'")
         until(page, "parseFloat(document.getElementById('rps').textContent) > 0")

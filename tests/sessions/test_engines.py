@@ -51,10 +51,10 @@ def assert_same_verdicts(root, whole_run):
 
 
 @pytest.mark.slow
-def test_threads_reach_the_verdicts_of_the_default(kedro_apart, whole_run, tmp_path):
-    done = kedro_apart("--env", "test", "--runner", "ThreadRunner", root=tmp_path)
+def test_threads_reach_the_verdicts_of_the_default(kedro_here, whole_run, fresh_root):
+    done = kedro_here("--env", "test", "--runner", "ThreadRunner", root=fresh_root)
     assert done.status == 0, done.output + done.errors
-    assert_same_verdicts(tmp_path, whole_run)
+    assert_same_verdicts(fresh_root, whole_run)
 
 
 @pytest.mark.slow

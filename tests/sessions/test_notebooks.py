@@ -67,6 +67,16 @@ assert ((errors["low"] < errors["mae"]) & (errors["mae"] < errors["high"])).all(
 """,
 }
 
+# in place of a notebook's own parameters: fewer repetitions than a reader has time for
+FEWER = {"how_much_drift_shows": "quiet_splits, shift_splits, kind_splits = 20, 4, 4"}
+
+
+def replace_parameters(notebook, source):
+    (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
+    names = {line.partition("=")[0] for line in cell.source.splitlines() if line[0] != "#"}
+    assert names == {line.partition("=")[0] for line in source.splitlines()}
+    cell.source = source
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -77,6 +87,8 @@ def test_a_notebook_runs_after_a_run(path, after_whole_run, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    if path.stem in FEWER:
+        replace_parameters(notebook, FEWER[path.stem])
     cells = list(notebook.cells)
     findings = f"import numpy as np\n{FINDINGS[path.stem]}"
     notebook.cells.append(nbformat.v4.new_code_cell(findings))
@@ -84,4 +96,8 @@ def test_a_notebook_runs_after_a_run(path, after_whole_run, monkeypatch):
         notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
     )
     client.execute()
-    assert all(cell.outputs for cell in cells[2:] if cell.cell_type == "code")
+    assert all(
+        cell.outputs
+        for cell in cells[2:]
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", ())
+    )

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wine_quality.modelling.contenders import (
     WINE,
@@ -87,9 +89,7 @@ def review_promotion(
     if not look:
         return found(f"{len(rows)} of the {LOOKS[0]} labels that a review needs")
     of_former, of_champion = losses(rows.iloc[:look], metric)
-    gain, low, _ = paired_bootstrap(
-        of_former, of_champion, seed, confidence=1 - 2 * UNDONE_IN_VAIN / len(LOOKS)
-    )
+    gain, low = compare(of_former, of_champion, seed)
     words = (
         f"mean {LOSSES[metric][0]} error {of_champion.mean():.4f} of version {present} against "
         f"{of_former.mean():.4f} of version {former.version.version} on its first {look:,} "
@@ -105,6 +105,18 @@ def review_promotion(
         return found(str(error), look)
     registry.note_review(champion.version, "undone")
     return found(f"the promotion of version {present} is undone: {words}", look, undone=True)
+
+
+def compare(
+    of_former: NDArray[np.float64], of_champion: NDArray[np.float64], seed: int
+) -> tuple[float, float]:
+    """Compare the losses of one look, shape (n,) each, by paired bootstrap.
+
+    Returns:
+        By how much the former champion errs less, and the lower bound of it.
+    """
+    confidence = 1 - 2 * UNDONE_IN_VAIN / len(LOOKS)
+    return paired_bootstrap(of_former, of_champion, seed, confidence=confidence)[:2]
 
 
 def _former(registry: ModelRegistry) -> Contender | None:

@@ -52,10 +52,15 @@ def check_server(*, required: bool = False) -> None:
         )
 
 
-def is_healthy(address: str) -> bool:
-    """Tell whether a Prefect server answers at the address of an API."""
+def is_healthy(address: str, client: httpx.Client | None = None) -> bool:
+    """Tell whether a Prefect server answers at the address of an API.
+
+    Args:
+        address: The address.
+        client: Who asks again and again brings one: a new one reads all certificates each time.
+    """
     try:
-        answer = httpx.get(f"{address}/health", timeout=10)
+        answer = (client or httpx).get(f"{address}/health", timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return answer.status_code == httpx.codes.OK and answer.text == "true"
@@ -128,10 +133,11 @@ def _start(port: int, address: str) -> "subprocess.Popen[bytes]":
 
 def _wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if is_healthy(address):
-            return
-        time.sleep(0.2)
+    with httpx.Client() as client:
+        while process.poll() is None and time.monotonic() < deadline:
+            if is_healthy(address, client):
+                return
+            time.sleep(0.2)
     raise WineQualityError(
         f"Prefect's server did not start at {address}: see its lines above, or choose another "
         "port with --port."

@@ -235,7 +235,7 @@ class TrackingHook:
         import mlflow
 
         if not mlflow.active_run():
-            if "registered_version" in pipeline.all_outputs():
+            if {"registered_version", "retraining"} & pipeline.all_outputs():
                 raise WineQualityError(
                     "A model is registered in a tracked run, and this one is not tracked: do not "
                     "list its pipeline under tracking.disable_tracking in mlflow.yml."

@@ -19,7 +19,7 @@ VERDICT_STYLES = {
     "data_quality": "bold yellow",
     "no_traffic": "bold red",
 }
-STAGES = ("processing", "tuning", "training", "serving_simulation", "monitoring")
+STAGES = ("processing", "tuning", "training", "serving_simulation", "monitoring", "retraining")
 """In the order of the data; some steps of a later one run before an earlier one is done."""
 MOST_ALERTS = 10
 """Alerts that are printed, the latest."""
@@ -156,6 +156,21 @@ def _champion(outputs: Outputs) -> RenderableType:
     )
 
 
+def _retraining(outputs: Outputs) -> RenderableType:
+    decision, traffic = outputs["retraining"], outputs["traffic_audit"]
+    lines = [
+        f"{traffic['accepted']:,} of {traffic['labelled']:,} labelled predictions usable"
+        if traffic["used"]
+        else "labelled traffic is not used (retraining.use_traffic)"
+    ]
+    lines += [f"left out by the rule {rule}: {n:,}" for rule, n in traffic["left_out"].items() if n]
+    lines.append(f"{decision['action']}: {decision['reason']}")
+    if decision["version"]:
+        became = "is champion" if decision["promoted"] else "is challenger"
+        lines.append(f"version {decision['version']} {became}: {decision['outcome']}")
+    return Text("\n".join(lines))
+
+
 def _stages(seconds: Mapping[str, float]) -> RenderableType:
     """Tabulate the time of each pipeline, and of the step in it that took longest."""
     table = _table("stage", "seconds", "longest step")
@@ -268,6 +283,7 @@ SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] 
     "Traffic": (frozenset({"traffic_summary"}), _traffic),
     "Ground truth": (frozenset({"label_delivery"}), _ground_truth),
     "Monitoring": (frozenset({"verdicts", "model_verdicts"}), _verdicts),
+    "Retraining": (frozenset({"retraining", "traffic_audit"}), _retraining),
 }
 SUMMARISED: frozenset[str] = frozenset().union(
     *(needed for needed, _ in SECTIONS.values()), {"split_audit", "alerts"}

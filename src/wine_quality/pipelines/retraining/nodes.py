@@ -1,9 +1,9 @@
 """Nodes of the retraining pipeline: verdicts and labels in, a decision and its outcome out."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from wine_quality.drift.alerts import Alert
 from wine_quality.drift.log_engines import EVENT_TIME, PREDICTION_ID
 from wine_quality.errors import WineQualityError
 from wine_quality.figures import ACCENT, MUTED, titled
+from wine_quality.modelling.candidates import Candidate
 from wine_quality.modelling.contenders import CHAMPION_PREDICTION
 from wine_quality.modelling.model_card import errors_by_quality
 from wine_quality.modelling.promotion import PromotionSettings, settle
@@ -111,27 +112,22 @@ def retrain_champion(
     split_audit: Json,
     settings: TrainingParameters,
 ) -> Retrained:
-    """Train the champion's candidate on the wines of today, if that was decided.
+    """Train the champion's candidate, with its settings, on the wines of today.
+
+    Nothing is trained if that was decided.
 
     Raises:
-        WineQualityError: The champion's candidate is not in the training parameters any more.
+        WineQualityError: The champion does not say what it was built with, and its candidate is not
+            in the training parameters any more.
     """
     if claim.decision.action != RETRAIN:
         return Retrained(None)
     champion = model_registry.version(str(claim.decision.champion))
-    name = champion.tags.get("candidate", "") if champion else ""
-    if name not in settings.candidates:
-        raise WineQualityError(
-            f"The champion's candidate {name or '(it names none)'} is not in training.candidates: "
-            "add it, or train another champion with 'kedro run --pipeline training'."
-        )
+    name, candidate, origin = _built_with(champion.tags if champion else {}, settings)
     comparison = settings.comparison
     folds = training.assign_folds(training_wines, comparison)
-    scores = {
-        name: training.cross_validate_candidate(
-            training_wines, folds, settings.candidates[name], {}, comparison
-        )
-    }
+    found = training.cross_validate_candidate(training_wines, folds, candidate, {}, comparison)
+    scores = {name: found | {"tuned": origin}}
     table = training.compare_candidates(folds, comparison, **scores)
     model = training.fit_best_candidate(training_wines, table, comparison, **scores)
     reference = training.predict_held_out(model, held_out_wines)
@@ -152,7 +148,26 @@ def retrain_champion(
     )
     profile = training.describe_reference(training_wines, reference, table, **scores)
     return Retrained(
-        training.describe_version(model, reference, metrics, table, training_wines, profile, *card)
+        training.describe_version(
+            model, reference, metrics, table, training_wines, profile, card[0], card[1], **scores
+        )
+    )
+
+
+def _built_with(
+    tags: Mapping[str, str], settings: TrainingParameters
+) -> tuple[str, Candidate, str]:
+    """Give the champion's candidate: its name, what it is built with, and where that is from."""
+    name = tags.get("candidate", "")
+    if training.BUILT_WITH_TAG in tags:
+        built = Candidate.model_validate_json(tags[training.BUILT_WITH_TAG])
+        return name, built, tags.get("settings", "as configured")
+    # versions of earlier editions do not say it
+    if name in settings.candidates:
+        return name, settings.candidates[name], "as configured"
+    raise WineQualityError(
+        f"The champion's candidate {name or '(it names none)'} is not in training.candidates: "
+        "add it, or train another champion with 'kedro run --pipeline training'."
     )
 
 
@@ -223,31 +238,20 @@ def write_retraining_page(
     replay_figure: go.Figure,
 ) -> str:
     """Write the page that says what was decided and why, and what was decided before."""
-    facts = [retraining["reason"]]
-    if not retraining["review"]["undone"]:
-        facts.append(f"review of the newest promotion: {retraining['review']['reason']}")
-    if retraining["version"]:
-        became = "is champion" if retraining["promoted"] else "is challenger"
-        facts.append(f"version {retraining['version']} {became}: {retraining['outcome']}")
-    facts.append(
-        f"{traffic_audit['accepted']:,} of {traffic_audit['labelled']:,} labelled predictions were "
-        "usable"
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("wine_quality.pipelines.retraining", ""),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    facts += [f"left out by {rule}: {n:,}" for rule, n in traffic_audit["left_out"].items() if n]
-    before = decision_store.newest(registry.name, MOST_DECISIONS)
-    header = ("decided_at", "action", "champion", "version", "reason", "outcome")
-    rows = [header, *(tuple(row[name] for name in header) for row in before)]
-    table = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
-        "content='width=device-width'><title>Retraining</title><style>body{font:16px/1.45 "
-        "system-ui,sans-serif;margin:0 auto;max-width:62rem;padding:1rem}td{padding:.3rem .6rem "
-        ".3rem 0;border-bottom:1px solid #8884;vertical-align:top}</style></head><body>"
-        f"<h1>Retraining: {escape(retraining['action'])}</h1>"
-        + "".join(f"<p>{escape(fact)}</p>" for fact in facts)
-        + str(replay_figure.to_html(full_html=False, include_plotlyjs=True))
-        + f"<h2>Decisions</h2><div style='overflow-x:auto'><table>{table}</table></div>"
-        "</body></html>"
+    pages.filters["n"] = "{:,}".format
+    return pages.get_template("retraining.html").render(
+        retraining=retraining,
+        audit=traffic_audit,
+        figure=replay_figure.to_html(full_html=False, include_plotlyjs=True),
+        columns=("decided_at", "action", "champion", "version", "reason", "outcome"),
+        decisions=decision_store.newest(registry.name, MOST_DECISIONS),
     )

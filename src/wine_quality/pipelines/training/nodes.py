@@ -27,6 +27,8 @@ from wine_quality.wines import INPUTS, PREDICTION, QUALITY, fingerprint, wine_ha
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+BUILT_WITH_TAG = "built_with"
+"""Tag of a version: what the candidate was built with, as JSON, for it to be trained again."""
 BUILT_WITH = {"estimator", "settings", "scale", "early_stopping"}
 
 
@@ -271,11 +273,14 @@ def describe_version(
     reference_profile: Json,
     model_card_md: str,
     model_card_html: str,
+    **scores: Json,
 ) -> TrainedModel:
     """Pack what goes into the registry: model, reference, card, and what it says of itself."""
+    best = str(comparison["candidate"].iloc[0])
     tags = {
-        "candidate": str(comparison["candidate"].iloc[0]),
+        "candidate": best,
         "settings": str(comparison["tuned"].iloc[0]),
+        BUILT_WITH_TAG: json.dumps(scores[best]["settings"]),
         "training_wines": fingerprint(training_wines),
         "held_out_wines": fingerprint(reference),
     }

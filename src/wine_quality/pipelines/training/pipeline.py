@@ -107,7 +107,8 @@ def create_pipeline(candidates: Sequence[str], with_figures: Sequence[str] = ())
             _same(
                 *("model", "reference", "held_out_metrics", "comparison", "training_wines"),
                 *("reference_profile", "model_card_md", "model_card_html"),
-            ),
+            )
+            | scores,
             "registered_version",
         ),
         step(
