@@ -333,8 +333,16 @@ def show_incident(number: int, env: str | None) -> None:
             click.echo(f"  {sent.describe()}")
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # as in a container whose user has no name
+        return "somebody"
+
+
 _note = click.option("--note", default="", help="Why.")
-_person = click.option("--by", "person", default=getpass.getuser, help="Who does it; you.")
+_person = click.option("--by", "person", default=_user, help="Who does it; you.")
 
 
 @alerts.command()

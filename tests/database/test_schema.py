@@ -368,7 +368,7 @@ def test_a_store_that_knew_of_no_incidents_keeps_what_was_sent(make_address):
         notify([ph, over, replace(ph, subject="alcohol")], store, lambda _: "", SETTINGS, now)
         assert [sent.event for sent in store.notifications(1)] == ["ongoing"]
         assert [(a.subject, a.is_open) for a in store.incident(1).alerts] == [
-            ("alcohol", True), ("density", False), ("pH", True),
+            ("alcohol", True), ("pH", True), ("density", False),
         ]  # fmt: skip
     assert shape(address, MONITORING)["version"] == [MONITORING.version]
 

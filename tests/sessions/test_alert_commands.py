@@ -92,6 +92,14 @@ def test_who_acts_is_noted_and_the_last_action_counts(store, alerts):
     assert alerts("list")[1] == output
 
 
+def test_a_user_without_a_name_may_act(store, alerts, monkeypatch):
+    def fail():
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    assert alerts("ack", "2") == (0, f"{OPEN}, acknowledged by somebody\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
