@@ -71,6 +71,10 @@ evidently workspace="data/08_reporting/evidently_workspace" port="8002":
 schedule *arguments:
     exec python -m wine_quality.orchestration serve {{ arguments }}
 
+# judge the logged traffic, then keep the champion, train again or take it back; needs ./just extras
+loop *arguments:
+    exec python -m wine_quality.orchestration run loop {{ arguments }}
+
 # bring the schedules to the Prefect server that PREFECT_API_URL names
 deploy *arguments:
     exec python -m wine_quality.orchestration deploy {{ arguments }}
