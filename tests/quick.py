@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # fixtures that start, train or register something, whoever asks for them
 HEAVY_FIXTURES = frozenset(
@@ -65,6 +66,13 @@ def is_quick(item: pytest.Item) -> bool:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
     parser.addoption("--quick", action="store_true", help=(__doc__ or "").partition(": ")[2])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw few examples: a quick look is no proof."""
+    if config.getoption("quick"):
+        settings.register_profile("quick", deadline=None, max_examples=10)
+        settings.load_profile("quick")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
