@@ -24,6 +24,12 @@ def test_a_threshold_needs_resamples_beyond_it():
     assert DriftSettings(false_alarm_rate=0.001, resamples=5000).resamples == 5000
 
 
+def test_a_column_to_leave_out_has_to_be_one():
+    assert DriftSettings(columns_left_out=["pH", "joint"]).columns_left_out == ("pH", "joint")
+    with pytest.raises(ValidationError, match="there is no column 'ph', choose type, "):
+        DriftSettings(columns_left_out=["ph"])
+
+
 def test_an_unknown_key_is_refused_by_name():
     with pytest.raises(ValidationError, match="treshold"):
         DriftSettings(treshold=3)

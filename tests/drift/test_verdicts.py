@@ -6,8 +6,8 @@ import pytest
 
 from wine_quality.drift.profiles import count, window_profile
 from wine_quality.drift.reference import Reference
-from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.verdicts import COPIES, JOINT, VERDICTS_DTYPES, decide
+from wine_quality.drift.settings import JOINT, DriftSettings
+from wine_quality.drift.verdicts import COPIES, LEFT_OUT, VERDICTS_DTYPES, decide
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION
 
 COLUMNS = [*INPUTS, PREDICTION]
@@ -113,6 +113,19 @@ def test_narrower_values_drift_though_their_median_stays(window, judge):
 
 def test_shifted_predictions_drift(window, judge):
     assert only(judge(window.assign(prediction=window["prediction"] + 0.5)), prediction="drift")
+
+
+def test_columns_that_are_left_out_are_shown_and_raise_no_alarm(draw_wines, judge):
+    wines = draw_wines(1000, 61).assign(pH=9.0, alcohol=np.nan)
+    settings = DriftSettings(columns_left_out=("pH", "alcohol", JOINT))
+    judged = judge(wines, settings=settings)
+    for name in ("pH", "alcohol", JOINT):
+        assert judged.loc[name, "verdict"] == "insufficient_data"
+        assert judged.loc[name, "reason"] == LEFT_OUT
+    assert set(judged.drop(["pH", "alcohol", JOINT])["verdict"]) == {"ok"}
+    # fewer columns share the rate of false alarms, so that each needs less
+    before = judge(wines).loc["density", "threshold"]
+    assert judged.loc["density", "threshold"] < before
 
 
 def test_the_effect_floor_keeps_large_windows_quiet_about_trifles(draw_wines, judge):

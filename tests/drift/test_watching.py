@@ -41,6 +41,19 @@ def test_nothing_is_found_where_nothing_changes(find):
     assert sum(len(find(seed=seed)) for seed in range(20, 30)) <= 4
 
 
+def test_a_column_that_is_left_out_is_not_watched(draw_wines, own):
+    wines = draw_wines(HOURS * PER_HOUR, 11)
+    hour = np.arange(len(wines)) // PER_HOUR
+    late = hour >= ONSET
+    wines = wines.assign(pH=wines["pH"] + late, alcohol=wines["alcohol"].where(~late))
+    log = wines.assign(event_time=START + pd.to_timedelta(hour, unit="h"))
+    counted = {"3": count(log, own)}
+    found = {finding.subject for finding in find_changes(counted, {"3": own}, 1.0)}
+    assert {"pH", "alcohol"} <= found
+    left = find_changes(counted, {"3": own}, 1.0, ("pH", "alcohol"))
+    assert not {"pH", "alcohol"} & {finding.subject for finding in left}
+
+
 def test_no_versions_and_no_hours_are_no_changes(own):
     assert find_changes({}, {}, 1.0) == []
     assert find_changes({"3": Profile.empty(own)}, {"3": own}, 1.0) == []

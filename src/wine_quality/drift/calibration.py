@@ -24,7 +24,7 @@ from wine_quality.drift.reference import (
     ColumnBins,
     Reference,
 )
-from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.settings import JOINT, DriftSettings
 from wine_quality.wines import INPUTS, PREDICTION, TYPE
 
 SMALLEST_SPREAD = 0.2
@@ -40,8 +40,8 @@ class Calibration:
     """What windows without any change score.
 
     Attributes:
-        mean: Mean score by `DRIFT_COLUMNS`, NaN where the reference has no values; shape
-            (columns,).
+        mean: Mean score by `DRIFT_COLUMNS`, NaN where the reference has no values or the column is
+            left out; shape (columns,).
         spread: Standard deviation of the score, likewise.
         threshold: Studentised score that the largest of all columns' exceeds at the segment's share
             of the false-alarm rate.
@@ -90,12 +90,19 @@ def calibrate(
         settings.false_alarm_rate / len(SEGMENTS),
         settings.resamples,
         settings.seed,
+        frozenset(settings.columns_left_out),
     )
 
 
 @lru_cache(maxsize=2048)
 def _calibrate(
-    reference: Reference, segment: str, n: int, rate: float, resamples: int, seed: int
+    reference: Reference,
+    segment: str,
+    n: int,
+    rate: float,
+    resamples: int,
+    seed: int,
+    left_out: frozenset[str],
 ) -> Calibration:
     rng = np.random.default_rng([seed, n, SEGMENTS.index(segment)])
     mean = np.full(len(DRIFT_COLUMNS), np.nan)
@@ -103,7 +110,8 @@ def _calibrate(
     drawn = _resample_reference(reference, segment, resamples, seed)
     for k, name in enumerate(DRIFT_COLUMNS):
         of_column = drawn[k]
-        if of_column is None or (name == TYPE and segment != ALL):
+        subject = JOINT if name in JOINT_COLUMNS else name
+        if of_column is None or subject in left_out or (name == TYPE and segment != ALL):
             continue
         q, base, worth_m = of_column
         window = rng.multinomial(n, q, resamples) / n

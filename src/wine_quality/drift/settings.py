@@ -6,6 +6,10 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from wine_quality.parameters import Parameters
+from wine_quality.wines import INPUTS, PREDICTION
+
+JOINT = "joint"
+"""Subject of how the measurements go together; its columns are `reference.JOINT_COLUMNS`."""
 
 FEWEST_EXCEEDANCES = 5
 """Resamples that must lie beyond a threshold for its quantile to mean anything."""
@@ -80,6 +84,11 @@ class DriftSettings(Parameters):
         ge=0,
         description="Windows that get Evidently's reports: the newest, then the newest alarming",
     )
+    columns_left_out: tuple[str, ...] = Field(
+        (),
+        description="Columns, or `joint`, that are counted, but raise no alarm and take no share "
+        "of the rate",
+    )
     resamples: int = Field(
         2000, ge=200, le=100_000, description="Resamples of the reference behind each threshold"
     )
@@ -90,6 +99,15 @@ class DriftSettings(Parameters):
     def _is_a_length_of_time(cls, window: str) -> str:
         window_length(window)
         return window
+
+    @field_validator("columns_left_out")
+    @classmethod
+    def _are_columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*INPUTS, PREDICTION, JOINT)
+        unknown = [column for column in columns if column not in known]
+        if unknown:
+            raise ValueError(f"there is no column {unknown[0]!r}, choose {', '.join(known)}")
+        return columns
 
     @model_validator(mode="after")
     def _enough_resamples(self) -> Self:

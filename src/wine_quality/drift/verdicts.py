@@ -32,7 +32,7 @@ from wine_quality.drift.reference import (
     Reference,
     parts_name,
 )
-from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.settings import JOINT, DriftSettings
 from wine_quality.drift.vocabulary import window_table
 from wine_quality.wines import INPUTS, PARTS_OF_TOTALS, PREDICTION, TYPE
 
@@ -57,9 +57,10 @@ FAULT_KINDS: dict[str, tuple[Fault, ...]] = {
     "of an unknown category": (Fault.UNKNOWN,),
 }
 """What a reason calls the faults; absent values count as missing ones."""
-JOINT, COPIES, TRAFFIC = "joint", "copies", "traffic"
+COPIES, TRAFFIC = "copies", "traffic"
 """What verdicts are filed under beside the columns: on how measurements go together, on wines that
 come several times, and on the number of wines."""
+LEFT_OUT = "not judged: it is in monitoring.drift.columns_left_out"
 JUDGED_COLUMNS: tuple[str, ...] = (*INPUTS, PREDICTION)
 LEAST_PSI = 0.001
 """Smaller indices are not told apart in a reason: freed of what chance adds, most are zero."""
@@ -267,6 +268,8 @@ class _Window:
         reference, settings, rows = self.reference, self.settings, self.wines
         block = select(self.by_segment, ALL)[reference.cells[bins.name]]
         n = int(judged_counts(block).sum())
+        if bins.name in settings.columns_left_out:
+            return Judgement("insufficient_data", np.nan, np.nan, n, np.nan, LEFT_OUT)
         if rows < settings.min_rows:
             return self._too_few(n)
         faults = self._find_faults(bins.name, block)
@@ -291,6 +294,8 @@ class _Window:
         return found
 
     def _judge_joint(self) -> Judgement:
+        if JOINT in self.settings.columns_left_out:
+            return Judgement("insufficient_data", np.nan, np.nan, self.wines, np.nan, LEFT_OUT)
         if self.wines < self.settings.min_rows:
             return self._too_few(self.wines)
         columns = [DRIFT_COLUMNS.index(name) for name in JOINT_COLUMNS]

@@ -4,7 +4,7 @@
 and what they found is put into words. All model versions share one promise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,7 +28,8 @@ from wine_quality.drift.reference import (
     Reference,
     parts_name,
 )
-from wine_quality.drift.verdicts import JOINT, estimate_repetition, median_of, percent
+from wine_quality.drift.settings import JOINT
+from wine_quality.drift.verdicts import estimate_repetition, median_of, percent
 from wine_quality.wines import MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION, TYPE
 
 MODEL = "model"
@@ -97,6 +98,7 @@ def find_changes(
     profiles: Mapping[str, Profile],
     references: Mapping[str, Reference],
     false_alerts_per_month: float,
+    left_out: Collection[str] = (),
 ) -> list[Finding]:
     """Find what changed, over all versions, columns and segments together.
 
@@ -105,6 +107,7 @@ def find_changes(
             count as time in which nothing can be found.
         references: The reference of each of them.
         false_alerts_per_month: How many false alerts to expect in 30 days, at most.
+        left_out: Columns that are not watched.
 
     Returns:
         In the order in which they were found; of one subject's segments that changed together the
@@ -119,7 +122,7 @@ def find_changes(
     sources: dict[str, _Source] = {}
     for version, profile in profiles.items():
         rows = np.searchsorted(hours, profile.starts)
-        worth, own = _streams(version, profile, references[version])
+        worth, own = _streams(version, profile, references[version], frozenset(left_out))
         for stream, table, source in own:
             aligned = np.zeros((len(hours), table.shape[1]))
             # an hour's copies are worth as many different wines
@@ -165,7 +168,7 @@ def _one_per_incident(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _streams(
-    version: str, profile: Profile, reference: Reference
+    version: str, profile: Profile, reference: Reference, left_out: frozenset[str]
 ) -> tuple[NDArray[np.float64], list[tuple[Stream, NDArray[np.int64], _Source]]]:
     """A version's streams, and by hour what a wine is worth."""
     by_segment, buckets = profile.dense(reference)
@@ -188,15 +191,20 @@ def _streams(
     for segment in SEGMENTS:
         counts = select(by_segment, segment)
         for column in ORDINAL_COLUMNS:
+            if (JOINT if column in JOINT_COLUMNS else column) in left_out:
+                continue
             now = judged_counts(counts[:, reference.cells[column]])
             before = reference_counts(reference, segment, column)
             weight = WHOLE_WEIGHT if segment == ALL else SEGMENT_WEIGHT
             add(column, segment, StreamKind.ORDINAL, before, now, weight)
     counts = select(by_segment, ALL)
     usual = select(reference.by_segment, ALL)
-    place = reference.cells[TYPE]
-    add(TYPE, ALL, StreamKind.NOMINAL, usual[place][FAULTS:], counts[:, place][:, FAULTS:], 1.0)
+    if TYPE not in left_out:
+        place = reference.cells[TYPE]
+        add(TYPE, ALL, StreamKind.NOMINAL, usual[place][FAULTS:], counts[:, place][:, FAULTS:], 1.0)
     for column in (TYPE, *MEASUREMENT_NAMES, PREDICTION):
+        if column in left_out:
+            continue
         place = reference.cells[column]
         before, now = _sound_and_faulty(usual[place]), _sound_and_faulty(counts[:, place])
         add(column, ALL, StreamKind.FAULT, before, now, SEGMENT_WEIGHT)

@@ -170,7 +170,9 @@ def judge_windows(
         for parts, dtypes in ((tables, VERDICTS_DTYPES), (model_tables, PERFORMANCE_DTYPES))
         for empty in [pd.DataFrame(columns=list(dtypes)).astype(dtypes)]
     )
-    findings = find_changes(past, references, alert_settings.false_alerts_per_month)
+    findings = find_changes(
+        past, references, alert_settings.false_alerts_per_month, settings.columns_left_out
+    )
     return verdicts, model_verdicts, [asdict(finding) for finding in findings]
 
 
