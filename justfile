@@ -84,6 +84,10 @@ mlflow *arguments:
 test *arguments:
     exec pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder {{ arguments }}
 
+# the tests that need no process, server, registry or training, chosen by what they use
+quick *arguments:
+    exec pytest --quick --numprocesses auto --maxprocesses 4 --dist loadfile {{ arguments }}
+
 # all tests with branch coverage, which takes half as long again
 coverage: (test "--cov --cov-report=term-missing:skip-covered")
 

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime, timedelta
 
 import mlflow
@@ -6,6 +7,7 @@ import pandas as pd
 import pytest
 from yaml import safe_load
 
+from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.candidates import Candidate, build_model
@@ -98,7 +100,7 @@ def champion(registry, experiment_id, labelled_wines):
 def retrain(run_pipeline, registry, experiment_id, labelled_wines, champion, tmp_path):
     store = DecisionStore(f"sqlite:///{tmp_path}/monitoring.db")
 
-    def run(candidates, wines=None, **decision):
+    def run(candidates, wines=None, channels=(), **decision):
         answered = usable(labelled_wines, champion.predict(TRAFFIC[list(INPUTS)]))
         given = {
             "usable_wines": answered if wines is None else wines,
@@ -115,6 +117,7 @@ def retrain(run_pipeline, registry, experiment_id, labelled_wines, champion, tmp
             "decision_store": store,
             "params:training": training_parameters(candidates),
             "params:promotion": PromotionSettings(),
+            "params:monitoring.alerts": AlertSettings(channels=channels),
             "params:retraining": retraining_parameters(**decision),
         }
         with mlflow.start_run(experiment_id=experiment_id):
@@ -187,9 +190,15 @@ def test_without_traffic_held_out_wines_alone_decide(retrain, labelled_wines):
 
 
 def test_a_promotion_that_was_a_mistake_is_undone_and_not_proposed_again(
-    retrain, registry, experiment_id, labelled_wines, champion
+    retrain, registry, experiment_id, labelled_wines, champion, serve_posts
 ):
     """A stump of nonsense follows the champion, by hand, and answers 300 wines."""
+    arrived = []
+
+    def take(_headers, body):
+        arrived.append(json.loads(body))
+        return 200, {}, "ok"
+
     made = retrain({"tree": FOREST}, force=True)
     assert made["retraining"]["promoted"]
     wrong = build_model(Candidate(**STUMP), 0)
@@ -206,7 +215,9 @@ def test_a_promotion_that_was_a_mistake_is_undone_and_not_proposed_again(
     registry.promote(version.version, instead_of=registry.version("champion"))
     wines = usable(labelled_wines, wrong.predict(TRAFFIC[list(INPUTS)]))
     wines["model_version"] = wines["model_version"].where(wines["model_version"].isna(), "3")
-    made = retrain({"tree": FOREST}, wines=wines)
+    with serve_posts(take) as address:
+        desk = ({"name": "desk", "url": address},)
+        made = retrain({"tree": FOREST}, wines=wines, channels=desk)
     review = made["retraining"]["review"]
     assert (review["champion"], review["former"], review["undone"]) == ("3", "2", True)
     assert review["labels"] == 200
@@ -215,6 +226,10 @@ def test_a_promotion_that_was_a_mistake_is_undone_and_not_proposed_again(
     assert reason.startswith("the promotion of version 3 is undone: mean squared error ")
     assert reason.endswith("; nothing asks for another model")
     assert "the promotion of version 3 is undone" in made["retraining_page_html"]
+    (message,) = arrived
+    assert message["event"] == "promotion_undone"
+    assert message["title"] == "Wine quality: a promotion is undone"
+    assert message["summary"] == review["reason"]
     # once more changes nothing
     again = retrain({"tree": FOREST}, wines=wines)["retraining"]
     assert not again["review"]["undone"]

@@ -136,17 +136,22 @@ def digest(messages: Sequence[Message], settings: AlertSettings) -> Message:
 
 def trial_message(settings: AlertSettings) -> Message:
     """A message that asks nothing of anybody."""
+    summary = "This is a test: alerts of the monitoring arrive here"
+    return _alone("test", "test of this channel", summary, None, settings)
+
+
+def rollback_message(reason: str, settings: AlertSettings) -> Message:
+    """Say that a promotion was undone, and why."""
+    return _alone("promotion_undone", "a promotion is undone", reason, "error", settings)
+
+
+def _alone(
+    event: str, title: str, summary: str, severity: Severity | None, settings: AlertSettings
+) -> Message:
+    """A message that belongs to no incident."""
     page = (f"Page: {settings.page}",) if settings.page else ()
-    return Message(
-        "Wine quality: test of this channel",
-        "This is a test: alerts of the monitoring arrive here",
-        page,
-        "",
-        (),
-        None,
-        True,
-        {"event": "test"},
-    )
+    content = {"event": event, "summary": summary}
+    return Message(f"Wine quality: {title}", summary, page, "", (), severity, True, content)
 
 
 def error_since(model_verdicts: pd.DataFrame) -> Cost:

@@ -9,7 +9,13 @@ from wine_quality.database.locks import Confirm
 from wine_quality.drift.alerts import LOG_CHANNEL, SEVERITIES, Alert, AlertSettings, Severity
 from wine_quality.drift.channels import Channel, ChannelError, open_channels
 from wine_quality.drift.incident_store import IncidentStore
-from wine_quality.drift.messages import Cost, message_of, trial_message
+from wine_quality.drift.messages import (
+    Cost,
+    Message,
+    message_of,
+    rollback_message,
+    trial_message,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +90,29 @@ def try_channels(settings: AlertSettings) -> list[tuple[str, str | None]]:
     Returns:
         The channels' names, each with why it did not take the message; None where it did.
     """
+    return _send(trial_message(settings), open_channels(settings)[1:], settings)
+
+
+def announce_rollback(reason: str, settings: AlertSettings) -> None:
+    """Tell each channel once that a promotion was undone; a refusal is a line in the log."""
+    message = rollback_message(reason, settings)
+    takers = [
+        channel
+        for channel in open_channels(settings)
+        if SEVERITIES.index(channel.lowest_severity) <= SEVERITIES.index("error")
+    ]
+    for name, refusal in _send(message, takers, settings):
+        if refusal is not None:
+            logger.warning("Channel %s did not take a message (%s)", name, refusal)
+
+
+def _send(
+    message: Message, channels: Sequence[Channel], settings: AlertSettings
+) -> list[tuple[str, str | None]]:
     outcomes: list[tuple[str, str | None]] = []
-    for channel in open_channels(settings)[1:]:
+    for channel in channels:
         try:
-            channel.send([trial_message(settings)], settings)
+            channel.send([message], settings)
         except ChannelError as error:
             outcomes.append((channel.name, str(error)))
         else:

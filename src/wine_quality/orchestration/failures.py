@@ -17,7 +17,7 @@ def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
         error: What ended the try, with all that it was raised from.
         kinds: The exceptions that may pass.
     """
-    links = list(raised_from(error))
+    links = list(raised_from(error, put_aside=False))
     ours = [link for link in links if isinstance(link, WineQualityError)]
     return any(isinstance(link, kinds) and _is_passing(link) for link in ours or links)
 

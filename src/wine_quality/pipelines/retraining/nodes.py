@@ -1,6 +1,5 @@
 """Nodes of the retraining pipeline: verdicts and labels in, a decision and its outcome out."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -9,8 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from wine_quality.drift.alerts import Alert
+from wine_quality.drift.alerts import Alert, AlertSettings
 from wine_quality.drift.log_engines import EVENT_TIME, PREDICTION_ID
+from wine_quality.drift.notifying import announce_rollback
 from wine_quality.errors import WineQualityError
 from wine_quality.figures import ACCENT, MUTED, titled
 from wine_quality.modelling.candidates import Candidate
@@ -30,8 +30,6 @@ from wine_quality.retraining.decision import (
 )
 from wine_quality.retraining.decision_store import DecisionStore
 from wine_quality.wines import PREDICTION, QUALITY
-
-logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 FORMAT = 1
@@ -61,7 +59,10 @@ class Retrained:
 
 
 def review_champion(
-    usable_wines: pd.DataFrame, model_registry: ModelRegistry, settings: TrainingParameters
+    usable_wines: pd.DataFrame,
+    model_registry: ModelRegistry,
+    settings: TrainingParameters,
+    alerts: AlertSettings,
 ) -> Review:
     """Take the newest promotion back where labelled traffic says that it was a mistake."""
     comparison = settings.comparison
@@ -69,7 +70,7 @@ def review_champion(
         model_registry, _labelled(usable_wines), EVENT_TIME, comparison.seed, comparison.metric
     )
     if review.undone:
-        logger.warning("%s", review.reason)
+        announce_rollback(review.reason, alerts)
     return review
 
 

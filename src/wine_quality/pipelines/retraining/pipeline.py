@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             step(
                 nodes.review_champion,
-                ["usable_wines", registry, "params:training"],
+                ["usable_wines", registry, "params:training", "params:monitoring.alerts"],
                 "champion_review",
             ),
             step(
