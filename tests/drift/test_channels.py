@@ -191,6 +191,14 @@ def test_an_address_that_nobody_answers_at_is_not_shown(url, pauses, caplog):
     assert "s3cret" not in caplog.text + why
 
 
+def test_a_mail_server_that_is_away_is_told_in_apprises_words(pauses):
+    url = "mailto://wine:s3cret@127.0.0.1:9?from=a@example.org&to=b@example.org"
+    settings = AlertSettings(channels=(ChannelSettings(name="mail", url=url),), attempts=2)
+    ((_, why),) = try_channels(settings)
+    assert why == 'Connection error while submitting email to "127.0.0.1"'
+    assert pauses == [1.0]
+
+
 # Settings
 
 
