@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from kedro.config import OmegaConfigLoader
@@ -220,6 +220,17 @@ def test_a_dataset_without_layer_is_found():
 # nodes
 
 
+def nodes_without_types(pipelines: Pipelines) -> list[str]:
+    """List the nodes whose types Kedro cannot read, of which it warns in every run."""
+    found = []
+    for node in nodes_of(pipelines):
+        try:
+            get_type_hints(node.func)
+        except (NameError, TypeError):
+            found.append(node.name)
+    return found
+
+
 def misnamed_nodes(pipelines: Pipelines) -> list[str]:
     return [n.name for n in nodes_of(pipelines) if n.name.split(".")[-1] != n.func.__name__]
 
@@ -237,6 +248,18 @@ def nodes_outside_of(pipelines: Pipelines) -> list[str]:
 
 def test_every_node_is_named_like_its_function(base):
     assert misnamed_nodes(base.pipelines) == []
+
+
+def test_kedro_can_read_the_types_of_every_node(base):
+    assert nodes_without_types(base.pipelines) == []
+
+
+def pour(wine: "Vintage") -> None:  # noqa: F821 - known to a type checker at most
+    pass
+
+
+def test_a_node_whose_types_cannot_be_read_is_found():
+    assert nodes_without_types({"p": Pipeline([Node(pour, "a", None, name="pour")])}) == ["pour"]
 
 
 def test_an_unnamed_or_misnamed_node_is_found():

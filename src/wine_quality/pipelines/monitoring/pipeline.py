@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Pipeline
 
-from wine_quality.drift.summary_picture import plot_summary
 from wine_quality.pipelines.monitoring import figures, nodes
 from wine_quality.pipelines.steps import step
 
@@ -34,7 +33,7 @@ def create_pipeline() -> Pipeline:
             ),
             step(figures.plot_drift_heat_map, "verdicts", "drift_figure"),
             step(figures.plot_error_over_time, "model_verdicts", "error_figure"),
-            step(plot_summary, ["verdicts", "model_verdicts"], "monitoring_picture"),
+            step(figures.plot_summary, ["verdicts", "model_verdicts"], "monitoring_picture"),
             step(
                 nodes.record_verdicts, ["verdicts", "model_verdicts", settings], "verdict_history"
             ),
