@@ -161,7 +161,7 @@ def test_a_schedule_is_kept_also_after_a_crash_and_until_it_is_stopped(serve, fr
     assert (fresh_root / "03_primary" / "split_audit.json").exists()
 
     serve.send_signal(signal.SIGTERM)
-    assert serve.wait(60) == 0
+    assert serve.wait(PATIENCE) == 0
     (deployment,) = ask("deployments", deployments={"name": {"any_": ["case.often"]}})
     assert deployment["paused"]
     told = (fresh_root / "serve.log").read_text()
@@ -190,7 +190,7 @@ def test_a_server_that_is_still_starting_is_not_left_behind(
         (server,) = poll(servers, "the server's process")
         time.sleep(moment)
         process.terminate()
-        assert "Traceback" not in process.communicate(timeout=60)[1]
+        assert "Traceback" not in process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 128 + signal.SIGTERM
         assert not Path(f"/proc/{server}").exists()
     finally:
