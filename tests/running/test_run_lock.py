@@ -103,6 +103,16 @@ def test_what_machines_share_one_run_at_a_time_does(tmp_path, short):
             pass
 
 
+def test_a_database_that_is_away_is_not_waited_for(caplog):
+    away = "postgresql://wine@127.0.0.1:9/wines"
+    with (
+        pytest.raises(DatabaseUnavailableError, match=r"127\.0\.0\.1:9"),
+        run_lock("s3://wines/root", away, ["training"]),
+    ):
+        pass
+    assert "waiting" not in caplog.text
+
+
 def test_a_run_that_was_killed_keeps_nobody(tmp_path, short):
     context = multiprocessing.get_context("fork")
     held = context.Event()

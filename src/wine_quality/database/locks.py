@@ -40,6 +40,11 @@ _SESSION = {
     "tcp_user_timeout": "10000",
 }
 
+
+class LockHeldError(DatabaseUnavailableError):
+    """Another process keeps the lock."""
+
+
 Confirm = Callable[[], None]
 """Raises `DatabaseUnavailableError` if the lock was lost, as with a server that was restarted."""
 
@@ -63,8 +68,8 @@ def exclusive(
         What to call before a step that must not be taken without the lock.
 
     Raises:
-        DatabaseUnavailableError: Another process keeps the lock for so long, or the database cannot
-            be reached.
+        LockHeldError: Another process keeps the lock for so long.
+        DatabaseUnavailableError: The database cannot be reached.
         DatabaseError: The database cannot be used.
     """
     url = store_url(address, "database of locks")
@@ -92,7 +97,7 @@ def exclusive_file(path: Path, doing: str, patience_s: float) -> Iterator[Confir
         See `exclusive`.
 
     Raises:
-        DatabaseUnavailableError: Another process keeps the lock for so long.
+        LockHeldError: Another process keeps the lock for so long.
         DatabaseError: The lock cannot be taken.
     """
     from filelock import FileLock, Timeout
@@ -200,9 +205,9 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _held(doing: str, patience_s: float, where: str, owner: str) -> DatabaseUnavailableError:
+def _held(doing: str, patience_s: float, where: str, owner: str) -> LockHeldError:
     by = f", {owner}" if owner else ""
-    return DatabaseUnavailableError(
+    return LockHeldError(
         f"Another process has been {doing} for {patience_s:.0f} seconds ({where}{by}): see that it "
         "still runs, then try again."
     )

@@ -50,7 +50,7 @@ FORMER_CHAMPIONS_TAG = "former_champions"
 """Tag of the registered model: the champions before this one, the newest last."""
 REMEMBERED_CHAMPIONS = 50
 REVIEW_TAG = "promotion_review"
-"""Tag of a version whose promotion has been reviewed to the end: `kept` or `undone`."""
+"""Tag of a version: how far the review of its promotion is, see `review.review_promotion`."""
 
 
 @dataclass(frozen=True)
@@ -419,7 +419,7 @@ class ModelRegistry:
         return present
 
     def note_review(self, version: RegisteredVersion, outcome: str) -> None:
-        """Note that the review of a promotion is over; see `REVIEW_TAG`."""
+        """Note how far the review of a promotion is; see `REVIEW_TAG`."""
         self._client.set_model_version_tag(self.name, version.version, REVIEW_TAG, outcome)
 
     def undone(self) -> list[RegisteredVersion]:

@@ -52,10 +52,10 @@ def review_promotion(
     """Undo the newest promotion where the champion before would have answered better.
 
     The former champion answers what the champion answered in the log, in the order of time and each
-    wine once. At each of `LOOKS` the two are compared by paired bootstrap; the former one comes
-    back where its mean loss is lower with a confidence that bounds all looks together. After the
-    last look the review is over, and so it is where a person promoted a version that had been
-    taken back.
+    wine once. At each of `LOOKS`, and once at each, the two are compared by paired bootstrap; the
+    former one comes back where its mean loss is lower with a confidence that bounds all looks
+    together. The version's tag `REVIEW_TAG` says how far its review is: a number of labels, `kept`
+    after the last look, or `undone`, also where a person promotes it again.
 
     Args:
         registry: The registry.
@@ -75,8 +75,9 @@ def review_promotion(
     def found(reason: str, labels: int = 0, undone: bool = False) -> Review:
         return Review(present, former.version.version, labels, undone, reason)
 
-    if REVIEW_TAG in tags:
-        return found(f"the review of version {present} is over ({tags[REVIEW_TAG]})")
+    reviewed = tags.get(REVIEW_TAG, "0")
+    if not reviewed.isdigit():
+        return found(f"the review of version {present} is over ({reviewed})")
     obstacle = different_environments(champion, former)
     if obstacle:
         return found(obstacle)
@@ -86,8 +87,9 @@ def review_promotion(
         return found(str(error))
     rows = rows.sort_values(time_column, kind="stable").drop_duplicates(WINE)
     look = max((n for n in LOOKS if n <= len(rows)), default=0)
-    if not look:
-        return found(f"{len(rows)} of the {LOOKS[0]} labels that a review needs")
+    if look <= int(reviewed):
+        needed = min(n for n in LOOKS if n > int(reviewed))
+        return found(f"{len(rows)} of the {needed} labels that the next look needs")
     of_former, of_champion = losses(rows.iloc[:look], metric)
     gain, low = compare(of_former, of_champion, seed)
     words = (
@@ -96,8 +98,7 @@ def review_promotion(
         f"labels, which neither was fitted on; difference {gain:+.4f}, surely more than {low:+.4f}"
     )
     if low <= 0:
-        if look == LOOKS[-1]:
-            registry.note_review(champion.version, "kept")
+        registry.note_review(champion.version, "kept" if look == LOOKS[-1] else str(look))
         return found(words, look)
     try:
         registry.roll_back(instead_of=champion.version)

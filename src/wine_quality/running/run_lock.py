@@ -6,8 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from wine_quality.database.errors import DatabaseUnavailableError
-from wine_quality.database.locks import Confirm, exclusive, exclusive_file
+from wine_quality.database.locks import Confirm, LockHeldError, exclusive, exclusive_file
 from wine_quality.system.storage import is_address
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def _enter(
     """Take a lock; say it where another run has to be waited for."""
     try:
         held.enter_context(lock(FIRST_LOOK_S))
-    except DatabaseUnavailableError:
+    except LockHeldError:
         logger.warning("Another run writes the %s: waiting until it ends", what)
         held.enter_context(lock(PATIENCE_S))
 
