@@ -113,6 +113,15 @@ def test_the_order_of_time_decides_what_is_first_and_a_wine_counts_once(promote,
     assert not review(rows.iloc[::-1]).undone
 
 
+def test_an_answer_that_is_no_number_undoes_nothing(promote, review, registry):
+    promote(TREE)
+    worse = promote(TREE, shuffled=True)
+    rows = answered(worse, "2").iloc[:200].copy()
+    rows.loc[0, PREDICTION] = np.nan
+    assert not review(rows).undone
+    assert registry.version(CHAMPION).version == "2"
+
+
 def test_other_versions_and_fitted_wines_do_not_count(promote, review):
     promote(TREE)
     worse = promote(TREE, shuffled=True)

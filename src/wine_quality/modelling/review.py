@@ -97,7 +97,8 @@ def review_promotion(
         f"{of_former.mean():.4f} of version {former.version.version} on its first {look:,} "
         f"labels, which neither was fitted on; difference {gain:+.4f}, surely more than {low:+.4f}"
     )
-    if low <= 0:
+    # an answer that is no number makes the bound none, and undoes nothing
+    if not low > 0:
         registry.note_review(champion.version, "kept" if look == LOOKS[-1] else str(look))
         return found(words, look)
     try:
