@@ -26,8 +26,8 @@ import pandas as pd
 
 from wine_quality.drift.performance import judge_performance
 from wine_quality.drift.profiles import Profile, count
-from wine_quality.drift.reference import Reference
-from wine_quality.drift.settings import JOINT, DriftSettings
+from wine_quality.drift.reference import JOINT, Reference
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import decide
 from wine_quality.wines import MEASUREMENT_NAMES, PREDICTION, TYPE, WINE_TYPES, wine_groups
 

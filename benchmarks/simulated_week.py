@@ -33,8 +33,7 @@ from sklearn.pipeline import make_pipeline
 from wine_quality import settings as project
 from wine_quality.drift.alerts import Alert, raise_alerts
 from wine_quality.drift.profiles import HOUR_S, count
-from wine_quality.drift.reference import Reference
-from wine_quality.drift.settings import JOINT
+from wine_quality.drift.reference import JOINT, Reference
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
 from wine_quality.drift.watching import MODEL, find_changes
 from wine_quality.pipelines.parameters import ProjectParameters, check_parameters

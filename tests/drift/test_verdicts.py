@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from wine_quality.drift.profiles import count, window_profile
-from wine_quality.drift.reference import Reference
-from wine_quality.drift.settings import JOINT, DriftSettings
+from wine_quality.drift.reference import JOINT, Reference
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import COPIES, LEFT_OUT, VERDICTS_DTYPES, decide
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION
 

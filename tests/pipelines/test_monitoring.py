@@ -13,8 +13,8 @@ from wine_quality.drift.alerts import AlertSettings, ChannelSettings
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
-from wine_quality.drift.reference import Reference
-from wine_quality.drift.settings import JOINT, DriftSettings
+from wine_quality.drift.reference import JOINT, Reference
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.drift.verdicts import COPIES, TRAFFIC
 from wine_quality.errors import WineQualityError

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.models import Model
 
-from wine_quality.drift.settings import JOINT
+from wine_quality.drift.reference import JOINT
 from wine_quality.drift.verdicts import COPIES, TRAFFIC
 from wine_quality.wines import INPUTS, MEASUREMENTS, PREDICTION, QUALITY, QUALITY_BOUNDS, TYPE
 

@@ -23,8 +23,9 @@ from wine_quality.drift.reference import (
     SEGMENTS,
     ColumnBins,
     Reference,
+    subject_of,
 )
-from wine_quality.drift.settings import JOINT, DriftSettings
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.wines import INPUTS, PREDICTION, TYPE
 
 SMALLEST_SPREAD = 0.2
@@ -110,8 +111,8 @@ def _calibrate(
     drawn = _resample_reference(reference, segment, resamples, seed)
     for k, name in enumerate(DRIFT_COLUMNS):
         of_column = drawn[k]
-        subject = JOINT if name in JOINT_COLUMNS else name
-        if of_column is None or subject in left_out or (name == TYPE and segment != ALL):
+        is_left_out = subject_of(name) in left_out
+        if of_column is None or is_left_out or (name == TYPE and segment != ALL):
             continue
         q, base, worth_m = of_column
         window = rng.multinomial(n, q, resamples) / n

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from wine_quality.drift.alerts import SEVERITIES, Alert, AlertSettings, Severity
-from wine_quality.drift.settings import JOINT
+from wine_quality.drift.reference import JOINT
 from wine_quality.drift.vocabulary import Alarm
 from wine_quality.drift.watching import MODEL
 from wine_quality.drift.window_names import in_words

@@ -52,6 +52,8 @@ JOINT_COLUMNS: tuple[str, ...] = (
     *(f"joint_{k + 1}" for k in range(SMALLEST_COMPONENTS)),
 )
 """Mahalanobis distance within the wine type, and the smallest principal components."""
+JOINT = "joint"
+"""Subject under which the joint columns are judged: how the measurements go together."""
 JOINT_STEPS = 1e6
 """Joint columns are rounded to one part in so many."""
 FARTHEST = 1e6
@@ -68,6 +70,11 @@ BUCKETS = 256
 """Wines are counted by a hash of their inputs in so many buckets, to estimate how often they repeat
 (AMS sketch: N. Alon, Y. Matias, M. Szegedy, "The space complexity of approximating the frequency
 moments", JCSS 58(1), 1999)."""
+
+
+def subject_of(column: str) -> str:
+    """Name what a counted column is judged under: `joint` for the joint ones, else itself."""
+    return JOINT if column in JOINT_COLUMNS else column
 
 
 class Fault(IntEnum):

@@ -5,11 +5,9 @@ from typing import Literal, Self
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from wine_quality.drift.reference import JOINT
 from wine_quality.parameters import Parameters
 from wine_quality.wines import INPUTS, PREDICTION
-
-JOINT = "joint"
-"""Subject of how the measurements go together; its columns are `reference.JOINT_COLUMNS`."""
 
 FEWEST_EXCEEDANCES = 5
 """Resamples that must lie beyond a threshold for its quantile to mean anything."""

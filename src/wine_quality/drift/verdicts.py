@@ -25,6 +25,7 @@ from wine_quality.drift.reference import (
     ALL,
     BUCKETS,
     FAULTS,
+    JOINT,
     JOINT_COLUMNS,
     SEGMENTS,
     ColumnBins,
@@ -32,7 +33,7 @@ from wine_quality.drift.reference import (
     Reference,
     parts_name,
 )
-from wine_quality.drift.settings import JOINT, DriftSettings
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.vocabulary import window_table
 from wine_quality.wines import INPUTS, PARTS_OF_TOTALS, PREDICTION, TYPE
 

@@ -27,8 +27,8 @@ from wine_quality.drift.reference import (
     Fault,
     Reference,
     parts_name,
+    subject_of,
 )
-from wine_quality.drift.settings import JOINT
 from wine_quality.drift.verdicts import estimate_repetition, median_of, percent
 from wine_quality.wines import MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION, TYPE
 
@@ -191,7 +191,7 @@ def _streams(
     for segment in SEGMENTS:
         counts = select(by_segment, segment)
         for column in ORDINAL_COLUMNS:
-            if (JOINT if column in JOINT_COLUMNS else column) in left_out:
+            if subject_of(column) in left_out:
                 continue
             now = judged_counts(counts[:, reference.cells[column]])
             before = reference_counts(reference, segment, column)
@@ -236,7 +236,7 @@ def _kind(source: _Source, change: Change) -> Kind | None:
 def _subject(source: _Source) -> str:
     if source.column in (ERROR, ABSOLUTE_ERROR):
         return MODEL
-    return JOINT if source.column in JOINT_COLUMNS else source.column.partition("|")[0]
+    return subject_of(source.column.partition("|")[0])
 
 
 def _describe(
