@@ -85,6 +85,17 @@ def test_a_model_that_answers_as_an_undone_one_is_not_promoted_again(promote, re
     assert found.reason == "the review of version 2 is over (undone)"
 
 
+def test_copies_among_the_held_out_wines_hide_no_model_that_was_undone(promote, review, registry):
+    promote(STUMP)
+    worse = promote(TREE, shuffled=True)
+    assert review(answered(worse, "2")).undone
+    held_out = pd.concat([HELD_OUT, HELD_OUT.iloc[:30]], ignore_index=True)
+    predicted = np.asarray(worse.predict(held_out[list(INPUTS)]), dtype=float)
+    reference = held_out[[*INPUTS, QUALITY]].assign(**{PREDICTION: predicted})
+    settled = settle(registry, registry.version("2"), reference, 7)
+    assert settled.promotion.reason.startswith("it answers as version 2, whose promotion was")
+
+
 def test_a_better_champion_is_kept_and_its_review_ends(promote, review, registry):
     promote(TREE, shuffled=True)
     better = promote(TREE)
@@ -163,14 +174,52 @@ def test_a_champion_that_changes_meanwhile_stays(promote, review, registry, monk
     worse = promote(TREE, shuffled=True)
     stale = registry.version(CHAMPION)
     rows = answered(worse, "2")
-    original = registry.roll_back
+    original = registry.take_back
 
-    def late(instead_of):
+    def late(champion, former):
         registry.set_alias(CHAMPION, "1")
-        return original(instead_of=instead_of)
+        return original(champion, former)
 
-    monkeypatch.setattr(registry, "roll_back", late)
+    monkeypatch.setattr(registry, "take_back", late)
     found = review(rows)
     assert not found.undone
     assert "meanwhile version 1 has become champion" in found.reason
     assert REVIEW_TAG not in registry.version(stale.version).tags
+
+
+def test_a_former_champion_that_changes_meanwhile_is_not_put_in(
+    promote, review, registry, monkeypatch
+):
+    """A person promotes another version, then the reviewed one once more."""
+    promote(TREE)
+    worse = promote(TREE, shuffled=True)
+    reviewed = registry.version(CHAMPION)
+    rows = answered(worse, "2")
+    original = registry.take_back
+
+    def late(champion, former):
+        promote(STUMP)
+        registry.promote("2", instead_of=registry.version(CHAMPION))
+        return original(champion, former)
+
+    monkeypatch.setattr(registry, "take_back", late)
+    found = review(rows)
+    assert not found.undone
+    assert "meanwhile the champions have changed" in found.reason
+    assert registry.version(CHAMPION).version == reviewed.version
+
+
+def test_a_rollback_by_hand_meanwhile_is_no_fault(promote, review, registry, monkeypatch):
+    promote(TREE)
+    worse = promote(TREE, shuffled=True)
+    rows = answered(worse, "2")
+    original = registry.take_back
+
+    def late(champion, former):
+        registry.roll_back()
+        return original(champion, former)
+
+    monkeypatch.setattr(registry, "take_back", late)
+    found = review(rows)
+    assert not found.undone
+    assert "meanwhile version 1 has become champion" in found.reason

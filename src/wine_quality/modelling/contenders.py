@@ -115,16 +115,27 @@ def pair_held_out(new: Contender, champion: Contender) -> pd.DataFrame:
     hashes = wine_hashes(new.reference)
     is_new = new.is_new(hashes) & champion.is_new(hashes)
     wines, hashes = new.reference[is_new], hashes[is_new]
-    known = pd.Series(
-        champion.reference[PREDICTION].to_numpy(float), wine_hashes(champion.reference)
-    )
-    answers = known[~known.index.duplicated()].reindex(hashes).to_numpy(copy=True)
+    answers = known_answers(champion.reference, hashes)
     later = np.isnan(answers)
     if later.any() and champion.answer is not None:
         answers[later] = champion.answer(wines[later])
     pairs = wines.assign(**{WINE: hashes, CHAMPION_PREDICTION: answers})
     answered: pd.DataFrame = pairs[~np.isnan(answers)].reset_index(drop=True)
     return answered[list(PAIR_COLUMNS)]
+
+
+def known_answers(reference: pd.DataFrame, hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Look up what a version answered its held-out wines.
+
+    Args:
+        reference: Its held-out wines with `prediction`; copies of a wine have one.
+        hashes: `wine_hashes` of the wines that are asked for, shape (n,), copies among them.
+
+    Returns:
+        Its predictions, shape (n,); NaN for wines that are not among its held-out ones.
+    """
+    known = pd.Series(reference[PREDICTION].to_numpy(float), wine_hashes(reference))
+    return known[~known.index.duplicated()].reindex(hashes).to_numpy(copy=True)
 
 
 def replay(traffic: pd.DataFrame, new: Contender, champion: Contender) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from wine_quality.modelling.contenders import (
     contender_of,
     different_environments,
     find_contender,
+    known_answers,
     pair_held_out,
     replay,
 )
@@ -358,12 +359,11 @@ def _answers_alike(new: Contender, other: Contender) -> bool:
     """Tell whether two versions answered the held-out wines that they share in the same way."""
     if new.reference is None or other.reference is None:
         return False
-    here, there = (
-        pd.Series(side[PREDICTION].to_numpy(float), wine_hashes(side))
-        for side in (new.reference, other.reference)
-    )
-    shared = there[~there.index.duplicated()].reindex(here.index).dropna()
-    return len(shared) >= LEAST_WINES and np.allclose(here[shared.index], shared, rtol=0, atol=1e-9)
+    here = new.reference[PREDICTION].to_numpy(float)
+    there = known_answers(other.reference, wine_hashes(new.reference))
+    shared = ~np.isnan(there)
+    enough = shared.sum() >= LEAST_WINES
+    return bool(enough and np.allclose(here[shared], there[shared], rtol=0, atol=1e-9))
 
 
 def _why_not_compared(new: Contender, champion: Contender, pairs: pd.DataFrame) -> str:

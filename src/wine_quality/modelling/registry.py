@@ -214,8 +214,7 @@ class ModelRegistry:
 
     def newest(self) -> RegisteredVersion | None:
         """Describe the newest version; None where nothing is registered."""
-        versions = self._client.search_model_versions(f"name = '{self.name}'")
-        numbers = [int(found.version) for found in versions]
+        numbers = [int(found.version) for found in self._versions()]
         return self.version(str(max(numbers))) if numbers else None
 
     def champion(self, decided: RegisteredVersion | None = None) -> Champion:
@@ -378,17 +377,13 @@ class ModelRegistry:
             confirm_lock()
             self._appoint(version, former)
 
-    def roll_back(self, instead_of: RegisteredVersion | None = None) -> RegisteredVersion:
+    def roll_back(self) -> RegisteredVersion:
         """Make the champion before this one champion again; once more, the one before that.
-
-        Args:
-            instead_of: The champion that is to give way; None: whichever it is.
 
         Returns:
             The champion now.
 
         Raises:
-            ChampionChangedError: The champion is another one by now.
             WineQualityError: There is no champion before this one.
         """
         with self._lock() as confirm_lock:
@@ -399,11 +394,31 @@ class ModelRegistry:
                     "'kedro champion promote VERSION'."
                 )
             found = self._known(former.pop())
-            if instead_of is not None:
-                self._champion_still(found.version, instead_of)
             confirm_lock()
             self._appoint(found.version, former)
         return found
+
+    def take_back(self, champion: RegisteredVersion, former: RegisteredVersion) -> None:
+        """Undo a promotion, provided that champion and former champion are still the same.
+
+        Args:
+            champion: The champion that is to give way.
+            former: The champion before it, which it was compared with.
+
+        Raises:
+            ChampionChangedError: One of the two is another one by now.
+        """
+        with self._lock() as confirm_lock:
+            self._champion_still(former.version, champion)
+            numbers = self.former_champions()
+            if numbers[-1:] != (former.version,):
+                raise ChampionChangedError(
+                    f"Version {former.version} of {self.name} was champion before version "
+                    f"{champion.version}, but meanwhile the champions have changed: the promotion "
+                    "is not undone."
+                )
+            confirm_lock()
+            self._appoint(former.version, list(numbers[:-1]))
 
     def _champion_still(
         self, version: str, expected: RegisteredVersion | None
@@ -424,9 +439,11 @@ class ModelRegistry:
 
     def undone(self) -> list[RegisteredVersion]:
         """List the versions whose promotion was undone."""
+        return [found for found in self._versions() if found.tags.get(REVIEW_TAG) == "undone"]
+
+    def _versions(self) -> list[RegisteredVersion]:
         versions = self._client.search_model_versions(f"name = '{self.name}'")
-        described = (_described(self.name, found) for found in versions)
-        return [found for found in described if found.tags.get(REVIEW_TAG) == "undone"]
+        return [_described(self.name, found) for found in versions]
 
     def former_champions(self) -> tuple[str, ...]:
         """List the versions that were champion before this one, the newest last."""

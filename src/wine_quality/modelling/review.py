@@ -102,7 +102,7 @@ def review_promotion(
         registry.note_review(champion.version, "kept" if look == LOOKS[-1] else str(look))
         return found(words, look)
     try:
-        registry.roll_back(instead_of=champion.version)
+        registry.take_back(champion.version, former.version)
     except ChampionChangedError as error:
         return found(str(error), look)
     registry.note_review(champion.version, "undone")

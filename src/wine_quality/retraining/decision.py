@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, Literal
 
 import pandas as pd
@@ -195,11 +196,7 @@ def _limits(
                 f"the last retraining began {hours:.1f} h ago, and {settings.cool_down_hours:g} h "
                 "have to lie between two"
             )
-    in_vain = 0
-    for retraining in reversed(past):
-        if retraining.promoted:
-            break
-        in_vain += 1
+    in_vain = len(list(takewhile(lambda retraining: not retraining.promoted, reversed(past))))
     if in_vain >= settings.most_in_vain:
         found.append(
             f"{in_vain} retrainings in a row led to no better model: a person has to look, then "
