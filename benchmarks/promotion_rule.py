@@ -6,7 +6,7 @@ Residuals are those of two forests on the project's sample, each wine's from mod
 fitted on it, so that their tails and their correlation are real. A model that is *no better* is one
 whose residuals are exchanged with the champion's by the toss of a coin for each distinct wine: both
 have the same error in truth. A model *better by 5 %* is that with its residuals made smaller by
-5 %. Each round draws distinct wines anew for the held-out side and for the replay. Prints Markdown:
+5 %. Each round draws distinct wines for the held-out side and for the replay. Prints Markdown:
 how often the rule promotes, or how often a review takes back what was promoted and at which look,
 with Wilson's 95 % intervals.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# fixtures that start, train or register something, whoever asks for them
+# fixtures that start, train or register something
 HEAVY_FIXTURES = frozenset(
     {
         *("_store_server", "_tracking_server", "empty_tracking_database", "postgres_schema"),
@@ -16,7 +16,7 @@ HEAVY_FIXTURES = frozenset(
         *("kedro_apart", "kedro_here", "load", "start_apart", "whole_run"),
     }
 )
-# whoever imports one of these, at the top or inside of a test, starts something with it
+# a test that imports one of these, at the top or inside, starts something with it
 HEAVY_MODULES = frozenset(
     {
         *("multiprocessing", "subprocess", "playwright", "nbclient", "locust"),

@@ -141,7 +141,7 @@ def test_a_change_that_cannot_be_written_whole_is_not_written(store, monkeypatch
 
 @pytest.fixture
 def slow_webhook(serve_posts):
-    """A server that keeps whoever posts waiting until it is let go; what it got."""
+    """A server that keeps a post waiting until it is let go; what it got."""
     service, go, arrived = Service(), threading.Event(), threading.Event()
 
     def answer(headers, body):
@@ -201,7 +201,7 @@ def test_a_run_that_is_killed_while_it_sends_leaves_its_messages_to_the_next(run
     go.set()
     assert run(patience=120).stdout.read() == "[(True, True)]\n"
     assert [post["event"] for post in received] == ["opened", "opened"]
-    # by which whoever reads it knows that it is the same
+    # by which a reader knows that it is the same
     assert received[0]["notification"] == received[1]["notification"]
 
 

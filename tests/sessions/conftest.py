@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from filelock import FileLock
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
@@ -30,6 +31,7 @@ from kedro.framework.session import KedroSession
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking
 
+from wine_quality.cli import cli
 from wine_quality.running.hooks import ConfigurationHook
 from wine_quality.settings import HOOKS
 
@@ -234,6 +236,21 @@ def fresh_root(tmp_path: Path, empty_tracking_database: Path) -> Path:
     root.mkdir()
     shutil.copy(empty_tracking_database, root)
     return root
+
+
+@pytest.fixture
+def project_command(fresh_root, monkeypatch):
+    """Runs `kedro GROUP …` in the environment `test`, in this process; gives status and output."""
+    monkeypatch.setenv(ROOT, str(fresh_root))
+    monkeypatch.chdir(PROJECT)
+
+    def run(group, *arguments, env="test"):
+        with tracking._use_tracking_uri(f"sqlite:///{fresh_root}/mlflow.db"):
+            done = CliRunner().invoke(cli, [group, *arguments, "--env", env])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    return run
 
 
 @pytest.fixture

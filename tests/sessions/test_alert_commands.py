@@ -4,14 +4,12 @@ import getpass
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
-from mlflow.tracking._tracking_service import utils as tracking
 
-from wine_quality.cli import cli
 from wine_quality.drift.alerts import Alert, AlertSettings
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.notifying import notify
@@ -38,18 +36,9 @@ def store(fresh_root):
 
 
 @pytest.fixture
-def alerts(fresh_root, monkeypatch):
-    """Runs `kedro alerts …` in the environment `test`; gives status and output."""
-    monkeypatch.setenv("WINE_QUALITY_TEST_ROOT", str(fresh_root))
-    monkeypatch.chdir(PROJECT)
-
-    def run(*arguments, env="test"):
-        with tracking._use_tracking_uri(f"sqlite:///{fresh_root}/mlflow.db"):
-            done = CliRunner().invoke(cli, ["alerts", *arguments, "--env", env])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code, done.output
-
-    return run
+def alerts(project_command):
+    """Runs `kedro alerts …`; gives status and output."""
+    return partial(project_command, "alerts")
 
 
 OPEN = "2  pH: drift (critical), version 3, since 2026-01-01 00:00 UTC, 2 alerts"

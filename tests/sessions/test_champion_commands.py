@@ -1,13 +1,11 @@
 """`kedro champion`: who is champion, promotion by hand, rollback."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
-from mlflow.tracking._tracking_service import utils as tracking
 
-from wine_quality.cli import cli
 from wine_quality.modelling.registry import CHALLENGER, CHAMPION
 
 PROJECT = Path(__file__).parents[2]
@@ -29,18 +27,9 @@ def client(fresh_root):
 
 
 @pytest.fixture
-def champion(fresh_root, monkeypatch):
-    """Runs `kedro champion …` in the environment `test`; gives status and output."""
-    monkeypatch.setenv("WINE_QUALITY_TEST_ROOT", str(fresh_root))
-    monkeypatch.chdir(PROJECT)
-
-    def run(*arguments, env="test"):
-        with tracking._use_tracking_uri(f"sqlite:///{fresh_root}/mlflow.db"):
-            done = CliRunner().invoke(cli, ["champion", *arguments, "--env", env])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code, done.output
-
-    return run
+def champion(project_command):
+    """Runs `kedro champion …`; gives status and output."""
+    return partial(project_command, "champion")
 
 
 def alias_of(client, alias):
