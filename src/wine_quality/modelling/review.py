@@ -95,7 +95,8 @@ def review_promotion(
     words = (
         f"mean {LOSSES[metric][0]} error {of_champion.mean():.4f} of version {present} against "
         f"{of_former.mean():.4f} of version {former.version.version} on its first {look:,} "
-        f"labels, which neither was fitted on; difference {gain:+.4f}, at least {low:+.4f} with 99 %"
+        f"labels, which neither was fitted on; difference {gain:+.4f}, at least {low:+.4f} with "
+        "99 %"
     )
     # an answer that is no number makes the bound none, and undoes nothing
     if not low > 0:
