@@ -19,6 +19,7 @@ from wine_quality.drift.log_reader import DatabaseReader, LakeReader, LogReader
 from wine_quality.drift.profiles import HOUR_S, LARGEST_ERROR, Profile, count
 from wine_quality.drift.reference import FAULTS, LOWEST, Fault, Reference
 from wine_quality.drift.settings import window_length
+from wine_quality.drift.sources import Sources
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.log_schema import (
@@ -71,6 +72,7 @@ def nasty_log(held_out: pd.DataFrame, reference: Reference, rows: int) -> pd.Dat
     return log.assign(
         event_time=moments,
         model_version=rng.choice(["1", "2"], rows),
+        source=rng.choice(["shop", "simulation", "load"], rows),
         quality=log["quality"].where(labelled),
         labelled_at=(moments + pd.Timedelta("2D")).where(labelled),
     )
@@ -98,9 +100,7 @@ def lake(nasty: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> str:
 def write_database(url: str, log: pd.DataFrame) -> None:
     """Fill the inference log's own tables: superseded labels come before the newest ones."""
     ids = uuid7_batch(len(log))
-    rows = log.assign(
-        prediction_id=ids, received_at=datetime.now(UTC), source="test", latency_ms=1.0
-    )
+    rows = log.assign(prediction_id=ids, received_at=datetime.now(UTC), latency_ms=1.0)
     columns = ["prediction_id", "event_time", "received_at", "model_version", "source"]
     columns += [*INPUTS, "prediction", "latency_ms"]
     labels = rows.dropna(subset="quality")[["prediction_id", "quality", "labelled_at"]]
@@ -221,6 +221,46 @@ def test_a_span_and_a_version_are_counted_alone(reader, nasty, reference):
     assert_identical(found, expected)
     with pytest.raises(ValueError, match="time zone"):
         reader.profile(reference, HOUR_S, datetime(2026, 1, 1))
+
+
+DIVIDED = Sources(apart=("simulation",), left_out=("load",))
+
+
+def test_sources_are_set_apart_and_left_out_on_every_engine(reader, nasty, reference):
+    divided = reader.divided(DIVIDED)
+    names = ("1", "1 (simulation)", "2", "2 (simulation)")
+    assert divided.versions() == names
+    states = divided.states("3600s", names)
+    assert set(states["model_version"]) == set(names)
+    # a state says how the log was divided
+    assert states["state"].map(DIVIDED.have_marked).all()
+    assert not states["state"].map(Sources().have_marked).any()
+    for version, source in (("1", "shop"), ("2", "simulation")):
+        own = (nasty["model_version"] == version) & (nasty["source"] == source)
+        name = version if source == "shop" else f"{version} ({source})"
+        expected = count(nasty[own], reference)
+        assert_identical(divided.profile(reference, version=name), expected)
+        rows = divided.read(version=name, columns=["alcohol"])
+        assert len(rows) == own.sum()
+        starts = states.loc[states["model_version"] == name, "window_start"]
+        assert set(expected.starts) <= set(starts.astype("int64") // 10**6)
+    # who asked for the division has it, the others have not
+    assert reader.versions() == ("1", "2")
+
+
+@pytest.mark.parametrize("reader", ["sqlite_log"], indirect=True)
+def test_a_log_of_sources_left_out_says_so(reader):
+    everything = Sources(left_out=("shop", "simulation", "load"))
+    with pytest.raises(WineQualityError, match=r"but wines of sources left out \(shop, "):
+        reader.divided(everything).versions()
+
+
+def test_a_log_without_sources_has_none_to_set_apart(nasty, reference, tmp_path):
+    folder = write_lake(tmp_path, nasty.drop(columns="source"))
+    with closing(LakeReader(folder, "duckdb")) as bare:
+        divided = bare.divided(DIVIDED)
+        assert divided.versions() == ("1", "2")
+        assert_identical(divided.profile(reference), count(nasty, reference))
 
 
 @pytest.mark.parametrize("reader", ["duckdb_log", "sqlite_log", "postgres_log"], indirect=True)

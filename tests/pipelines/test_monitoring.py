@@ -472,9 +472,9 @@ def test_references_outlive_a_file(made):
 def test_only_versions_in_the_log_are_described_and_each_once(tmp_path, store):
     registered = Registered()
     one = lake_of(tmp_path / "lake", LOG[LOG["model_version"] == "2"])
-    first = nodes.describe_references(one, registered, store)
+    first = nodes.describe_references(one, registered, store, SETTINGS)
     assert first.keys() == {"2"}
-    assert nodes.describe_references(one, registered, store) == first
+    assert nodes.describe_references(one, registered, store, SETTINGS) == first
     one.close()
     assert registered.asked == ["2"]
 
@@ -483,9 +483,9 @@ def test_a_registered_reference_is_read_not_made(tmp_path, store):
     own = Reference.from_wines(REFERENCES["2"]).to_dict()
     registered = Registered(profiles={"2": own})
     one = lake_of(tmp_path / "lake", LOG[LOG["model_version"] == "2"])
-    assert Reference.from_dict(nodes.describe_references(one, registered, store)["2"]) == (
-        Reference.from_dict(own)
-    )
+    assert Reference.from_dict(
+        nodes.describe_references(one, registered, store, SETTINGS)["2"]
+    ) == (Reference.from_dict(own))
     one.close()
     assert registered.asked == []
 
@@ -527,12 +527,69 @@ def test_an_unfinished_window_is_shown_as_such(run_pipeline, tmp_path):
     assert ("alcohol", "drift") in {(a["subject"], a["verdict"]) for a in made["alerts"]}
 
 
+def simulated_and_real(tmp_path, real_days=(250,)):
+    """Days of a simulation long ago and one to come, and one real wine in between."""
+    to_come = (pd.Timestamp.now(tz="UTC") - pd.Timestamp("2026-01-01", tz="UTC")).days + 3
+    wines = predicted(draw_wines(120, 12), 2)
+
+    def on(days, rows, source):
+        moved = day(1, "1", rows)
+        return moved.assign(event_time=moved["event_time"] + pd.Timedelta(days, "D"), source=source)
+
+    simulated = [on(k, wines, "simulation") for k in (0, 1, 2, to_come)]
+    real = [on(k, wines.iloc[:1], "curl") for k in real_days]
+    return lake_of(tmp_path, pd.concat([*simulated, *real], ignore_index=True))
+
+
+def test_simulated_and_real_wines_share_no_timeline(run_pipeline, tmp_path):
+    reader = simulated_and_real(tmp_path / "lake", real_days=(3,))
+    made = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    verdicts = made["verdicts"].set_index("model_version")
+    assert set(verdicts.index) == {"1", "1 (simulation)"}
+    real, simulated = verdicts.loc["1"], verdicts.loc["1 (simulation)"]
+    # one wine tells little, and nobody misses the next one
+    assert set(real["verdict"]) == {"insufficient_data", "ok"}
+    assert len(real["window_start"].unique()) == 1
+    # a simulated day may lie ahead, and is whole
+    assert "unfinished" not in set(simulated["verdict"])
+    assert "event_time" not in set(simulated["column"])
+    traffic = simulated[simulated["column"] == TRAFFIC]
+    assert traffic["verdict"].tolist() == ["ok", "ok", "ok", "no_traffic", "ok"]
+    (gap,) = [alert for alert in made["alerts"] if alert["verdict"] == "no_traffic"]
+    assert gap["model_version"] == "1 (simulation)"
+    assert made["monitoring_page_html"]
+
+
+def test_an_event_time_to_come_is_a_fault_of_real_wines_alone(run_pipeline, tmp_path):
+    reader = simulated_and_real(tmp_path / "lake")
+    settings = SETTINGS.model_copy(update={"sources_apart": ()})
+    made = monitor(run_pipeline, tmp_path, reader, settings)
+    reader.close()
+    ahead = made["verdicts"][made["verdicts"]["column"] == "event_time"]
+    assert ahead["n"].tolist() == [120]
+
+
+def test_what_was_counted_together_is_divided_where_the_settings_change(run_pipeline, tmp_path):
+    reader = simulated_and_real(tmp_path / "lake")
+    together = SETTINGS.model_copy(update={"sources_apart": ()})
+    monitor(run_pipeline, tmp_path, reader, together)
+    divided = monitor(run_pipeline, tmp_path, reader)["verdicts"]
+    left_out = SETTINGS.model_copy(update={"sources_left_out": ("curl",)})
+    without = monitor(run_pipeline, tmp_path, reader, left_out)["verdicts"]
+    again = monitor(run_pipeline, tmp_path, reader)["verdicts"]
+    reader.close()
+    assert len(divided.loc[divided["model_version"] == "1", "window_start"].unique()) == 1
+    assert set(without["model_version"]) == {"1 (simulation)"}
+    assert_frame_equal(again, divided)
+
+
 def test_a_log_of_files_without_rows_says_what_to_do(tmp_path):
     reader = lake_of(tmp_path, LOG)
     for part in tmp_path.rglob("*.parquet"):
         pd.read_parquet(part).iloc[:0].to_parquet(part)
     with pytest.raises(WineQualityError, match="Nothing is logged yet"):
-        nodes.describe_references(reader, Registered(), None)
+        nodes.describe_references(reader, Registered(), None, SETTINGS)
     reader.close()
 
 
@@ -561,7 +618,7 @@ def test_an_absurd_prediction_takes_nothing_down(run_pipeline, tmp_path):
 
 def test_a_reference_that_cannot_be_used_is_said_of_its_version(reader, store):
     wines = {version: wines.drop(columns="alcohol") for version, wines in REFERENCES.items()}
-    found = nodes.describe_references(reader, Registered(wines), store)
+    found = nodes.describe_references(reader, Registered(wines), store, SETTINGS)
     assert all("the reference lacks alcohol" in why for why in found.values())
 
 
@@ -573,7 +630,7 @@ def test_a_prediction_that_belongs_to_no_window_is_an_error(tmp_path, column, no
     spoilt.loc[3, column] = nothing
     spoilt.to_parquet(part)
     with pytest.raises(WineQualityError, match=f"have no {column}"):
-        nodes.describe_references(reader, Registered(), None)
+        nodes.describe_references(reader, Registered(), None, SETTINGS)
     reader.close()
 
 

@@ -53,10 +53,22 @@ def judged(verdict="decayed", concept=0.2, version="3"):
     )
 
 
-def decide(alerts=(), verdicts=None, labels=LABELS, past=(), champion=CHAMPION, **changes):
+def decide(
+    alerts=(), verdicts=None, labels=LABELS, past=(), champion=CHAMPION, sources=(), **changes
+):
     settings = DecisionSettings(**PLAIN | changes)
     table = judged("ok") if verdicts is None else verdicts
-    return decide_retraining(champion, alerts, table, labels, past, settings, NOW)
+    return decide_retraining(champion, alerts, table, labels, past, settings, NOW, sources)
+
+
+def test_simulated_traffic_asks_for_another_model_only_where_its_wines_may_train_one():
+    apart = "3 (simulation)"
+    drifted = [alert("drift", version=apart)]
+    assert not decide(drifted).causes
+    assert decide(drifted, sources=("simulation",)).causes
+    decayed = judged(version=apart)
+    assert not decide(verdicts=decayed).causes
+    assert decide(verdicts=decayed, sources=("simulation",)).causes
 
 
 def test_where_nothing_happened_nothing_is_done():

@@ -89,6 +89,10 @@ def test_windows_with_bad_data_are_left_out_of_their_version_alone():
     )
     assert rules(traffic_of(TEN), windows) == ["data_quality"] * 6 + [""] * 4
     assert rules(traffic_of(TEN, model_version="4"), windows) == [""] * 10
+    # what is judged apart spoils no other wines
+    apart = windows.assign(model_version="3 (replay)")
+    assert rules(traffic_of(TEN), apart) == [""] * 10
+    assert rules(traffic_of(TEN, source="replay"), apart) == ["data_quality"] * 6 + [""] * 4
 
 
 def test_contradictory_labels_of_one_wine_are_left_out_all_of_them():

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import pandas as pd
 from pydantic import Field, field_validator
 
+from wine_quality.drift.sources import timeline_of
 from wine_quality.drift.verdicts import COPIES
 from wine_quality.drift.vocabulary import UNFINISHED, Alarm
 from wine_quality.drift.watching import MODEL, SETTLED_AFTER_S, Finding
@@ -218,16 +219,18 @@ def raise_alerts(findings: Sequence[Finding], verdicts: pd.DataFrame) -> list[Al
 def _without_replaced(alerts: Sequence[Alert], verdicts: pd.DataFrame) -> list[Alert]:
     """End the alerts of versions that others have replaced: no wine will ever show that it is over.
 
-    A version is replaced if the newest wines are not its, by as long as a subject takes to settle.
+    A version is replaced if the newest wines of its timeline are not its, by as long as a subject
+    takes to settle.
     """
     seen = verdicts[~verdicts["column"].isin(OF_VERSIONS) & (verdicts["n"] > 0)]
     if seen.empty:
         return list(alerts)
     ends = seen.groupby("model_version")["window_end"].max()
-    replaced_before = ends.max() - pd.Timedelta(seconds=SETTLED_AFTER_S)
+    newest = ends.groupby(timeline_of).max() - pd.Timedelta(seconds=SETTLED_AFTER_S)
 
     def ended(alert: Alert) -> Alert:
         end = ends.get(alert.model_version, seen["window_start"].min())
+        replaced_before = newest.get(timeline_of(alert.model_version), newest.max())
         lasts = not alert.is_open or alert.subject in OF_VERSIONS or end > replaced_before
         if lasts:
             return alert

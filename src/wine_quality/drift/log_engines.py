@@ -34,6 +34,7 @@ from wine_quality.database.addresses import parse_database_url
 from wine_quality.drift.profiles import Profile, count_batches, merge_profiles
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import window_length
+from wine_quality.drift.sources import MODEL_VERSION, SOURCE, Sources
 from wine_quality.errors import WineQualityError
 from wine_quality.system.storage import find_store, is_address
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY
@@ -42,11 +43,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EVENT_TIME = "event_time"
-MODEL_VERSION = "model_version"
 LABELLED_AT = "labelled_at"
 MOMENTS = (EVENT_TIME, "received_at", LABELLED_AT)
 PREDICTION_ID = "prediction_id"
-SOURCE = "source"
 LOG_COLUMNS = (EVENT_TIME, MODEL_VERSION, SOURCE, *INPUTS, PREDICTION, QUALITY, LABELLED_AT)
 """What monitoring reads of a log kept in a database, beside the identifiers."""
 BATCH, FETCHED = 65_536, 32_768
@@ -148,7 +147,7 @@ class LogEngine(ABC):
         return conditions
 
     @abstractmethod
-    def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
+    def states(self, window: str, versions: Sequence[str], sources: Sources) -> pd.DataFrame:
         """The state of every window, see `LogReader`."""
 
     @abstractmethod
@@ -178,7 +177,7 @@ class _DatabaseEngine(LogEngine):
         identifier = self.identifier(rows.c[PREDICTION_ID]).label(PREDICTION_ID)
         self.log = sa.select(*columns, identifier).subquery(_LOG)
 
-    def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
+    def states(self, window: str, versions: Sequence[str], sources: Sources) -> pd.DataFrame:
         """Tell the windows' states by their rows.
 
         A state holds numbers of wines and of labelled wines, sums of the labels, of their squares
@@ -204,10 +203,12 @@ class _DatabaseEngine(LogEngine):
             sa.cast(sa.func.coalesce(value, 0), sa.BigInteger).label(name)
             for name, value in sums.items()
         ]
+        version = sources.traffic(self.log).label(MODEL_VERSION)
         select = (
-            sa.select(start, log[MODEL_VERSION], *whole)
-            .group_by(start, log[MODEL_VERSION])
-            .order_by(start, log[MODEL_VERSION])
+            sa.select(start, version, *whole)
+            .where(*sources.conditions(self.log))
+            .group_by(start, version)
+            .order_by(start, version)
         )
         names = ["start", MODEL_VERSION, *sums]
         found = pd.concat([pd.DataFrame(columns=names), *self.stream(select)], ignore_index=True)
@@ -415,7 +416,7 @@ class _LakeEngine(LogEngine):
             conditions.append(day <= f"{until.astimezone(UTC):%Y-%m-%d}")
         return conditions
 
-    def states(self, window: str, versions: Sequence[str]) -> pd.DataFrame:
+    def states(self, window: str, versions: Sequence[str], sources: Sources) -> pd.DataFrame:
         """Tell the windows' states by the files of their days, without reading a row."""
         return lake_states(self.folder, versions, window)
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,10 +12,8 @@ import sqlalchemy as sa
 
 from wine_quality.drift.log_engines import (
     EVENT_TIME,
-    MODEL_VERSION,
     MOMENTS,
     PREDICTION_ID,
-    SOURCE,
     DuckdbEngine,
     LogEngine,
     SparkEngine,
@@ -22,6 +21,7 @@ from wine_quality.drift.log_engines import (
 )
 from wine_quality.drift.profiles import COUNTED_COLUMNS, HOUR_S, Profile
 from wine_quality.drift.reference import Reference
+from wine_quality.drift.sources import MODEL_VERSION, SOURCE, Sources
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
 
@@ -49,6 +49,17 @@ class LogReader(ABC):
 
     def __init__(self) -> None:
         self._opened: LogEngine | None = None
+        self.sources = Sources()
+
+    def divided(self, sources: Sources) -> "LogReader":
+        """Read the same log with sources set apart or left out.
+
+        What takes or gives a version, takes or gives the name of a traffic then, see `sources`.
+        """
+        divided = copy(self)
+        # one connection for both, which this reader closes
+        divided._opened, divided.sources = self._engine, sources
+        return divided
 
     @abstractmethod
     def _open(self) -> LogEngine:
@@ -73,7 +84,8 @@ class LogReader(ABC):
         Raises:
             WineQualityError: If there is no log.
         """
-        return self._engine.states(window, versions)
+        states = self._engine.states(window, versions, self.sources)
+        return states.assign(state=states["state"].map(self.sources.mark).astype("str"))
 
     def versions(self) -> tuple[str, ...]:
         """The model versions that made the predictions, in order.
@@ -83,10 +95,17 @@ class LogReader(ABC):
                 time or no model version, and so would be counted in no window.
         """
         log = self._engine.log
-        version = _version(log)
+        version = self.sources.traffic(log).label(MODEL_VERSION)
         undated = sa.func.sum(sa.case((log.c[EVENT_TIME].is_(None), 1), else_=0))
-        select = sa.select(version, undated.label("undated")).group_by(version)
+        select = (
+            sa.select(version, undated.label("undated"))
+            .where(*self.sources.conditions(log))
+            .group_by(version)
+        )
         found = pd.concat([pd.DataFrame(), *self._engine.stream(select)])
+        if found.empty and self.sources.left_out:
+            names = ", ".join(self.sources.left_out)
+            raise WineQualityError(f"Nothing is logged but wines of sources left out ({names}).")
         if found.empty:
             raise WineQualityError(NOTHING_LOGGED)
         if undated_rows := int(found["undated"].sum()):
@@ -217,9 +236,9 @@ class LogReader(ABC):
         log = self._engine.log
         names = [name for name in dict.fromkeys(columns) if name in log.c]
         select = sa.select(*(log.c[name] for name in names)).where(
-            *self._engine.between(since, until)
+            *self._engine.between(since, until), *self.sources.conditions(log)
         )
-        return select if version is None else select.where(_version(log) == version)
+        return select if version is None else select.where(self.sources.traffic(log) == version)
 
     def close(self) -> None:
         """Disconnect; the next use connects anew."""
@@ -274,11 +293,6 @@ class LakeReader(LogReader):
         if self._kind == "duckdb":
             return DuckdbEngine(self._folder, self._memory_limit, self._threads)
         return SparkEngine(self._folder)
-
-
-def _version(log: sa.FromClause) -> sa.Label[str]:
-    """The model version as text, whatever a lake keeps it as."""
-    return sa.cast(log.c[MODEL_VERSION], sa.Text).label(MODEL_VERSION)
 
 
 def _draw(select: sa.Select[Any], log: sa.FromClause, limit: int, seed: int) -> sa.Select[Any]:

@@ -110,6 +110,16 @@ class ProfileStore(StoreDatabase):
         with self.transaction() as connection:
             connection.execute(upsert, rows)
 
+    def remove(self, version: str, reference: Reference, grain: int, starts: Sequence[int]) -> None:
+        """Forget stored hours, by their starts."""
+        own = _of(version, reference, grain)
+        delete = sa.delete(PROFILE_HOURS).where(
+            *own, PROFILE_HOURS.c.start_second == sa.bindparam("start")
+        )
+        if starts:
+            with self.transaction() as connection:
+                connection.execute(delete, [{"start": start} for start in starts])
+
     def load(
         self, version: str, reference: Reference, grain: int, since: int | None = None
     ) -> Profile:
@@ -142,7 +152,8 @@ def update_profiles(
 ) -> int:
     """Count and store the hours whose log is not the one they were last counted from.
 
-    Hours that are stored and no longer in `states` stay: a log may be shortened.
+    Hours that are stored and no longer in `states` stay, because a log may be shortened, but for
+    those that its sources, divided otherwise, have left since.
 
     Args:
         store: Where the profiles are.
@@ -162,6 +173,7 @@ def update_profiles(
     if unknown:
         raise WineQualityError(f"no reference is known of the versions {', '.join(unknown)}")
     counted = 0
+    first = int(states["window_start"].min().timestamp()) if len(states) else 0
     for version, rows in states.groupby("model_version"):
         reference = references[str(version)]
         starts = rows["window_start"].dt.as_unit("s").astype("int64")
@@ -176,6 +188,12 @@ def update_profiles(
             of_span = {start: current[start] for start in span}
             store.replace(str(version), reference, grain, of_span, profile)
         counted += len(stale)
+        left = [
+            start
+            for start, state in stored.items()
+            if start >= first and start not in current and not log.sources.have_marked(state)
+        ]
+        store.remove(str(version), reference, grain, left)
     logger.info("Counted %s of %s hours; the others are known", f"{counted:,}", f"{len(states):,}")
     return counted
 

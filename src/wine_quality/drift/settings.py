@@ -6,6 +6,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from wine_quality.drift.reference import JOINT
+from wine_quality.drift.sources import Sources
 from wine_quality.parameters import Parameters
 from wine_quality.wines import INPUTS, PREDICTION
 
@@ -87,10 +88,23 @@ class DriftSettings(Parameters):
         description="Columns, or `joint`, that are counted, but raise no alarm and take no share "
         "of the rate",
     )
+    sources_apart: tuple[str, ...] = Field(
+        ("simulation",),
+        description="Sources whose event times are not those of the others, such as simulations: "
+        "each is judged apart, in a timeline of its own that does not end at the present",
+    )
+    sources_left_out: tuple[str, ...] = Field(
+        (), description="Sources that are not counted at all, such as a load test"
+    )
     resamples: int = Field(
         2000, ge=200, le=100_000, description="Resamples of the reference behind each threshold"
     )
     seed: int = Field(0, ge=0, description="Seed of the resampling")
+
+    @property
+    def sources(self) -> Sources:
+        """The sources set apart and left out."""
+        return Sources(self.sources_apart, self.sources_left_out)
 
     @field_validator("window")
     @classmethod

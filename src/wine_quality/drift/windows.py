@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wine_quality.drift.profiles import Profile
 from wine_quality.drift.settings import DriftSettings, window_length
+from wine_quality.drift.sources import timeline_of
 from wine_quality.drift.verdicts import TRAFFIC, VERDICTS_DTYPES
 from wine_quality.drift.vocabulary import ALARMS, UNFINISHED
 
@@ -66,10 +67,10 @@ def mark_unfinished(verdicts: pd.DataFrame, now: datetime) -> pd.DataFrame:
     """Say of windows that are still going on that they are: they are judged when they are over.
 
     Args:
-        verdicts: Rows with `window_end`, `verdict` and `reason`.
-        now: The present, with a time zone.
+        verdicts: Rows with `model_version`, `window_end`, `verdict` and `reason`.
+        now: The present, with a time zone; timelines apart have none.
     """
-    going_on = verdicts["window_end"] > now
+    going_on = (verdicts["window_end"] > now) & verdicts["model_version"].map(timeline_of).eq("")
     reason = "goes on; so far: " + verdicts["reason"]
     return verdicts.assign(
         verdict=verdicts["verdict"].mask(going_on, UNFINISHED),
@@ -78,9 +79,9 @@ def mark_unfinished(verdicts: pd.DataFrame, now: datetime) -> pd.DataFrame:
 
 
 def judge_traffic(
-    profiles: Mapping[str, Profile], settings: DriftSettings, now: datetime
+    profiles: Mapping[str, Profile], settings: DriftSettings, now: datetime | None
 ) -> pd.DataFrame:
-    """Judge how many wines came in each window, all model versions together.
+    """Judge how many wines came in each window of a timeline, all model versions together.
 
     A window without any is `no_traffic`; windows in a row are one such stretch. One with less than
     `min_traffic_share` of the median of the windows before it, or with more than that median
@@ -89,7 +90,7 @@ def judge_traffic(
     Args:
         profiles: Counts by hour of all windows, by model version; at least one window.
         settings: Length of a window, what is unusual, and until when traffic is expected.
-        now: The present, with a time zone.
+        now: The present, with a time zone; None where the timeline has none.
 
     Returns:
         A row per window, with the columns and types of `VERDICTS_DTYPES` and `traffic` for a
@@ -116,7 +117,7 @@ def judge_traffic(
         verdict, limit, words = _judge_number(int(n), before, settings)
         rows.append((start, start + length, version, verdict, n, limit, words))
         next_start = _next(windows.index, place)
-        if next_start is None and settings.traffic_until == "now":
+        if next_start is None and now is not None and settings.traffic_until == "now":
             next_start = pd.Timestamp(now) - (pd.Timestamp(now) - start) % length
         if next_start is not None and next_start > start + length:
             missed = (next_start - start) // length - 1
@@ -201,7 +202,7 @@ def newest_window(verdicts: pd.DataFrame) -> pd.DataFrame:
     newest row of each is selected.
 
     Args:
-        verdicts: Rows of `verdicts.decide`, `judge_traffic` and `whole_versions`.
+        verdicts: Rows of `verdicts.decide`, `judge_traffic` and `whole_versions`, of one timeline.
     """
     of_version = verdicts["column"].isin(OF_VERSIONS)
     columns, others = verdicts[~of_version], verdicts[of_version]

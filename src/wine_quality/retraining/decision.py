@@ -1,6 +1,6 @@
 """Whether to train again, and whether it may be done now; nothing here trains."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -12,6 +12,7 @@ from pydantic import Field
 from wine_quality.drift.alerts import Alert
 from wine_quality.drift.log_engines import EVENT_TIME
 from wine_quality.drift.reference import ALL
+from wine_quality.drift.sources import name_traffic
 from wine_quality.modelling.registry import RegisteredVersion
 from wine_quality.parameters import Parameters
 
@@ -96,6 +97,7 @@ def decide_retraining(
     past: Sequence[PastRetraining],
     settings: DecisionSettings,
     now: datetime,
+    sources: Collection[str] = (),
 ) -> Decision:
     """Decide whether to train again.
 
@@ -107,14 +109,17 @@ def decide_retraining(
         past: Retrainings that came to an outcome, the newest last.
         settings: What counts.
         now: The present, with a time zone.
+        sources: Sources that monitoring sets apart, and whose wines may ask for another model, too.
     """
     causes: list[str] = []
     obstacles: list[str] = []
     if champion is None:
         obstacles.append("there is no champion: train one with 'kedro run --pipeline training'")
     else:
-        own = [a for a in alerts if a.is_open and a.model_version == champion.version]
-        causes += _decay(champion.version, own, model_verdicts, settings)
+        traffics = {name_traffic(champion.version, source) for source in ("", *sources)}
+        own = [a for a in alerts if a.is_open and a.model_version in traffics]
+        judged = model_verdicts[model_verdicts["model_version"].isin(traffics)]
+        causes += _decay(champion.version, own, judged, settings)
         causes += _drift(own, labels, settings)
         causes += _age(champion, settings, now)
         obstacles += [
@@ -146,9 +151,7 @@ def _decay(
 ) -> list[str]:
     """Decay that the wines alone do not explain: another model may know better."""
     judged = model_verdicts[
-        (model_verdicts["model_version"] == version)
-        & (model_verdicts["segment"] == ALL)
-        & model_verdicts["verdict"].isin(["ok", "decayed"])
+        (model_verdicts["segment"] == ALL) & model_verdicts["verdict"].isin(["ok", "decayed"])
     ]
     if judged.empty:
         return []

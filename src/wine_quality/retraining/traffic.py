@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wine_quality.drift.log_engines import EVENT_TIME, MODEL_VERSION, SOURCE
+from wine_quality.drift.log_engines import EVENT_TIME
+from wine_quality.drift.sources import MODEL_VERSION, SOURCE, timeline_of, version_of
 from wine_quality.parameters import Parameters
 from wine_quality.traffic.sender import SIMULATION
 from wine_quality.wines import (
@@ -65,7 +66,7 @@ def sort_traffic(
         traffic: n rows as `LogReader.labelled` gives them, in the order of event time.
         known: The raw wines, with the twelve inputs.
         faulty_windows: Windows with bad data, of a column or as a whole: `window_start`,
-            `window_end` and `model_version`.
+            `window_end` and `model_version`, which names a traffic as `drift.sources` does.
         settings: What is allowed.
 
     Returns:
@@ -154,9 +155,12 @@ def _impossible(traffic: pd.DataFrame) -> pd.Series:
 def _in_windows(traffic: pd.DataFrame, windows: pd.DataFrame) -> NDArray[np.bool_]:
     inside = np.zeros(len(traffic), dtype=bool)
     columns = ["window_start", "window_end", "model_version"]
-    for start, end, version in windows[columns].drop_duplicates().itertuples(index=False):
-        in_time = (traffic[EVENT_TIME] >= start) & (traffic[EVENT_TIME] < end)
-        inside |= (in_time & (traffic[MODEL_VERSION] == version)).to_numpy()
+    for start, end, name in windows[columns].drop_duplicates().itertuples(index=False):
+        rows = (traffic[EVENT_TIME] >= start) & (traffic[EVENT_TIME] < end)
+        rows &= traffic[MODEL_VERSION] == version_of(name)
+        if source := timeline_of(name):
+            rows &= traffic[SOURCE] == source
+        inside |= rows.to_numpy()
     return inside
 
 

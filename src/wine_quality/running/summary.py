@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wine_quality.drift.alerts import Alert, by_subject
+from wine_quality.drift.sources import timeline_of, timelines
 from wine_quality.drift.windows import OF_VERSIONS, newest_window
 
 VERDICT_STYLES = {
@@ -237,20 +238,25 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _verdicts(outputs: Outputs) -> RenderableType:
-    newest, model = newest_window(outputs["verdicts"]), outputs["model_verdicts"]
-    start = newest["window_start"].iloc[0]
-    model = model[(model["window_start"] == start) & (model["segment"] == "all")]
-    columns = outputs["verdicts"][~outputs["verdicts"]["column"].isin(OF_VERSIONS)]
-    windows = len(columns[["window_start", "model_version"]].drop_duplicates())
-    table = _table("subject", "verdict", "reason")
-    for row in by_subject(newest, model).to_dict(orient="records"):
-        _add_row(table, *_judgement(row["subject"], row["verdict"], row["reason"]))
-    title = (
-        f"Newest of {windows} window{'' if windows == 1 else 's'}, "
-        f"from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
-    )
+    parts: list[RenderableType] = []
+    for timeline, verdicts in timelines(outputs["verdicts"]):
+        newest, model = newest_window(verdicts), outputs["model_verdicts"]
+        start = newest["window_start"].iloc[0]
+        of_window = model["model_version"].isin(newest["model_version"])
+        of_window &= (model["window_start"] == start) & (model["segment"] == "all")
+        columns = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
+        windows = len(columns[["window_start", "model_version"]].drop_duplicates())
+        table = _table("subject", "verdict", "reason")
+        for row in by_subject(newest, model[of_window]).to_dict(orient="records"):
+            _add_row(table, *_judgement(row["subject"], row["verdict"], row["reason"]))
+        of_source = f" of the source {timeline}" if timeline else ""
+        title = (
+            f"Newest of {windows} window{'' if windows == 1 else 's'}{of_source}, "
+            f"from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
+        )
+        parts += [Text(title), table]
     alerts = [Alert.from_dict(alert) for alert in outputs.get("alerts", [])]
-    return Group(Text(title), table, *_alerts(alerts))
+    return Group(*parts, *_alerts(alerts))
 
 
 def _judgement(subject: str, verdict: str, reason: str) -> tuple[str, Text, str]:
@@ -266,7 +272,9 @@ def _alerts(alerts: Sequence[Alert]) -> list[RenderableType]:
     table = _table("since (UTC)", "subject", "alert", "reason")
     for alert in [*reversed(shown)][:MOST_ALERTS]:
         state = "" if alert.is_open else f"; resolved {alert.resolved:%Y-%m-%d %H:%M}"
-        found = _judgement(alert.subject, alert.verdict, alert.reason + state)
+        source = timeline_of(alert.model_version)
+        subject = f"{alert.subject} ({source})" if source else alert.subject
+        found = _judgement(subject, alert.verdict, alert.reason + state)
         _add_row(table, f"{alert.since:%Y-%m-%d %H:%M}", *found)
     n_open, n_new = sum(alert.is_open for alert in shown), sum(alert.new for alert in shown)
     title = f"{n_open:,} open alert{'' if n_open == 1 else 's'}, {n_new:,} new in all"

@@ -21,6 +21,7 @@ from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
+from wine_quality.drift.sources import timeline_of, version_of
 from wine_quality.drift.summary_page import MOST_CHANGES, render_page
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
@@ -67,20 +68,22 @@ def describe_references(
     inference_log: LogReader,
     references: VersionReferences,
     profile_store: ProfileStore,
+    settings: DriftSettings,
 ) -> Json:
     """Find the reference of every model version in the log: it is registered with the version.
 
     Returns:
-        Plain values that `Reference.from_dict` reads, by version; a text that says why there is
-        none where a version has none.
+        Plain values that `Reference.from_dict` reads, by version and timeline (see
+        `drift.sources`); a text that says why there is none where a version has none.
     """
     found: Json = {}
-    for version in inference_log.versions():
+    for traffic in inference_log.divided(settings.sources).versions():
         try:
-            found[version] = _reference(version, references, profile_store).to_dict()
+            reference = _reference(version_of(traffic), references, profile_store)
+            found[traffic] = reference.to_dict()
         except WineQualityError as error:
-            logger.warning("Version %s cannot be judged: %s", version, error)
-            found[version] = str(error)
+            logger.warning("Version %s cannot be judged: %s", traffic, error)
+            found[traffic] = str(error)
     return found
 
 
@@ -116,9 +119,10 @@ def count_windows(
     """
     references = _references(reference_profiles)
     grain = grain_seconds(settings.window)
-    states = inference_log.states(f"{grain}s", tuple(reference_profiles))
+    log = inference_log.divided(settings.sources)
+    states = log.states(f"{grain}s", tuple(reference_profiles))
     known = states[states["model_version"].isin(list(references))]
-    counted = update_profiles(profile_store, inference_log, references, known, grain)
+    counted = update_profiles(profile_store, log, references, known, grain)
     return {"counted": counted, "hours": len(known)}
 
 
@@ -146,20 +150,22 @@ def judge_windows(
     references = _references(reference_profiles)
     past, future = {}, {}
     for version, reference in references.items():
-        hours = profile_store.load(version, reference, grain)
-        past[version], future[version] = split_future(hours, now)
+        past[version] = profile_store.load(version, reference, grain)
+        if not timeline_of(version):
+            past[version], future[version] = split_future(past[version], now)
     past = {version: profile for version, profile in past.items() if len(profile)}
-    starts = [window_of(hours.starts, settings) for hours in past.values()]
-    since = newest_starts(starts, settings.newest_windows) or 0
-    judged = [
-        judge_hours(hours, references[version], version, settings, since)
-        for version, hours in past.items()
-    ]
-    tables, model_tables = [columns for columns, _ in judged], [model for _, model in judged]
-    if past:
-        traffic = judge_traffic(past, settings, now)
-        first = pd.Timestamp(since, unit="s", tz="UTC")
-        tables.append(traffic[traffic["window_start"] >= first])
+    tables, model_tables = [], []
+    for timeline in sorted(set(map(timeline_of, past))):
+        own = {version: past[version] for version in past if timeline_of(version) == timeline}
+        starts = [window_of(hours.starts, settings) for hours in own.values()]
+        since = newest_starts(starts, settings.newest_windows) or 0
+        for version, hours in own.items():
+            columns, model = judge_hours(hours, references[version], version, settings, since)
+            tables.append(columns)
+            model_tables.append(model)
+        # a timeline apart does not end at the present
+        traffic = judge_traffic(own, settings, None if timeline else now)
+        tables.append(traffic[traffic["window_start"] >= pd.Timestamp(since, unit="s", tz="UTC")])
     tables += whole_versions(reference_profiles, future, settings, now)
     if not tables:
         raise WineQualityError(NOTHING_LOGGED)
@@ -249,14 +255,15 @@ def report_windows(
     snapshots: dict[str, str] = {}
     reportable = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)
+    log = inference_log.divided(settings.sources)
     for place, (start, end, version) in enumerate(windows):
-        rows = inference_log.read(
+        rows = log.read(
             start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
         )
         of_window = (verdicts["window_start"] == start) & (verdicts["model_version"] == version)
         judged = verdicts[of_window & verdicts["column"].isin(REPORTED_COLUMNS)]
         reports = evidently_reports.report_window(
-            rows, references.wines(version), judged, settings.seed
+            rows, references.wines(version_of(version)), judged, settings.seed
         )
         folder = "" if place == 0 else f"{folder_name(start, version)}/"
         for kind in REPORTS:

@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             step(
                 nodes.describe_references,
-                ["inference_log", "references", "profile_store"],
+                ["inference_log", "references", "profile_store", settings],
                 "reference_profiles",
             ),
             step(

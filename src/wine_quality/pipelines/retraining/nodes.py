@@ -91,7 +91,10 @@ def decide_to_retrain(
 
     def decide(past: list[PastRetraining]) -> Decision:
         now, settings = datetime.now(UTC), parameters.decision
-        decision = decide_retraining(champion, raised, model_verdicts, labels, past, settings, now)
+        decision = decide_retraining(
+            champion, raised, model_verdicts, labels, past, settings, now,
+            parameters.traffic.sources or (),
+        )  # fmt: skip
         return replace(decision, undone=undone)
 
     return Claim(*decision_store.decide(model_registry.name, decide))
