@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROJECT = Path(__file__).parents[2]
@@ -18,7 +20,8 @@ esac
 {python} "$@" --without-pip
 bin="$PWD/.venv/bin"
 rm -f "$bin/python"
-printf '#!/bin/sh\\necho "$@" >> "%s/pip.log"\\n' "$PWD" > "$bin/python"
+printf '#!/bin/sh\\necho "$@" >> "%s/pip.log"\\nexec sleep ${{PIP_TAKES:-0}}\\n' "$PWD" \\
+    > "$bin/python"
 printf '#!/bin/sh\\necho "just of %s: $@"\\n' "$PWD" > "$bin/just"
 chmod +x "$bin/python" "$bin/just"
 """
@@ -76,6 +79,30 @@ def test_a_changed_lock_is_installed(checkout):
     _, errors = checkout.just()
     assert errors.startswith("Setting up .venv from requirements.lock")
     assert checkout.installations == 2
+
+
+def test_a_signal_ends_the_setup_with_all_that_it_started(checkout):
+    (checkout.folder / ".venv/.installed").unlink()
+    environment = {"PYTHON": str(checkout.folder / "stub-python"), "PIP_TAKES": "600"}
+    setup = subprocess.Popen(
+        [checkout.folder / "just", "hello"],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while checkout.installations < 2 or not (started := psutil.Process(setup.pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    setup.terminate()
+    # the pipe closes when nothing holds it any more
+    _, errors = setup.communicate(timeout=30)
+    assert setup.returncode == 143
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert errors == "Setting up .venv from requirements.lock (a few minutes the first time) ...\n"
+    # half an installation is made again
+    checkout.just()
+    assert checkout.installations >= 3
 
 
 def test_a_folder_that_was_moved_gets_an_environment_of_its_own(checkout, tmp_path):
