@@ -189,13 +189,18 @@ def test_wines_that_either_was_fitted_on_do_not_count():
 
 
 def test_models_of_different_environments_are_not_compared():
-    new, champion = version("8", environment="uci"), version("5", environment="local")
+    new, champion = version("8", environment="uci"), version("5", environment="base")
     found = decide(Contender(new, judged(0.1)), Contender(champion, judged(2.0)), 3)
     assert (found.promoted, found.champion, found.judged_against) == (False, "5", "5")
     assert found.reason == (
-        "version 5 was trained in environment local and version 8 in uci, so the two are not "
+        "version 5 was trained in environment base and version 8 in uci, so the two are not "
         "compared; to promote it anyway: 'kedro champion promote 8'"
     )
+
+
+def test_the_environment_that_was_once_called_local_is_base():
+    new, champion = version("8", environment="base"), version("5", environment="local")
+    assert decide(Contender(new, judged(0.1)), Contender(champion, judged(2.0)), 3).promoted
 
 
 @pytest.mark.parametrize("tags", [{"environment": "uci"}, {}])

@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.tracking import make_experiment
-from wine_quality.running.hooks import TrackingHook
+from wine_quality.parameters import Parameters
+from wine_quality.running.hooks import TrackingHook, environment_name
 
 THREADS = 4
 
@@ -48,6 +49,35 @@ def test_parameters_are_logged_by_one_thread_at_a_time():
     with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(run, range(THREADS)))
     assert (logs.calls, logs.met) == (THREADS, 0)
+
+
+class SomeParameters(Parameters):
+    share: float
+
+
+def test_typed_parameters_are_logged_by_their_values_and_reach_the_node_as_they_are():
+    seen = {}
+
+    class Logs:
+        @hook_impl
+        def before_node_run(self, inputs):
+            seen.update(inputs)
+
+    hooks = _create_hook_manager()
+    for hook in (Logs(), TrackingHook()):
+        hooks.register(hook)
+    inputs = {"params:some": SomeParameters(share=0.5), "wines": [1]}
+    before = dict(inputs)
+    hooks.hook.before_node_run(
+        node=node(list, "wines", "rows"), catalog=None, inputs=inputs, is_async=False, run_id="run"
+    )
+    assert seen == {"params:some": {"share": 0.5}, "wines": [1]}
+    assert inputs == before
+
+
+@pytest.mark.parametrize(("env", "name"), [(None, "base"), ("test", "test")])
+def test_a_run_has_the_name_of_its_environment(env, name):
+    assert environment_name(SimpleNamespace(env=env)) == name
 
 
 @pytest.fixture

@@ -7,7 +7,14 @@ import pytest
 from rich.console import Console
 
 from wine_quality.drift.alerts import Alert
-from wine_quality.running.summary import MOST_ALERTS, SECTIONS, SUMMARISED, print_summary
+from wine_quality.running.summary import (
+    MOST_ALERTS,
+    SECTIONS,
+    SUMMARISED,
+    outcome,
+    print_summary,
+    write_note,
+)
 
 WINE_AUDIT = {
     "read": 6500,
@@ -328,6 +335,49 @@ def test_what_retraining_came_to():
     assert "labelled traffic is not used (retraining.use_traffic)" in text
     assert "keep: nothing asks for it" in text
     assert "version" not in text
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"retraining": {"action": "keep", "version": None}}, "keep"),
+        ({"retraining": {"version": "4", "promoted": True}}, "version 4 is champion"),
+        ({"promotion": {"version": "4", "promoted": False}}, "version 4 is challenger"),
+        ({"tuning_results": pd.DataFrame({"candidate": ["tree"]})}, "1 candidate tuned"),
+        ({"traffic_summary": {"acknowledged": 1200}}, "1,200 wines answered"),
+        ({"label_delivery": {"submitted": 5}}, "5 labels handed in"),
+        ({}, ""),
+    ],
+)
+def test_what_a_run_came_to_in_a_few_words(outputs, words):
+    assert outcome(outputs) == words
+
+
+def test_a_note_is_cut_after_a_line():
+    judged = verdicts("2026-01-02", "column", **{f"column{k}": "ok" for k in range(600)})
+    model = verdicts("2026-01-02", "segment", all="ok")
+    note = write_note({"verdicts": judged, "model_verdicts": model}, {})
+    assert 7_000 < len(note) < 8_000
+    lines = note.splitlines()
+    assert (lines[0], lines[-1]) == ("```text", "```")
+    assert lines[-2].split()[:2] == [f"column{len(lines) - 6}", "ok"]
+
+
+def test_each_timeline_has_its_newest_window():
+    real = verdicts("2026-05-02", "column", pH="ok")
+    simulated = verdicts("2026-01-02", "column", alcohol="drift")
+    judged = pd.concat([real, simulated.assign(model_version="7 (simulation)")])
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    alert = Alert("drift", "7 (simulation)", "alcohol", "all", *[moment] * 4, None, 200, "it rose")
+    model = verdicts("2026-05-02", "segment", all="decayed")
+    text = printed({"verdicts": judged, "model_verdicts": model, "alerts": [alert.to_dict()]})
+    first, second = (
+        "Newest of 1 window, from 2026-05-02 00:00 UTC",
+        "Newest of 1 window of the source simulation, from 2026-01-02 00:00 UTC",
+    )
+    assert text.index(first) < text.index(" pH ") < text.index("model (all)") < text.index(second)
+    assert text.count("model (all)") == 1
+    assert "alcohol (simulation)" in text
 
 
 def test_the_newest_windows_verdicts():

@@ -273,6 +273,31 @@ def test_the_tracking_run_has_a_nested_run_for_each_candidate(registry, made):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
+def test_the_tracking_run_says_what_it_came_to(registry):
+    (experiment,) = (e for e in registry.search_experiments() if e.name == "wine_quality")
+    runs = registry.search_runs([experiment.experiment_id])
+    (run,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert run.info.run_name == "__default__, test: version 1 is champion"
+    note = run.data.tags["mlflow.note.content"]
+    for part in (
+        "Wines\n",
+        "Candidates\n",
+        "version 1 is champion",
+        "RMSE",
+        "200 labels handed in",
+    ):
+        assert part in note
+    # each value once, not each group as well
+    groups = {name.rpartition(".")[0] for name in run.data.params}
+    assert not groups & run.data.params.keys()
+    assert run.data.params["monitoring.drift.sources_apart"] == "['simulation']"
+    assert run.data.params["training.comparison.cross_validation.folds"].isdigit()
+    version = registry.get_model_version_by_alias("wine-quality", "champion")
+    assert version.description.startswith(version.tags["candidate"].replace("_", " "))
+    assert f"RMSE {version.tags['held_out_rmse']}" in version.description
+    assert "champion" in registry.get_registered_model("wine-quality").description
+
+
 def test_every_prediction_and_label_is_in_the_inference_log(made):
     log = made["inference_log"].read()
     assert len(log) == made["traffic_summary"]["sent"] == 200

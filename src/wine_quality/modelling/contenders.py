@@ -84,12 +84,17 @@ def contender_of(registry: ModelRegistry, found: RegisteredVersion) -> Contender
     return Contender(found, reference, fitted, answer)
 
 
+FORMERLY = {"local": "base"}
+"""What earlier editions called an environment in tags, and its name."""
+
+
 def different_environments(version: Contender, other: Contender) -> str:
     """Say that two versions come from different environments; empty if they do not.
 
     The oldest versions name none; their held-out wines still tell.
     """
-    here, there = (side.version.tags.get(ENVIRONMENT_TAG) for side in (version, other))
+    tags = (side.version.tags.get(ENVIRONMENT_TAG) for side in (version, other))
+    here, there = (FORMERLY.get(tag, tag) if tag else None for tag in tags)
     if not here or not there or here == there:
         return ""
     return (

@@ -52,6 +52,12 @@ REMEMBERED_CHAMPIONS = 50
 REVIEW_TAG = "promotion_review"
 """Tag of a version: how far the review of its promotion is, see `review.review_promotion`."""
 
+MODEL_DESCRIPTION = (
+    "Predicts the quality of a wine from its type and eleven measurements. The version with the "
+    f"alias `{CHAMPION}` answers; `{CHALLENGER}` is the newest that was not promoted. Each version "
+    "says in its tags what it was built with and why it was promoted or not."
+)
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -174,6 +180,10 @@ class ModelRegistry:
         )
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, version, key, value)
+        self._client.update_model_version(self.name, version, _description(tags, trained))
+        # a team's own words stay
+        if not self._client.get_registered_model(self.name).description:
+            self._client.update_registered_model(self.name, MODEL_DESCRIPTION)
         found = self._client.get_model_version(self.name, version)
         return _described(self.name, found)
 
@@ -502,6 +512,21 @@ def _in_words(version: RegisteredVersion | None, other: RegisteredVersion | None
         return "no champion"
     another = "another " if other and other.version == version.version else ""
     return f"{another}version {version.version}"
+
+
+def _description(tags: Mapping[str, str], trained: TrainedModel) -> str:
+    """Say in a few words what a version is, for who looks at the registry."""
+    candidate = tags.get("candidate", type(trained.model).__name__).replace("_", " ")
+    settings = f" ({tags['settings']})" if "settings" in tags else ""
+    words = f"{candidate}{settings}"
+    if FITTED_TAG in tags:
+        words += f", fitted on {int(tags[FITTED_TAG]):,} different wines"
+    if ENVIRONMENT_TAG in tags:
+        words += f" in the environment {tags[ENVIRONMENT_TAG]}"
+    scores = (("RMSE", "held_out_rmse"), ("MAE", "held_out_mae"), ("R²", "held_out_r2"))
+    known = ", ".join(f"{name} {tags[tag]}" for name, tag in scores if tag in tags)
+    judged = f"{known} on {len(trained.reference):,} held-out wines. " if known else ""
+    return f"{words}. {judged}Its card, `model_card.html`, is among the artifacts of its run."
 
 
 def _log_files(trained: TrainedModel, converted: OnnxExport) -> None:

@@ -213,7 +213,7 @@ class TrackingHook:
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
         quieten_mlflow()
-        self._environment = context.env or settings.CONFIG_LOADER_ARGS["default_run_env"]
+        self._environment = environment_name(context)
         # it remembers the run of this process's last session, and would open that again for the
         # nodes of a pipeline that is not tracked
         mlflow_hook.run_id = None
@@ -247,25 +247,21 @@ class TrackingHook:
 
     # around kedro-mlflow's own
     @hook_impl(wrapper=True, tryfirst=True)
-    def before_node_run(
-        self, node: Node, inputs: dict[str, Any]
-    ) -> Generator[None, object, object]:
-        """Log the values inside typed parameters, which kedro-mlflow logs as one text.
+    def before_node_run(self, inputs: dict[str, Any]) -> Generator[None, object, object]:
+        """Have kedro-mlflow log the values inside typed parameters, not each group as one text.
 
         One thread at a time: MLflow fails where two log the same parameter at once.
         """
-        import mlflow
-
         from wine_quality.parameters import Parameters
 
+        # Kedro gives hooks a copy of a node's inputs
+        typed = {name: value for name, value in inputs.items() if isinstance(value, Parameters)}
         with self._parameters:
-            result = yield
-            if mlflow.active_run():
-                for name, value in inputs.items():
-                    if isinstance(value, Parameters):
-                        prefix = name.removeprefix("params:")
-                        mlflow.log_params(flatten(value.model_dump(mode="json"), prefix))
-        return result
+            inputs |= {name: value.model_dump(mode="json") for name, value in typed.items()}
+            try:
+                return (yield)
+            finally:
+                inputs |= typed
 
 
 class RunSummaryHook:
@@ -275,16 +271,21 @@ class RunSummaryHook:
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the environment, for the commands that the summary names."""
         self._environment = context.env
+        self._environment_name = environment_name(context)
 
     # after kedro-mlflow's own
     @hook_impl(trylast=True)
-    def before_pipeline_run(self) -> None:
-        """Begin to measure; note whether MLflow keeps anything of the run."""
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Begin to measure; name the MLflow run, if there is one."""
         import mlflow
 
         self._clock = StageClock()
         self._outputs: dict[str, Any] = {}
-        self._tracked = mlflow.active_run() is not None
+        run = mlflow.active_run()
+        self._run_id = run.info.run_id if run else None
+        names = "+".join(run_params.get("pipeline_names") or ["__default__"])
+        self._name = f"{names}, {self._environment_name}"
+        self._rename(self._name)
 
     @hook_impl(tryfirst=True)
     def before_dataset_loaded(self, node: Node) -> None:
@@ -306,13 +307,32 @@ class RunSummaryHook:
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         """Print the sections whose datasets this run wrote."""
+        from mlflow import MlflowClient
         from rich.console import Console
 
-        from wine_quality.running.summary import print_summary
+        from wine_quality.running.summary import outcome, print_summary, write_note
 
+        self._rename(f"{self._name}: {outcome(self._outputs) or 'done'}")
         if self._outputs:
             places = self._places(pipeline.all_outputs(), catalog)
-            print_summary(self._outputs, places, Console(), self._clock.seconds())
+            seconds = self._clock.seconds()
+            print_summary(self._outputs, places, Console(), seconds)
+            if self._run_id:
+                # what MLflow shows of a run first
+                note = write_note(self._outputs, seconds)
+                MlflowClient().set_tag(self._run_id, "mlflow.note.content", note)
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Say in the run's name that it failed."""
+        self._rename(f"{self._name}: failed")
+
+    def _rename(self, name: str) -> None:
+        """Name the MLflow run, if there is one."""
+        from mlflow import MlflowClient
+
+        if self._run_id:
+            MlflowClient().update_run(self._run_id, name=name)
 
     def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""
@@ -326,7 +346,7 @@ class RunSummaryHook:
         if "evidently_snapshots" in written and catalog["evidently_snapshots"].exists():
             workspace = catalog["evidently_snapshots"]._describe()["folder"]
             reports["Evidently's reports"] = f"./just evidently {quote(str(workspace))}"
-        if self._tracked:
+        if self._run_id:
             reports["tracked runs, registry"] = f"./just mlflow{env}"
         return reports | {"lineage, figures": f"./just viz{env}"}
 
@@ -348,6 +368,11 @@ class StageClock:
         return {node: end - begin for node, (begin, end) in self._spans.items()}
 
 
+def environment_name(context: KedroContext) -> str:
+    """Name a session's environment as `--env` does; without one it is that of all settings."""
+    return context.env or str(settings.CONFIG_LOADER_ARGS["base_env"])
+
+
 def _check_environment(context: KedroContext) -> None:
     """Refuse an environment that has no folder; Kedro would go on without its settings."""
     folder = Path(context.config_loader.conf_source)
@@ -367,15 +392,6 @@ def quieten_mlflow() -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
     if not mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
         mlflow_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-
-
-def flatten(values: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Turn nested values into one level, with the keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}.{key}"
-        flat |= flatten(value, name) if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def _git_revision(run_params: dict[str, Any]) -> str:

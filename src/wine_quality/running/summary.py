@@ -1,6 +1,7 @@
 """What a run came to, in words for the person who started it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,8 @@ STAGES = ("processing", "tuning", "training", "serving_simulation", "monitoring"
 """In the order of the data; some steps of a later one run before an earlier one is done."""
 MOST_ALERTS = 10
 """Alerts that are printed, the latest."""
+LONGEST_NOTE = 7_500
+"""Characters of a note; MLflow keeps tags of up to 8,000."""
 Outputs = Mapping[str, Any]
 
 
@@ -58,6 +61,34 @@ def print_summary(
     for name, place in places.items():
         # not folded at the console's width: a path or a command is there to be copied
         console.print(Text(f"  {name:<{wide}}  {place}"), soft_wrap=True)
+
+
+def write_note(outputs: Outputs, seconds: Mapping[str, float]) -> str:
+    """Write the summary as Markdown, cut after a line where it would be too long for a tag."""
+    console = Console(file=StringIO(), width=100, color_system=None, record=True)
+    print_summary(outputs, {}, console, seconds)
+    lines = [line.rstrip() for line in console.export_text().splitlines()[1:]]
+    while sum(map(len, lines)) + len(lines) > LONGEST_NOTE:
+        lines.pop()
+    return "\n".join(["```text", *lines, "```"])
+
+
+def outcome(outputs: Outputs) -> str:
+    """Say in a few words what a run came to; empty where nothing tells."""
+    if "retraining" in outputs and not outputs["retraining"]["version"]:
+        return str(outputs["retraining"]["action"])
+    decided = outputs.get("retraining", outputs.get("promotion"))
+    if decided:
+        became = "is champion" if decided["promoted"] else "is challenger"
+        return f"version {decided['version']} {became}"
+    if "tuning_results" in outputs:
+        n = len(outputs["tuning_results"])
+        return f"{n} candidate{'' if n == 1 else 's'} tuned"
+    if "traffic_summary" in outputs:
+        return f"{outputs['traffic_summary']['acknowledged']:,} wines answered"
+    if "label_delivery" in outputs:
+        return f"{outputs['label_delivery']['submitted']:,} labels handed in"
+    return ""
 
 
 def _wines(outputs: Outputs) -> RenderableType:
