@@ -10,7 +10,7 @@ import pytest
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.promotion import settle
 from wine_quality.modelling.registry import CHAMPION, REVIEW_TAG, TrainedModel
-from wine_quality.modelling.review import LOOKS, review_promotion
+from wine_quality.modelling.review import LOOKS, end_review, review_promotion
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY, wine_hashes
 
@@ -62,13 +62,46 @@ def test_a_worse_champion_gives_way_to_the_one_before(promote, review, registry)
     assert (found.champion, found.former, found.labels, found.undone) == ("2", "1", 200, True)
     assert found.reason.startswith("the promotion of version 2 is undone: mean squared error ")
     assert registry.version(CHAMPION).version == "1"
+    # until somebody was told of it
+    assert registry.version("2").tags[REVIEW_TAG] == "undoing"
+    end_review(registry, found)
+    assert registry.version("2").tags[REVIEW_TAG] == "undone"
+    assert not review(answered(worse, "2")).undone
+
+
+@pytest.mark.parametrize("killed", ["before", "after"])
+def test_a_review_that_is_killed_while_it_undoes_a_promotion_goes_on(
+    promote, review, registry, monkeypatch, killed
+):
+    promote(TREE)
+    worse = promote(TREE, shuffled=True)
+    appoint = registry._appoint
+
+    def die(*arguments):
+        if killed == "after":
+            appoint(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "_appoint", die)
+        with pytest.raises(KeyboardInterrupt):
+            review(answered(worse, "2"))
+    for _ in range(2):
+        # told again until it is known to have been told
+        found = review(answered(worse, "2").iloc[:0])
+        assert (found.champion, found.former, found.undone) == ("2", "1", True)
+        assert registry.version(CHAMPION).version == "1"
+        assert registry.former_champions() == ()
+    end_review(registry, found)
+    assert not review(answered(worse, "2")).undone
     assert registry.version("2").tags[REVIEW_TAG] == "undone"
 
 
 def test_a_model_that_answers_as_an_undone_one_is_not_promoted_again(promote, review, registry):
     promote(STUMP)
     worse = promote(TREE, shuffled=True)
-    assert review(answered(worse, "2")).undone
+    undone = review(answered(worse, "2"))
+    assert undone.undone
     predicted = np.asarray(worse.predict(HELD_OUT[list(INPUTS)]), dtype=float)
     reference = HELD_OUT[[*INPUTS, QUALITY]].assign(**{PREDICTION: predicted})
     again = registry.version("2")
@@ -79,6 +112,7 @@ def test_a_model_that_answers_as_an_undone_one_is_not_promoted_again(promote, re
         "champion promote 2'"
     )
     # by hand it is, and is not taken back once more
+    end_review(registry, undone)
     registry.promote("2", instead_of=registry.version(CHAMPION))
     found = review(answered(worse, "2"))
     assert not found.undone

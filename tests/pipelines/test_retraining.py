@@ -252,6 +252,33 @@ def test_a_retraining_that_was_killed_keeps_nobody_from_the_next(retrain, regist
     assert retrain({"tree": FOREST}, oldest_days=1e-9)["retraining"]["action"] == "keep"
 
 
+@pytest.mark.parametrize("step", ["settle", "promoted"])
+def test_a_retraining_that_was_killed_with_its_version_registered_goes_on_with_it(
+    retrain, registry, monkeypatch, step
+):
+    def die(*arguments):
+        if step == "promoted":
+            settle(*arguments)
+        raise KeyboardInterrupt
+
+    settle = nodes.settle
+    with monkeypatch.context() as patched:
+        patched.setattr(nodes, "settle", die)
+        # also where it fails again and again, no second version is registered
+        for _ in range(2 if step == "settle" else 1):
+            with pytest.raises(KeyboardInterrupt):
+                retrain({"tree": FOREST}, oldest_days=1e-9)
+            assert registry.version("3") is None
+    found = retrain({"tree": FOREST})["retraining"]
+    assert (found["action"], found["version"], found["promoted"]) == ("retrain", "2", True)
+    assert found["causes"] == ["version 1 is 0 days old"]
+    assert registry.version("champion").version == "2"
+    assert registry.version("3") is None
+    assert (found["replayed"] > 0) == (step == "settle")
+    # it has come to its end
+    assert retrain({"tree": FOREST})["retraining"]["action"] == "keep"
+
+
 def test_a_champion_whose_candidate_is_gone_says_what_to_do(retrain):
     with pytest.raises(WineQualityError, match=r"candidate tree is not in training\.candidates"):
         retrain({"other": FOREST}, force=True)

@@ -412,7 +412,9 @@ def test_a_reference_that_is_lost_is_an_alert_and_ends_no_run(
     outcome = kedro_here(*environment, *MONITORING, root=after_whole_run)
     assert outcome.status == 0, outcome.errors
     (alert,) = json.loads((after_whole_run / "08_reporting" / "alerts.json").read_text())
-    assert (alert["subject"], alert["model_version"], alert["open"]) == ("reference", "1", True)
+    assert (alert["subject"], alert["model_version"], alert["open"]) == (
+        *("reference", "1 (simulation)", True),
+    )
     assert "Version 1 of another is not in the registry" in alert["reason"]
     page = (after_whole_run / "08_reporting" / "monitoring.html").read_text()
     assert "Monitoring: 1 open alert, 1 new" in page

@@ -28,6 +28,9 @@ from wine_quality.modelling.registry import (
     CHALLENGER,
     ONNX_PARITY_TAG,
     ONNX_TAG,
+    REVIEW_TAG,
+    UNDOING,
+    UNDONE,
     ChampionChangedError,
     ModelRegistry,
     RegisteredVersion,
@@ -138,7 +141,9 @@ def settle(
             f"Version {new.version} of {new.name} was deleted while it was judged: train again."
         )
     contender = replace(contender_of(registry, new), reference=reference)
-    undone = [contender_of(registry, version) for version in registry.undone()]
+    undone = [
+        contender_of(registry, version) for version in registry.tagged(REVIEW_TAG, UNDOING, UNDONE)
+    ]
     for attempt in range(ATTEMPTS):
         champion = find_contender(registry)
         replayed = None if traffic is None or not champion else replay(traffic, contender, champion)

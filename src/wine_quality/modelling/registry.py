@@ -51,6 +51,8 @@ FORMER_CHAMPIONS_TAG = "former_champions"
 REMEMBERED_CHAMPIONS = 50
 REVIEW_TAG = "promotion_review"
 """Tag of a version: how far the review of its promotion is, see `review.review_promotion`."""
+UNDOING, UNDONE = "undoing", "undone"
+"""Its values from when a promotion is found to be a mistake, and when all was done about it."""
 
 MODEL_DESCRIPTION = (
     "Predicts the quality of a wine from its type and eleven measurements. The version with the "
@@ -171,12 +173,13 @@ class ModelRegistry:
         version = str(info.registered_model_version)
         # what the active run holds in memory are its tags as of its start
         of_run = self._client.get_run(run.info.run_id).data.tags
+        # those of the model come last: a version that bears the last of them bears all
         tags = (
-            trained.tags
-            | {key: of_run[key] for key in RUN_TAGS if key in of_run}
+            {key: of_run[key] for key in RUN_TAGS if key in of_run}
             | _onnx_tags(converted)
             | ({} if trained.fitted is None else {FITTED_TAG: str(len(np.unique(trained.fitted)))})
             | {MODEL_DIGEST_TAG: _digest_of_model(f"models:/{self.name}/{version}")}
+            | trained.tags
         )
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, version, key, value)
@@ -411,6 +414,8 @@ class ModelRegistry:
     def take_back(self, champion: RegisteredVersion, former: RegisteredVersion) -> None:
         """Undo a promotion, provided that champion and former champion are still the same.
 
+        The version's tag `REVIEW_TAG` is `UNDOING` from then on.
+
         Args:
             champion: The champion that is to give way.
             former: The champion before it, which it was compared with.
@@ -428,6 +433,8 @@ class ModelRegistry:
                     "is not undone."
                 )
             confirm_lock()
+            # first, so that it can go on where it is interrupted
+            self.note_review(champion, UNDOING)
             self._appoint(former.version, list(numbers[:-1]))
 
     def _champion_still(
@@ -447,9 +454,9 @@ class ModelRegistry:
         """Note how far the review of a promotion is; see `REVIEW_TAG`."""
         self._client.set_model_version_tag(self.name, version.version, REVIEW_TAG, outcome)
 
-    def undone(self) -> list[RegisteredVersion]:
-        """List the versions whose promotion was undone."""
-        return [found for found in self._versions() if found.tags.get(REVIEW_TAG) == "undone"]
+    def tagged(self, key: str, *values: str) -> list[RegisteredVersion]:
+        """List the versions of which a tag has one of these values."""
+        return [found for found in self._versions() if found.tags.get(key) in values]
 
     def _versions(self) -> list[RegisteredVersion]:
         versions = self._client.search_model_versions(f"name = '{self.name}'")

@@ -16,7 +16,15 @@ from wine_quality.modelling.contenders import (
 from wine_quality.modelling.loading import BrokenVersionError
 from wine_quality.modelling.metrics import paired_bootstrap
 from wine_quality.modelling.promotion import LOSSES, Metric, losses
-from wine_quality.modelling.registry import REVIEW_TAG, ChampionChangedError, ModelRegistry
+from wine_quality.modelling.registry import (
+    CHAMPION,
+    REVIEW_TAG,
+    UNDOING,
+    UNDONE,
+    ChampionChangedError,
+    ModelRegistry,
+    RegisteredVersion,
+)
 
 LOOKS = (200, 400, 600, 800, 1000)
 """Numbers of labelled wines, the first ones, at which a promotion is reviewed."""
@@ -55,7 +63,9 @@ def review_promotion(
     wine once. At each of `LOOKS`, and once at each, the two are compared by paired bootstrap; the
     former one comes back where its mean loss is lower with a confidence that bounds all looks
     together. The version's tag `REVIEW_TAG` says how far its review is: a number of labels, `kept`
-    after the last look, or `undone`, also where a person promotes it again.
+    after the last look, `undoing` from the moment at which a promotion is to be undone, and
+    `undone`, also where a person promotes it again. A review that was interrupted while it undid a
+    promotion goes on; who has told of it calls `end_review`.
 
     Args:
         registry: The registry.
@@ -64,6 +74,9 @@ def review_promotion(
         seed: Seed of the bootstrap.
         metric: `rmse` compares squared errors, `mae` absolute ones.
     """
+    interrupted = registry.tagged(REVIEW_TAG, UNDOING)
+    if interrupted:
+        return _go_on(registry, interrupted[-1])
     champion = find_contender(registry)
     if champion is None:
         return Review(None, None, 0, False, "there is no champion")
@@ -106,8 +119,32 @@ def review_promotion(
         registry.take_back(champion.version, former.version)
     except ChampionChangedError as error:
         return found(str(error), look)
-    registry.note_review(champion.version, "undone")
     return found(f"the promotion of version {present} is undone: {words}", look, undone=True)
+
+
+def _go_on(registry: ModelRegistry, version: RegisteredVersion) -> Review:
+    """Undo the promotion of a version that was found to be a mistake before."""
+    number, former = version.version, registry.former_champions()
+    reason = f"the promotion of version {number} is undone: a run that was interrupted found so"
+    present = registry.version(CHAMPION)
+    if not version.is_same_as(present):
+        return Review(number, present.version if present else None, 0, True, reason)
+    before = registry.version(former[-1]) if former else None
+    if before is None:
+        registry.note_review(version, UNDONE)
+        return Review(number, None, 0, False, f"version {number} has no champion before it")
+    try:
+        registry.take_back(version, before)
+    except ChampionChangedError as error:
+        return Review(number, before.version, 0, False, str(error))
+    return Review(number, before.version, 0, True, reason)
+
+
+def end_review(registry: ModelRegistry, review: Review) -> None:
+    """Note that all was done about a promotion that was undone."""
+    version = registry.version(str(review.champion)) if review.undone else None
+    if version is not None:
+        registry.note_review(version, UNDONE)
 
 
 def compare(

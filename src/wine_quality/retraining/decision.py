@@ -1,10 +1,10 @@
 """Whether to train again, and whether it may be done now; nothing here trains."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
 from pydantic import Field
@@ -83,8 +83,15 @@ class Decision:
             return f"{before}nothing asks for another model"
         return f"{before}not now, though {'; '.join(self.causes)}: {'; '.join(self.obstacles)}"
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` wrote."""
+        values = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
+        lists = {name: tuple(values[name]) for name in ("causes", "obstacles")}
+        return cls(**values | lists)
+
     def to_dict(self) -> dict[str, Any]:
-        """As JSON knows it."""
+        """As JSON knows it; `from_dict` reads it back."""
         lists = {"causes": list(self.causes), "obstacles": list(self.obstacles)}
         return asdict(self) | lists | {"reason": self.reason}
 

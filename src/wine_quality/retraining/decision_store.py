@@ -1,7 +1,8 @@
 """Every decision to train again or not, in the monitoring's database: no two machines do it twice.
 
 One run at a time decides and trains (`running.run_lock`), so that a retraining without an outcome
-is one whose process was killed: it is marked as interrupted, and keeps nobody from the next.
+is one whose process was killed or failed. If it had registered its version, the next run goes on
+with that; else it is marked as interrupted, and keeps nobody from the next.
 """
 
 import json
@@ -56,6 +57,17 @@ class DecisionStore(StoreDatabase):
             }
             connection.execute(sa.insert(RETRAININGS), row)
         return identifier, decision
+
+    def unsettled(self, model: str) -> tuple[str, Decision] | None:
+        """Find the newest retraining without an outcome: identifier and decision."""
+        query = (
+            sa.select(_C.decision_id, _C.details)
+            .where(_C.model == model, _C.action == RETRAIN, _C.outcome.is_(None))
+            .order_by(_C.decided_at.desc())
+        )
+        with self.transaction() as connection:
+            row = connection.execute(query).first()
+        return (row.decision_id, Decision.from_dict(json.loads(row.details))) if row else None
 
     def settle(self, identifier: str, version: str, promoted: bool, reason: str) -> None:
         """Add what a retraining came to."""

@@ -1,5 +1,6 @@
 """Nodes of the retraining pipeline: verdicts and labels in, a decision and its outcome out."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,8 +18,13 @@ from wine_quality.modelling.candidates import Candidate
 from wine_quality.modelling.contenders import CHAMPION_PREDICTION
 from wine_quality.modelling.model_card import errors_by_quality
 from wine_quality.modelling.promotion import PromotionSettings, settle
-from wine_quality.modelling.registry import CHAMPION, ModelRegistry, TrainedModel
-from wine_quality.modelling.review import Review, review_promotion
+from wine_quality.modelling.registry import (
+    CHAMPION,
+    ModelRegistry,
+    RegisteredVersion,
+    TrainedModel,
+)
+from wine_quality.modelling.review import Review, end_review, review_promotion
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training import nodes as training
 from wine_quality.pipelines.training.parameters import TrainingParameters
@@ -31,7 +37,11 @@ from wine_quality.retraining.decision import (
 from wine_quality.retraining.decision_store import DecisionStore
 from wine_quality.wines import PREDICTION, QUALITY
 
+logger = logging.getLogger(__name__)
+
 Json = dict[str, Any]
+CLAIM_TAG = "retraining"
+"""Tag of a version: the decision that it was trained for."""
 FORMAT = 1
 """Of `retraining.json`: another number where a key changes its meaning or goes."""
 MOST_DECISIONS = 20
@@ -45,10 +55,12 @@ class Claim:
     Attributes:
         identifier: Its identifier there.
         decision: The decision.
+        registered: The version that a run registered before it was interrupted.
     """
 
     identifier: str
     decision: Decision
+    registered: RegisteredVersion | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,14 @@ def decide_to_retrain(
     decision_store: DecisionStore,
     parameters: RetrainingParameters,
 ) -> Claim:
-    """Decide from the verdicts whether to train again, and write the decision down."""
+    """Decide from the verdicts whether to train again, and write the decision down.
+
+    A retraining that was interrupted after it had registered its version goes on instead.
+    """
+    begun = _interrupted(model_registry, decision_store)
+    if begun:
+        end_review(model_registry, champion_review)
+        return begun
     labels = _labelled(usable_wines)
     raised = [Alert.from_dict(alert) for alert in alerts]
     champion = model_registry.version(CHAMPION)
@@ -97,7 +116,24 @@ def decide_to_retrain(
         )  # fmt: skip
         return replace(decision, undone=undone)
 
-    return Claim(*decision_store.decide(model_registry.name, decide))
+    claim = Claim(*decision_store.decide(model_registry.name, decide))
+    # from here on it stands in the decision
+    end_review(model_registry, champion_review)
+    return claim
+
+
+def _interrupted(registry: ModelRegistry, store: DecisionStore) -> Claim | None:
+    """Find a retraining that was interrupted between registering its version and its outcome."""
+    begun = store.unsettled(registry.name)
+    versions = registry.tagged(CLAIM_TAG, begun[0]) if begun else []
+    if begun is None or not versions:
+        return None
+    logger.warning(
+        "The retraining decided at %s was interrupted: it goes on with version %s",
+        begun[1].decided_at,
+        versions[-1].version,
+    )
+    return Claim(*begun, versions[-1])
 
 
 def _labelled(usable_wines: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +160,7 @@ def retrain_champion(
         WineQualityError: The champion does not say what it was built with, and its candidate is not
             in the training parameters any more.
     """
-    if claim.decision.action != RETRAIN:
+    if claim.decision.action != RETRAIN or claim.registered:
         return Retrained(None)
     champion = model_registry.version(str(claim.decision.champion))
     name, candidate, origin = _built_with(champion.tags if champion else {}, settings)
@@ -195,29 +231,32 @@ def settle_retraining(
     plain = {"format": FORMAT, "id": claim.identifier} | claim.decision.to_dict()
     plain["review"] = asdict(champion_review)
     none = {"version": None, "promoted": False, "outcome": "", "replayed": 0}
-    if retrained.trained is None:
+    if claim.registered:
+        new, reference = claim.registered, model_registry.reference(claim.registered.version)
+    elif retrained.trained:
+        tags = retrained.trained.tags | {CLAIM_TAG: claim.identifier}
+        new = model_registry.register(replace(retrained.trained, tags=tags))
+        reference = retrained.trained.reference
+    else:
         return plain | none, pd.DataFrame()
-    labels = _labelled(usable_wines)
-    new = model_registry.register(retrained.trained)
-    settled = settle(
-        model_registry,
-        new,
-        retrained.trained.reference,
-        settings.comparison.seed,
-        settings.comparison.metric,
-        promotion,
-        labels if len(labels) else None,
-    )
-    decided = settled.promotion
-    decision_store.settle(claim.identifier, new.version, decided.promoted, decided.reason)
-    replayed = pd.DataFrame() if settled.replayed is None else settled.replayed
-    outcome = {
-        "version": new.version,
-        "promoted": decided.promoted,
-        "outcome": decided.reason,
-        "replayed": len(replayed),
-    }
-    return plain | outcome, replayed
+    promoted, reason, replayed = True, "it was promoted before its run was interrupted", None
+    if not new.is_same_as(model_registry.version(CHAMPION)):
+        labels = _labelled(usable_wines)
+        settled = settle(
+            model_registry,
+            new,
+            reference,
+            settings.comparison.seed,
+            settings.comparison.metric,
+            promotion,
+            labels if len(labels) else None,
+        )
+        promoted, reason = settled.promotion.promoted, settled.promotion.reason
+        replayed = settled.replayed
+    decision_store.settle(claim.identifier, new.version, promoted, reason)
+    answers = pd.DataFrame() if replayed is None else replayed
+    outcome = {"version": new.version, "promoted": promoted, "outcome": reason}
+    return plain | outcome | {"replayed": len(answers)}, answers
 
 
 def plot_replay(replayed: pd.DataFrame) -> go.Figure:
