@@ -2,26 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pandera.errors
 from numpy.typing import NDArray
 
-from wine_quality.contracts import WINE_INPUTS
 from wine_quality.errors import RefusedBatchError, WineQualityError
+from wine_quality.modelling.model import Model
 from wine_quality.wines import INPUTS, MEASUREMENTS, TYPE, WINE_TYPES
 
 _MISTAKES_IN_A_MESSAGE = 3
 _POSSIBLE = {m.name: f"{m.possible[0]} to {m.possible[1]} {m.unit}".rstrip() for m in MEASUREMENTS}
-
-
-class Model(Protocol):
-    """What can predict: a scikit-learn pipeline, an MLflow model, anything alike."""
-
-    def predict(self, wines: pd.DataFrame, /) -> Any:
-        """Predict the quality of n wines given by their twelve inputs; shape (n,)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +89,11 @@ def check_wines(wines: pd.DataFrame) -> pd.DataFrame:
         RefusedBatchError: If one is missing or impossible; it names row (by the frame's index)
             and column.
     """
+    # Pandera takes a second, and few runs check a wine
+    import pandera.errors
+
+    from wine_quality.contracts import WINE_INPUTS
+
     missing = [name for name in INPUTS if name not in wines]
     if missing:
         raise RefusedBatchError(f"The wines lack the column(s) {', '.join(missing)}: add them.")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline as Model
 
 from wine_quality.drift.reference import Reference
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling import evaluation
 from wine_quality.modelling.candidates import Candidate, build_model, fit_candidate
 from wine_quality.modelling.metrics import bootstrap_intervals, fold_difference, score_slices
+from wine_quality.modelling.model import Model
 from wine_quality.modelling.model_card import CardFacts, CardTexts, write_card
 from wine_quality.modelling.promotion import PromotionSettings, Settlement, settle
 from wine_quality.modelling.registry import (
@@ -173,7 +173,8 @@ def fit_best_candidate(
 ) -> Model:
     """Fit the best of the candidates on all training wines, as it was built for the comparison."""
     best = Candidate.model_validate(scores[comparison["candidate"].iloc[0]]["settings"])
-    return fit_candidate(best, training_wines, parameters.seed).model
+    model: Model = fit_candidate(best, training_wines, parameters.seed).model
+    return model
 
 
 def predict_held_out(model: Model, held_out_wines: pd.DataFrame) -> pd.DataFrame:
