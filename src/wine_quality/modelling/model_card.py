@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
+from wine_quality.pages import render
 from wine_quality.parameters import Parameters
 from wine_quality.wines import (
     INPUTS,
@@ -94,26 +95,13 @@ def write_card(facts: CardFacts, texts: CardTexts) -> tuple[str, str]:
     Returns:
         Markdown and HTML.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markdown_it import MarkdownIt
 
     by_quality = facts.by_quality[facts.by_quality[TYPE] == "all"]
-    pages = Environment(
-        loader=PackageLoader("wine_quality.modelling", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        # the Markdown is text; what of it is HTML, its reader escapes
-        autoescape=False,  # noqa: S701
-    )
-    pages.filters |= {
-        "n": "{:,}".format,
-        "words": lambda name: name.replace("_", " "),
-        "cell": lambda text: str(text).replace("|", "\\|"),
-    }
     settings = ", ".join(f"{key} {value}" for key, value in facts.settings["settings"].items())
     low, high = QUALITY_BOUNDS
-    markdown = pages.get_template("model_card.md").render(
+    markdown = render(
+        "modelling/model_card.md",
         facts=facts,
         texts=texts,
         settings=settings or "the defaults",
@@ -131,7 +119,10 @@ def write_card(facts: CardFacts, texts: CardTexts) -> tuple[str, str]:
         high=high,
     )
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    return markdown, pages.get_template("model_card.html").render(body=body)
+    # a phone scrolls what is too wide, with the keyboard too
+    body = body.replace("<table>", '<div class="wide" tabindex="0"><table>')
+    body = body.replace("</table>", "</table></div>")
+    return markdown, render("modelling/model_card.html", body=body)
 
 
 def leakage_statement(split_audit: Mapping[str, int]) -> str:

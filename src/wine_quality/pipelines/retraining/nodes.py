@@ -25,6 +25,7 @@ from wine_quality.modelling.registry import (
     TrainedModel,
 )
 from wine_quality.modelling.review import Review, end_review, review_promotion
+from wine_quality.pages import render
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training import nodes as training
 from wine_quality.pipelines.training.parameters import TrainingParameters
@@ -281,17 +282,8 @@ def write_retraining_page(
     replay_figure: go.Figure,
 ) -> str:
     """Write the page that says what was decided and why, and what was decided before."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("wine_quality.pipelines.retraining", ""),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters["n"] = "{:,}".format
-    return pages.get_template("retraining.html").render(
+    return render(
+        "pipelines/retraining/retraining.html",
         retraining=retraining,
         audit=traffic_audit,
         figure=replay_figure.to_html(full_html=False, include_plotlyjs=True),
