@@ -102,7 +102,7 @@ def test_few_labels_are_not_judged(window, judge):
     verdicts = judge(window.head(60).assign(prediction=0.0))
     assert verdicts.loc["all", "verdict"] == "decayed"
     assert verdicts.loc["red", "verdict"] == "insufficient_data"
-    assert "labelled wines are fewer than the 50" in verdicts.loc["red", "reason"]
+    assert "labelled wines, fewer than the 50" in verdicts.loc["red", "reason"]
     fewer = judge(window.head(49).assign(prediction=0.0))
     assert set(fewer["verdict"]) == {"insufficient_data"}
     assert fewer["threshold"].isna().all()
@@ -113,7 +113,7 @@ def test_few_held_out_wines_of_a_type_are_not_a_reference(held_out, window, judg
     own = Reference.from_wines(pd.concat([held_out[held_out["type"] == "white"], reds]))
     verdicts = judge(window, own)
     assert verdicts.loc["red", "verdict"] == "insufficient_data"
-    assert "20 reference wines are fewer" in verdicts.loc["red", "reason"]
+    assert "20 reference wines, fewer" in verdicts.loc["red", "reason"]
 
 
 def test_wines_of_unknown_type_count_among_all(window, judge):

@@ -243,7 +243,7 @@ def test_too_few_values_for_a_judgement(held_out, window, judge):
     own = Reference.from_wines(with_gaps(held_out, "pH", 1200))
     verdicts = judge(with_gaps(window, "pH", 160), own)
     assert only(verdicts, pH="insufficient_data")
-    assert "only 40 wines have a value" in verdicts.loc["pH", "reason"]
+    assert "only 40 values to judge by" in verdicts.loc["pH", "reason"]
 
 
 def test_windows_are_judged_apart(window, reference, as_log):

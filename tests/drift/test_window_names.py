@@ -13,6 +13,7 @@ from wine_quality.drift.window_names import (
     in_words,
     read_folder_name,
     shortest_form,
+    span_in_words,
 )
 
 START = datetime(2026, 1, 3, tzinfo=UTC)
@@ -22,6 +23,24 @@ SECONDS = st.integers(0, 10**9).map(lambda n: START + timedelta(seconds=n))
 def test_seconds_are_told_only_where_there_are_any():
     assert in_words(START) == "2026-01-03 00:00"
     assert in_words(START + timedelta(seconds=5)) == "2026-01-03 00:00:05"
+
+
+@pytest.mark.parametrize(
+    ("hours", "length", "words"),
+    [
+        (0, "1D", "2026-01-03"),
+        (0, "2D", "2026-01-03 to 2026-01-04"),
+        (9, "1h", "2026-01-03 09:00 to 10:00"),
+        (23, "1h", "2026-01-03 23:00 to 24:00"),
+        (0, "1h", "2026-01-03 00:00 to 01:00"),
+        (12, "12h", "2026-01-03 12:00 to 24:00"),
+        (20, "6h", "2026-01-03 20:00 to 2026-01-04 02:00"),
+        (9, "90s", "2026-01-03 09:00 to 09:01:30"),
+    ],
+)
+def test_a_stretch_of_time_is_named_shortly(hours, length, words):
+    start = START + timedelta(hours=hours)
+    assert span_in_words(start, start + pd.Timedelta(length)) == words
 
 
 @given(SECONDS, SECONDS)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from wine_quality.drift.profiles import to_numbers
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.window_names import in_words
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
@@ -242,7 +243,9 @@ def _remarks(current: pd.DataFrame, filled: list[str], verdicts: pd.DataFrame) -
     if labelled == 0:
         remarks.append("No ground truth for this window yet: there is no regression report.")
     elif labelled < FEWEST_LABELLED:
-        remarks.append(f"Only {labelled} labelled wines: there is no regression report.")
+        remarks.append(
+            f"Only {count_of(labelled, 'labelled wine')}: there is no regression report."
+        )
     return tuple(remarks)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from wine_quality.drift.alerts import SEVERITIES, Alert, AlertSettings, Severity
 from wine_quality.drift.reference import JOINT
-from wine_quality.drift.vocabulary import Alarm
+from wine_quality.drift.vocabulary import Alarm, count_of
 from wine_quality.drift.watching import MODEL
 from wine_quality.drift.window_names import in_words
 from wine_quality.wines import PREDICTION
@@ -119,7 +119,6 @@ class Incident:
 
     def describe(self, now: datetime) -> str:
         """Say in one line what it is, since when, and what somebody did about it."""
-        count = len(self.alerts)
         span = f"since {in_words(self.since)}"
         if self.resolved is not None:
             span = f"from {in_words(self.since)} to {in_words(self.resolved)}"
@@ -129,7 +128,7 @@ class Incident:
                 f"{self.number}  {_title(self.alerts[0])} ({self.severity})",
                 f"version {self.model_version}",
                 f"{span} UTC",
-                f"{count} alert{'' if count == 1 else 's'}",
+                count_of(len(self.alerts), "alert"),
                 handling.describe() if handling else self.state(now),
             ]
         )

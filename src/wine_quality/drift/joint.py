@@ -1,6 +1,6 @@
 """Which measurements no longer go together: correlations from sums of products."""
 
-from itertools import combinations
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,13 @@ def correlations(
 
 
 def describe_pairs(sums: NDArray[np.float64], segment: str, reference: Reference) -> str:
-    """Say which pairs of measurements no longer go together as in the reference.
+    """Say what `changed_pairs` finds, as part of a reason; empty if it finds nothing."""
+    pairs = changed_pairs(sums, segment, reference)
+    return f"no longer go together: {pairs}" if pairs else ""
+
+
+def changed_pairs(sums: NDArray[np.float64], segment: str, reference: Reference) -> str:
+    """Find the pairs of measurements that go together otherwise than in the reference.
 
     Pairs are ranked by the change of Fisher's z (R. A. Fisher, Biometrika 10(4), 1915) in standard
     errors.
@@ -56,27 +62,35 @@ def describe_pairs(sums: NDArray[np.float64], segment: str, reference: Reference
         reference: What it is compared with.
 
     Returns:
-        Such as "alcohol and density no longer go together: correlation −0.69 → 0.05"; empty if no
-        pair has changed by much.
+        Such as "alcohol and density: correlation −0.69 → 0.05"; empty if no pair has changed by
+        much.
     """
-    now, before = correlations(sums, reference), correlations(np.array(reference.sums), reference)
-    changes = []
+    now, before = correlations(sums, reference), _usual_correlations(reference)
+    pairs = np.triu_indices(len(MEASUREMENT_NAMES), 1)
+    changes: list[tuple[float, str, int, int, float, float]] = []
     for kind in WINE_TYPES if segment == ALL else (segment,):
         (n, here), (m, there) = now[kind], before[kind]
         if min(n, m) < 10:
             continue
         error = np.sqrt(1 / (n - 3) + reference.repetition / (m - 3))
-        for i, k in combinations(range(len(MEASUREMENT_NAMES)), 2):
-            r, q = np.clip([here[i, k], there[i, k]], -0.999, 0.999)
-            change = abs(np.arctanh(r) - np.arctanh(q)) / error
-            if change >= LEAST_CHANGE:
-                changes.append((change, kind, i, k, float(q), float(r)))
+        after, usual = (np.clip(table[pairs], -0.999, 0.999) for table in (here, there))
+        moved = np.abs(np.arctanh(after) - np.arctanh(usual)) / error
+        changes += [
+            (float(moved[pair]), kind, int(pairs[0][pair]), int(pairs[1][pair]), float(usual[pair]),
+             float(after[pair]))
+            for pair in np.flatnonzero(moved >= LEAST_CHANGE)
+        ]  # fmt: skip
     words = []
     for _, kind, i, k, q, r in sorted(changes, reverse=True)[:MOST_PAIRS]:
         first, second = (MEASUREMENT_NAMES[j].replace("_", " ") for j in (i, k))
         of_type = f" ({kind})" if segment == ALL else ""
         words.append(f"{first} and {second}{of_type}: correlation {_signed(q)} → {_signed(r)}")
-    return f"no longer go together: {'; '.join(words)}" if words else ""
+    return "; ".join(words)
+
+
+@lru_cache(maxsize=64)
+def _usual_correlations(reference: Reference) -> dict[str, tuple[int, NDArray[np.float64]]]:
+    return correlations(np.array(reference.sums), reference)
 
 
 def _signed(r: float) -> str:

@@ -11,7 +11,7 @@ from wine_quality.drift.alerts import SEVERITIES, Alert, AlertSettings, Severity
 from wine_quality.drift.incident_store import Notification
 from wine_quality.drift.incidents import Event, Incident
 from wine_quality.drift.reference import ALL
-from wine_quality.drift.vocabulary import Alarm
+from wine_quality.drift.vocabulary import Alarm, count_of
 from wine_quality.drift.window_names import in_words
 from wine_quality.wines import QUALITY_UNIT
 
@@ -88,7 +88,7 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
     cause = incident.alerts[0]
     summary = f"{HEADLINES[event]} ({incident.severity}): {_shortened(cause.describe(), 400)}"
     costs = cost(incident)
-    lines = [f"Since: {_since(incident, cause)}", f"Sure: {_certainty(cause, settings)}"]
+    lines = [f"Since: {onset_in_words(incident)}", f"Sure: {certainty_in_words(cause, settings)}"]
     lines.append(f"Error: {costs}")
     if event != "resolved":
         lines.append(f"To do: {ADVICE[cause.verdict]}")
@@ -110,7 +110,7 @@ def message_of(notification: Notification, cost: Cost, settings: AlertSettings) 
         title + incident.title,
         summary,
         tuple(lines),
-        f"With it, {len(others)} more alert{'' if len(others) == 1 else 's'} ({names}):",
+        f"With it, {count_of(len(others), 'more alert')} ({names}):",
         tuple(details),
         incident.severity,
         event == "resolved",
@@ -176,13 +176,15 @@ def error_since(model_verdicts: pd.DataFrame) -> Cost:
         usual = float((own["reference_mae"] * own["n"]).sum()) / n
         return (
             f"mean absolute error {mae:.3f} {QUALITY_UNIT}, against {usual:.3f} in the reference "
-            f"({n:,} labelled wines)"
+            f"({count_of(n, 'labelled wine')})"
         )
 
     return cost
 
 
-def _since(incident: Incident, cause: Alert) -> str:
+def onset_in_words(incident: Incident) -> str:
+    """Say when an incident began and how sure that is, and when it was over."""
+    cause = incident.alerts[0]
     until = "" if incident.resolved is None else f" until {in_words(incident.resolved)}"
     if cause.certain:
         return f"{in_words(cause.since)}{until} UTC"
@@ -192,11 +194,13 @@ def _since(incident: Incident, cause: Alert) -> str:
     )
 
 
-def _certainty(cause: Alert, settings: AlertSettings) -> str:
+def certainty_in_words(cause: Alert, settings: AlertSettings) -> str:
+    """Say on what an alert rests."""
+    wines = count_of(cause.n, "wine")
     if cause.certain:
-        return f"seen directly in {cause.n:,} wines, nothing is estimated"
+        return f"seen directly in {wines}, nothing is estimated"
     return (
-        f"{cause.n:,} wines; false alerts, of all that is watched together: at most "
+        f"{wines}; false alerts, of all that is watched together: at most "
         f"{settings.false_alerts_per_month:g} in 30 days"
     )
 

@@ -20,7 +20,7 @@ from wine_quality.drift.reference import (
     Reference,
 )
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.vocabulary import window_table
+from wine_quality.drift.vocabulary import count_of, window_table
 from wine_quality.wines import QUALITY_STEP
 
 ModelVerdict = Literal["ok", "decayed", "no_labels", "insufficient_data", "unfinished"]
@@ -43,6 +43,7 @@ PERFORMANCE_DTYPES = {
     "mae_score": "float64",
     "mae_threshold": "float64",
     "bias_score": "float64",
+    "bias_threshold": "float64",
     "covariate": "float64",
     "concept": "float64",
     "expected_mae": "float64",
@@ -152,6 +153,7 @@ def judge_performance(
                     "mae_score": change.mae_score,
                     "mae_threshold": limits.mae if limits else np.nan,
                     "bias_score": change.bias_score,
+                    "bias_threshold": limits.bias if limits else np.nan,
                     "covariate": split.covariate,
                     "concept": split.concept,
                     "expected_mae": split.expected,
@@ -278,20 +280,18 @@ class _Change:
         now, before = self.now, self.before
         if verdict == "insufficient_data":
             scarce = now.n < self.settings.min_rows
-            return (
-                f"{now.n if scarce else before.n} {'labelled' if scarce else 'reference'} wines "
-                f"are fewer than the {self.settings.min_rows} that a judgement needs"
-            )
+            few = count_of(*((now.n, "labelled wine") if scarce else (before.n, "reference wine")))
+            return f"{few}, fewer than the {self.settings.min_rows} that a judgement needs"
         value, limit = self.value, self.threshold
         if self._by_bias:
             words = (
-                f"mean error {now.bias:+.3f} at {now.n:,} labelled wines, {before.bias:+.3f} on "
-                "the reference"
+                f"mean error {now.bias:+.3f} at {count_of(now.n, 'labelled wine')}, "
+                f"{before.bias:+.3f} on the reference"
             )
         else:
             words = (
-                f"mean absolute error {now.mae:.3f} at {now.n:,} labelled wines, {before.mae:.3f} "
-                "on the reference"
+                f"mean absolute error {now.mae:.3f} at {count_of(now.n, 'labelled wine')}, "
+                f"{before.mae:.3f} on the reference"
             )
         words += f"; score {value:.1f} {'exceeds' if value > limit else 'is within'} {limit:.1f}"
         if value > limit and verdict == "ok":

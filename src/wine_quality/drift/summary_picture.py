@@ -9,6 +9,7 @@ import pandas as pd
 
 from wine_quality.drift.reference import ALL
 from wine_quality.drift.verdicts import TRAFFIC
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.window_names import shortest_form
 from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.wines import QUALITY_UNIT
@@ -53,7 +54,7 @@ def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> "Figur
         figure = Figure(figsize=(float(np.clip(4 + 0.45 * len(windows), 8, 18)), 9.5), dpi=110)
         heat, error, traffic = figure.subplots(3, 1, sharex=True, height_ratios=[13, 6, 4])
     figure.set_layout_engine("constrained")
-    figure.suptitle(f"Monitoring: {len(windows)} window{'' if len(windows) == 1 else 's'}")
+    figure.suptitle(f"Monitoring: {count_of(len(windows), 'window')}")
     _plot_scores(heat, verdicts, windows)
     _plot_error(error, model_verdicts, windows)
     _plot_traffic(traffic, verdicts, windows)

@@ -34,7 +34,7 @@ from wine_quality.drift.reference import (
     parts_name,
 )
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.vocabulary import window_table
+from wine_quality.drift.vocabulary import count_of, window_table
 from wine_quality.wines import INPUTS, PARTS_OF_TOTALS, PREDICTION, TYPE
 
 Verdict = Literal["ok", "drift", "data_quality", "insufficient_data", "unfinished"]
@@ -320,14 +320,13 @@ class _Window:
         words = f"each wine comes about {mean:.2g} times (limit {limit:.2g})"
         if heaviest > HEAVY_SHARE * n:
             words = f"about {heaviest:,} of {n:,} wines are the same one"
-        distinct = f"{n / mean:,.0f}"
-        words += f"; the window counts as {distinct} distinct wine{'' if distinct == '1' else 's'}"
+        words += f"; the window counts as {count_of(round(n / mean), 'distinct wine')}"
         return Judgement("data_quality", mean, limit, n, np.nan, words)
 
     def _too_few(self, n: int) -> Judgement:
         words = (
-            f"{self.wines} wine{'' if self.wines == 1 else 's'}, fewer than the "
-            f"{self.settings.min_rows} that a judgement needs"
+            f"{count_of(self.wines, 'wine')}, fewer than the {self.settings.min_rows} that a "
+            "judgement needs"
         )
         return Judgement("insufficient_data", np.nan, np.nan, n, np.nan, words)
 
@@ -340,7 +339,7 @@ class _Window:
         elif column == JOINT:
             words = "too few complete wines to judge by"
         else:
-            words = f"only {n} wines have a value to judge by"
+            words = f"only {count_of(n, 'value')} to judge by"
         return Judgement("insufficient_data", np.nan, np.nan, n, np.nan, words)
 
     def _worst_segment(self, columns: list[int]) -> str | None:
@@ -366,7 +365,8 @@ class _Window:
         is_drift = beyond and moved >= self.settings.min_share_moved
         words = (
             f"{'' if segment == ALL else f'among {segment} wines: '}"
-            f"score {value:.1f} {'exceeds' if beyond else 'is within'} {limit:.1f} at {n:,} wines"
+            f"score {value:.1f} {'exceeds' if beyond else 'is within'} {limit:.1f} at "
+            f"{count_of(n, 'wine')}"
         )
         if name not in JOINT_COLUMNS:
             words += f"; {self._describe_move(segment, name, now)}"

@@ -11,6 +11,16 @@ UNFINISHED = "unfinished"
 """Verdict on a window that still goes on."""
 
 
+def count_of(number: int, noun: str) -> str:
+    """Write how many there are of something: `1 wine`, `2,000 wines`.
+
+    Args:
+        number: How many.
+        noun: One of them, a word whose plural ends in s.
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def window_table(rows: Sequence[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
     """Make a table of verdicts.
 

@@ -30,6 +30,7 @@ from wine_quality.drift.reference import (
     subject_of,
 )
 from wine_quality.drift.verdicts import estimate_repetition, median_of, percent
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.wines import MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION, TYPE
 
 MODEL = "model"
@@ -286,7 +287,7 @@ def _words(
                 if source.column.endswith(IMPOSSIBLE)
                 else "missing, invalid, implausible or unknown"
             )
-            return f"{after} of {n:,} values are {what}, against {before}", n
+            return f"{after} of {count_of(n, 'value')} are {what}, against {before}", n
         cell = reference.bins(column).categories[change.cell or 0]
         return f"share of {cell} went from {before} to {after}", n
     counts = select(whole.by_segment(0, reference), source.segment)
@@ -303,7 +304,7 @@ def _words(
     usual = reference_counts(reference, source.segment, column)
     old = median_of(reference, column, usual, reference.lows[place], reference.highs[place])
     new = median_of(reference, column, now, whole.lows[0, place], whole.highs[0, place])
-    return f"{among}median went from {old:.4g} to {new:.4g} at {n:,} wines", n
+    return f"{among}median went from {old:.4g} to {new:.4g} at {count_of(n, 'wine')}", n
 
 
 def _error_words(column: str, segment: str, whole: Profile, reference: Reference) -> str:

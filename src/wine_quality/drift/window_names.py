@@ -1,6 +1,6 @@
 """How windows are called: by their start, to the minute where that tells them apart."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pandas as pd
 
@@ -10,6 +10,24 @@ DAY, MINUTE, SECOND = "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"
 def in_words(moment: datetime) -> str:
     """Write a moment, with its seconds only if it has any: a window is a whole number of them."""
     return f"{moment:{SECOND if moment.second else MINUTE}}"
+
+
+def span_in_words(start: datetime, end: datetime) -> str:
+    """Name a stretch of time shortly: a day by its date, hours of one day by their date and ends.
+
+    Args:
+        start: Where it begins.
+        end: Where it ends, without this moment itself; midnight is the end of the day before.
+    """
+    last = end - timedelta(seconds=1)
+    is_whole = all(f"{moment:%H%M%S}" == "000000" for moment in (start, end))
+    if is_whole:
+        days = f"{start:{DAY}}"
+        return days if start.date() == last.date() else f"{days} to {last:{DAY}}"
+    if start.date() != last.date():
+        return f"{in_words(start)} to {in_words(end)}"
+    until = "24:00" if end.date() != start.date() else in_words(end)[len("2026-01-01 ") :]
+    return f"{in_words(start)} to {until}"
 
 
 def shortest_form(starts: pd.DatetimeIndex) -> str:

@@ -11,7 +11,7 @@ from wine_quality.drift.profiles import Profile
 from wine_quality.drift.settings import DriftSettings, window_length
 from wine_quality.drift.sources import timeline_of
 from wine_quality.drift.verdicts import TRAFFIC, VERDICTS_DTYPES
-from wine_quality.drift.vocabulary import ALARMS, UNFINISHED
+from wine_quality.drift.vocabulary import ALARMS, UNFINISHED, count_of
 
 PRECEDING = 14
 """Windows whose median is the ordinary traffic: two weeks of days."""
@@ -121,7 +121,7 @@ def judge_traffic(
             next_start = pd.Timestamp(now) - (pd.Timestamp(now) - start) % length
         if next_start is not None and next_start > start + length:
             missed = (next_start - start) // length - 1
-            words = f"not one wine in {missed} window{'s' if missed > 1 else ''}"
+            words = f"not one wine in {count_of(missed, 'window')}"
             rows.append((start + length, next_start, version, "no_traffic", 0, limit, words))
     return pd.DataFrame(
         [
@@ -134,7 +134,7 @@ def judge_traffic(
 
 def _judge_number(n: int, before: pd.Series, settings: DriftSettings) -> tuple[str, float, str]:
     """Verdict, limit and words for a number of wines after those of the windows before."""
-    words = f"{n:,} wine{'' if n == 1 else 's'}"
+    words = count_of(n, "wine")
     if len(before) < FEWEST_PRECEDING:
         return "ok", 1.0, words
     median = float(before.median())

@@ -21,6 +21,7 @@ from wine_quality.drift.profiles import window_profile
 from wine_quality.drift.reference import ALL, Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import decide
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.errors import WineQualityError
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.served_model import ServedModel
@@ -176,7 +177,7 @@ class LiveView:
     def _drift(self, rows: pd.DataFrame, expected: _Expected | None) -> dict[str, Any]:
         n = max((size for size in SIZES if size <= len(rows)), default=0)
         if expected is None or not n:
-            why = f"{len(rows)} wines are fewer than {SIZES[0]}"
+            why = f"{count_of(len(rows), 'wine')}, fewer than {SIZES[0]}"
             return {"n": 0, "reason": why if expected else "the version has no reference"}
         newest = rows.tail(n)
         profile = window_profile(newest, expected.reference)
