@@ -29,6 +29,7 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from pandas.testing import assert_frame_equal
 
+from tests.serving.browser import Phone
 from wine_quality.modelling.candidates import Candidate, build_model
 from wine_quality.modelling.onnx_export import export
 from wine_quality.modelling.registry import ModelRegistry
@@ -490,3 +491,17 @@ def prefect_server(_prefect_home: Path) -> Iterator[str]:
         with local_server(port) as address:
             patch.setenv("PREFECT_API_URL", address)
             yield address
+
+
+@pytest.fixture
+def phone() -> Iterator[Phone]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = os.environ.get("WINE_QUALITY_TEST_CHROMIUM", "/usr/bin/chromium")
+    if not Path(chromium).exists():
+        pytest.skip("set WINE_QUALITY_TEST_CHROMIUM to a Chromium to look at the pages")
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        yield Phone(browser.new_page(viewport={"width": 390, "height": 844}))
+        browser.close()

@@ -242,7 +242,8 @@ def test_the_newest_and_the_alarming_windows_are_reported(made):
 
 def test_the_page_shows_the_newest_window_and_links_all_reports(made):
     page = made["monitoring_page_html"]
-    assert "Newest of 5 windows: 2026-01-05 00:00 to 2026-01-06 00:00 UTC" in page
+    assert '<b class="name-a">2026-01-05, version 2</b>' in page
+    assert "Each line is a score over 5 windows" in page
     for name in made["evidently_pages"]:
         assert f'href="evidently/{name}.html"' in page
     assert "Evidently's regression report of 2026-01-04 00:00, version 1" in unescape(page)

@@ -3,7 +3,6 @@
 Logs are SQLite files always, and PostgreSQL where a server is named.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.serving.browser import Phone
 from wine_quality.modelling.registry import ModelRegistry, TrainedModel
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog
@@ -148,17 +146,3 @@ def serve(start_services) -> Iterator[Callable[[ServiceSettings], Any]]:
     """Starts services as processes, and stops them after the test."""
     with start_services() as start:
         yield start
-
-
-@pytest.fixture
-def phone() -> Iterator[Phone]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = os.environ.get("WINE_QUALITY_TEST_CHROMIUM", "/usr/bin/chromium")
-    if not Path(chromium).exists():
-        pytest.skip("set WINE_QUALITY_TEST_CHROMIUM to a Chromium to look at the pages")
-    with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
-        yield Phone(browser.new_page(viewport={"width": 390, "height": 844}))
-        browser.close()

@@ -417,7 +417,8 @@ def test_a_reference_that_is_lost_is_an_alert_and_ends_no_run(
     )
     assert "Version 1 of another is not in the registry" in alert["reason"]
     page = (after_whole_run / "08_reporting" / "monitoring.html").read_text()
-    assert "Monitoring: 1 open alert, 1 new" in page
+    assert "Monitoring: 1 incident is open" in page
+    assert "A model version cannot be judged" in page
 
 
 @pytest.mark.parametrize("pipeline", [PROCESSING, MONITORING])

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from html import escape
 from typing import Any, Protocol
 
 import pandas as pd
@@ -16,13 +15,14 @@ from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
 from wine_quality.drift.messages import error_since
 from wine_quality.drift.notifying import notify
+from wine_quality.drift.page import render_page
+from wine_quality.drift.page.contents import Sources
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import timeline_of, version_of
-from wine_quality.drift.summary_page import MOST_CHANGES, render_page
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
 from wine_quality.drift.watching import Finding, find_changes
@@ -38,12 +38,15 @@ from wine_quality.drift.windows import (
     window_of,
 )
 from wine_quality.errors import WineQualityError
+from wine_quality.pages import render
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 REPORTS = ("drift", "summary", "regression")
+MOST_CHANGES = 12
+"""Changed verdicts on the page, the latest; all are in the history."""
 REPORTED_COLUMNS = (*INPUTS, PREDICTION, QUALITY)
 
 
@@ -278,10 +281,15 @@ def write_monitoring_page(
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
     raised: list[Json],
+    incident_store: IncidentStore,
     verdict_history: VerdictStore,
+    profile_store: ProfileStore,
+    reference_profiles: Json,
     evidently_pages: Mapping[str, object],
+    settings: DriftSettings,
+    alert_settings: AlertSettings,
 ) -> str:
-    """Write the page that says how the windows were judged, and links the picture and reports."""
+    """Write the page that says how things are, and links the picture and reports."""
     # the newest window's reports come first, then those of the others, from the newest on
     of_newest = sorted(name for name in evidently_pages if "/" not in name)
     of_others = sorted(evidently_pages.keys() - set(of_newest))
@@ -289,9 +297,25 @@ def write_monitoring_page(
     links = {"All windows in one picture": "monitoring.png"} | {
         _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }
-    changes = verdict_history.changes(MOST_CHANGES)
-    listed = [Alert.from_dict(alert) for alert in raised]
-    return render_page(verdicts, model_verdicts, listed, changes, links)
+    references, grain = _references(reference_profiles), grain_seconds(settings.window)
+    since = int(verdicts["window_start"].min().timestamp())
+    return render_page(
+        Sources(
+            verdicts=verdicts,
+            model_verdicts=model_verdicts,
+            incidents=incident_store.incidents(),
+            raised=[Alert.from_dict(alert) for alert in raised],
+            changes=verdict_history.changes(MOST_CHANGES),
+            hours={
+                version: profile_store.load(version, reference, grain, since)
+                for version, reference in references.items()
+            },
+            references=references,
+            alert_settings=alert_settings,
+            links=links,
+            now=datetime.now(UTC),
+        )
+    )
 
 
 def _report_title(name: str) -> str:
@@ -303,8 +327,4 @@ def _report_title(name: str) -> str:
 
 
 def _empty_page(kind: str, remarks: tuple[str, ...]) -> str:
-    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        f"<title>No {kind} report</title><h1>No {kind} report</h1><ul>{notes}</ul></html>"
-    )
+    return render("pipelines/monitoring/no_report.html", kind=kind, remarks=remarks)

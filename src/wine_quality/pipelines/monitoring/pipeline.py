@@ -44,7 +44,18 @@ def create_pipeline() -> Pipeline:
             ),
             step(
                 nodes.write_monitoring_page,
-                ["verdicts", "model_verdicts", "alerts", "verdict_history", "evidently_pages"],
+                {
+                    "verdicts": "verdicts",
+                    "model_verdicts": "model_verdicts",
+                    "raised": "alerts",
+                    "incident_store": "incident_store",
+                    "verdict_history": "verdict_history",
+                    "profile_store": "profile_store",
+                    "reference_profiles": "reference_profiles",
+                    "evidently_pages": "evidently_pages",
+                    "settings": settings,
+                    "alert_settings": alert_settings,
+                },
                 "monitoring_page_html",
             ),
             step(
