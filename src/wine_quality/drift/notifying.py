@@ -16,6 +16,7 @@ from wine_quality.drift.messages import (
     rollback_message,
     trial_message,
 )
+from wine_quality.drift.vocabulary import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,11 @@ def _deliver(
         except ChannelError as error:
             waiting = owed[part.start or 0 :]
             logger.warning(
-                "Channel %s did not take %d message%s (%s); the next run tries again",
-                channel.name, len(waiting), "" if len(waiting) == 1 else "s", error,
-            )  # fmt: skip
+                "Channel %s did not take %s (%s); the next run tries again",
+                channel.name,
+                count_of(len(waiting), "message"),
+                error,
+            )
             store.mark_refused(waiting, str(error))
             return
         store.mark_sent(owed[part], datetime.now(UTC))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from wine_quality.drift.alerts import Alert, by_subject
 from wine_quality.drift.sources import timeline_of, timelines
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.windows import OF_VERSIONS, newest_window
 
 VERDICT_STYLES = {
@@ -82,8 +83,7 @@ def outcome(outputs: Outputs) -> str:
         became = "is champion" if decided["promoted"] else "is challenger"
         return f"version {decided['version']} {became}"
     if "tuning_results" in outputs:
-        n = len(outputs["tuning_results"])
-        return f"{n} candidate{'' if n == 1 else 's'} tuned"
+        return f"{count_of(len(outputs['tuning_results']), 'candidate')} tuned"
     if "traffic_summary" in outputs:
         return f"{outputs['traffic_summary']['acknowledged']:,} wines answered"
     if "label_delivery" in outputs:
@@ -282,7 +282,7 @@ def _verdicts(outputs: Outputs) -> RenderableType:
             _add_row(table, *_judgement(row["subject"], row["verdict"], row["reason"]))
         of_source = f" of the source {timeline}" if timeline else ""
         title = (
-            f"Newest of {windows} window{'' if windows == 1 else 's'}{of_source}, "
+            f"Newest of {count_of(windows, 'window')}{of_source}, "
             f"from {pd.Timestamp(start):%Y-%m-%d %H:%M} UTC"
         )
         parts += [Text(title), table]
@@ -308,7 +308,7 @@ def _alerts(alerts: Sequence[Alert]) -> list[RenderableType]:
         found = _judgement(subject, alert.verdict, alert.reason + state)
         _add_row(table, f"{alert.since:%Y-%m-%d %H:%M}", *found)
     n_open, n_new = sum(alert.is_open for alert in shown), sum(alert.new for alert in shown)
-    title = f"{n_open:,} open alert{'' if n_open == 1 else 's'}, {n_new:,} new in all"
+    title = f"{count_of(n_open, 'open alert')}, {n_new:,} new in all"
     latest = f", the latest {MOST_ALERTS}" if len(shown) > MOST_ALERTS else ""
     return [Text(f"\n{title}{latest}"), table]
 
