@@ -2,14 +2,15 @@
 
 from wine_quality.serving.__main__ import main
 from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.log_schema import LOG
 
 
 def test_a_log_is_migrated(tmp_path, capsys):
     address = f"sqlite:///{tmp_path}/log.db"
     assert main(["migrate", "--log-url", address]) == 0
-    assert capsys.readouterr().out.endswith("schema none -> 0001.\n")
+    assert capsys.readouterr().out.endswith(f"schema none -> {LOG.version}.\n")
     assert main(["migrate", "--log-url", address]) == 0
-    assert capsys.readouterr().out.endswith("has schema 0001 already.\n")
+    assert capsys.readouterr().out.endswith(f"has schema {LOG.version} already.\n")
     with InferenceLog(address) as log:
         assert log.exists()
 
