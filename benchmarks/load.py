@@ -1,6 +1,8 @@
-"""A closed-loop load generator that costs little: as many requests in flight as connections.
+"""A load generator that costs little: as many requests in flight as connections, or a fixed rate.
 
-Prints a JSON line: requests a second, latencies in milliseconds, statuses.
+Prints a JSON line: requests a second, latencies in milliseconds (two percentiles, and all of them
+in ascending order), statuses. With a rate, a latency
+counts from the moment at which the request was due: a service that is late cannot hide it.
 """
 
 import argparse
@@ -8,6 +10,7 @@ import json
 import selectors
 import socket
 import time
+from collections import deque
 from pathlib import Path
 
 
@@ -18,6 +21,7 @@ def main() -> None:
     parser.add_argument("body", type=Path)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: no pause")
     given = parser.parse_args()
     body = given.body.read_bytes()
     request = (
@@ -27,19 +31,24 @@ def main() -> None:
     selector = selectors.DefaultSelector()
     started: dict[int, float] = {}
     pending: dict[int, bytes] = {}
+    free: deque[socket.socket] = deque()
     for _ in range(given.connections):
         connection = socket.create_connection(("127.0.0.1", given.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(connection, selectors.EVENT_READ, connection)
-        started[connection.fileno()] = time.perf_counter()
-        connection.sendall(request)
+        free.append(connection)
     latencies: list[float] = []
     statuses: dict[str, int] = {}
-    begin = time.perf_counter()
+    now = begin = due = time.perf_counter()
     deadline = begin + given.seconds
-    now = begin
     while now < deadline:
-        for key, _ in selector.select(1):
+        while free and (due <= now or not given.rate):
+            connection = free.popleft()
+            started[connection.fileno()] = due if given.rate else now
+            connection.sendall(request)
+            due += 1 / given.rate if given.rate else 0
+        wait = min(1, max(0, due - now)) if given.rate and free else 1
+        for key, _ in selector.select(wait):
             connection, number = key.data, key.fd
             received = connection.recv(1 << 20)
             now = time.perf_counter()
@@ -54,8 +63,7 @@ def main() -> None:
             status = answer[9:12].decode()
             statuses[status] = statuses.get(status, 0) + 1
             latencies.append(now - started[number])
-            started[number] = now
-            connection.sendall(request)
+            free.append(connection)
         now = time.perf_counter()
         if not selector.get_map():
             break
@@ -68,6 +76,7 @@ def main() -> None:
                 "p50": 1000 * latencies[n // 2] if n else None,
                 "p99": 1000 * latencies[int(n * 0.99)] if n else None,
                 "statuses": statuses,
+                "latencies": [round(1000 * latency, 3) for latency in latencies],
             }
         )
     )

@@ -24,14 +24,23 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from processes import cpu_seconds
 
 HERE = Path(__file__).parent
 MODEL = "wine-quality"
+PLAIN, SHADOW = "ours, SQLite", "ours, shadow of all"
+BELOW = (0.15, 0.3, 0.5)
+"""Shares of the requests per second at saturation."""
+FATE = 'wine_quality_shadow_wines_total{{fate="{}"}}'
+OVERLOAD = 128
+"""Connections without a pause that are more than the service can do."""
 
 
 @dataclass
@@ -75,20 +84,28 @@ class Peer:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def measure(self, folder: Path, connections: int, seconds: float) -> dict[str, Any]:
-        """Load it for so many seconds."""
+    def measure(
+        self, folder: Path, connections: int, seconds: float, rate: float = 0
+    ) -> dict[str, Any]:
+        """Load it for so many seconds: without a pause, or with so many requests a second."""
         body = folder / "body.json"
         body.write_bytes(self.body)
         before = cpu_seconds(self.process.pid)
         done = subprocess.run(
             [sys.executable, str(HERE / "load.py"), str(self.port), self.path, str(body),
-             "--connections", str(connections), "--seconds", str(seconds)],
+             "--connections", str(connections), "--seconds", str(seconds), "--rate", str(rate)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         found = json.loads(done.stdout)
         requests = sum(found["statuses"].values())
         found["cpu_ms"] = 1000 * (cpu_seconds(self.process.pid) - before) / max(1, requests)
         return found
+
+    def figure(self, name: str) -> float:
+        """A figure of its `/metrics`; 0 where there is none yet."""
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        lines = urllib.request.urlopen(url).read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
 
 def free_port() -> int:
@@ -98,7 +115,11 @@ def free_port() -> int:
 
 
 def train(folder: Path, trees: int, jobs: int = 1) -> tuple[Any, list[dict[str, Any]]]:
-    """Register extra trees as champion, as training does; the model, and 1,000 wines to send."""
+    """Register extra trees as champion, as training does, and once more as challenger.
+
+    Returns:
+        The model, and 1,000 wines to send.
+    """
     import mlflow
     from mlflow import MlflowClient
 
@@ -122,7 +143,9 @@ def train(folder: Path, trees: int, jobs: int = 1) -> tuple[Any, list[dict[str, 
     registry = ModelRegistry(MODEL)
     with mlflow.start_run(experiment_id=experiment):
         version = registry.register(TrainedModel(model, reference))
+        challenger = registry.register(TrainedModel(model, reference))
     registry.set_alias("champion", version.version)
+    registry.set_alias("challenger", challenger.version)
     content = export(model, reference).content
     (folder / "model.onnx").write_bytes(content)
     (folder / "model.pickle").write_bytes(pickle.dumps(model))
@@ -169,7 +192,10 @@ def peers(folder: Path, wine: dict[str, Any], given: argparse.Namespace) -> list
             "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
         },
     )  # fmt: skip
-    found = [ours("ours, SQLite"), noop, unlogged, ours("ours, 2 workers", "--workers", "2")]
+    found = [
+        ours(PLAIN), ours(SHADOW, "--shadow-share", "1"), noop, unlogged,
+        ours("ours, 2 workers", "--workers", "2"),
+    ]  # fmt: skip
     if given.against:
         found.insert(1, ours("ours, the other revision", PYTHONPATH=str(given.against)))
     if given.postgres:
@@ -248,6 +274,73 @@ def batches(
         print(f"| {name} | {statistics.median(found):.1f} | {ratio:.2f}× |")
 
 
+def shadows(
+    folder: Path, plain: Peer, shadow: Peer, saturation: float, given: argparse.Namespace
+) -> None:
+    """What a shadow of all requests costs those who ask, below saturation and under overload."""
+    print(
+        f"\n{2 * given.rounds} rounds of {given.seconds:g} s in turn; all latencies of a load "
+        "together; intervals by bootstrap over the rounds\n"
+    )
+    print(
+        "| load | p50 ms, without / with | p99 ms, without / with | p50, with / without (95 %) "
+        "| p99, with / without (95 %) | CPU ms a request, without / with "
+        "| shadow answers logged, dropped | errors |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    loads = [
+        (f"{share:.0%} of saturation, {share * saturation:,.0f}/s", 64, share * saturation)
+        for share in BELOW
+    ]
+    for name, connections, rate in [*loads, (f"{OVERLOAD} connections", OVERLOAD, 0)]:
+        before = {fate: shadow.figure(FATE.format(fate)) for fate in ("written", "dropped")}
+        found: list[list[dict[str, Any]]] = [[], []]
+        for i in range(2 * given.rounds):
+            # who is measured first has a machine that has just rested
+            for k in (0, 1) if i % 2 else (1, 0):
+                peer = (plain, shadow)[k]
+                found[k].append(peer.measure(folder, connections, given.seconds, rate))
+        time.sleep(2)
+        fates = {fate: shadow.figure(FATE.format(fate)) - n for fate, n in before.items()}
+        without, with_it = ([np.array(r["latencies"]) for r in each] for each in found)
+        cells = [_percentiles(without, with_it, q) for q in (50, 99)]
+        cells += [_ratio(without, with_it, q) for q in (50, 99)]
+        cpu = (statistics.median(r["cpu_ms"] for r in each) for each in found)
+        cells.append(" / ".join(f"{ms:.2f}" for ms in cpu))
+        errors = sum(
+            n
+            for r in chain(*found)
+            for status, n in r["statuses"].items()
+            if status != "200"
+        )  # fmt: skip
+        print(
+            f"| {name} | {' | '.join(cells)} | {fates['written']:,.0f}, {fates['dropped']:,.0f} "
+            f"| {errors} |"
+        )
+
+
+Latencies = Sequence[NDArray[np.float64]]
+
+
+def _percentiles(without: Latencies, with_it: Latencies, q: float) -> str:
+    return " / ".join(f"{np.percentile(np.concatenate(x), q):.1f}" for x in (without, with_it))
+
+
+def _ratio(without: Latencies, with_it: Latencies, q: float) -> str:
+    """Ratio of percentiles, with its interval: rounds are drawn again, both of a pair together."""
+    rng = np.random.default_rng(1)
+    n = len(without)
+
+    def ratio(rounds: Sequence[int]) -> float:
+        both = ([x[i] for i in rounds] for x in (without, with_it))
+        a, b = (np.percentile(np.concatenate(x), q) for x in both)
+        return float(b / a)
+
+    drawn = [ratio(rng.integers(n, size=n).tolist()) for _ in range(500)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{ratio(range(n)):.2f} ({low:.2f}–{high:.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mlserver", default="", help="its command, from a venv of its own")
@@ -279,6 +372,10 @@ def main() -> None:
                     found[peer.name].append(peer.measure(folder, given.connections, given.seconds))
             report(found, services[0].name, given)
             batches(folder, services, model, wines)
+            by_name = {peer.name: peer for peer in services}
+            if {PLAIN, SHADOW} <= by_name.keys():
+                saturation = statistics.median(r["rps"] for r in found[PLAIN])
+                shadows(folder, by_name[PLAIN], by_name[SHADOW], saturation, given)
         finally:
             for peer in services:
                 peer.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ from wine_quality.drift.store_schema import INCIDENT_ALERTS, MONITORING
 from wine_quality.drift.verdict_store import VerdictStore
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.log_schema import GROUND_TRUTH, LOG, PREDICTIONS
+from wine_quality.serving.log_writing import ShadowAnswers
 
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 NOON_UTC = NOON.replace(tzinfo=None)
@@ -136,7 +138,7 @@ def test_a_step_that_imports_the_project_would_be_noticed(line):
 # The next version
 
 
-SECOND = """
+NEXT_STEP = """
 import sqlalchemy as sa
 from alembic.operations import Operations
 
@@ -150,6 +152,9 @@ NARROW = """with op.batch_alter_table("predictions") as table:
         table.alter_column("source", type_=sa.String(99), existing_type=sa.Text)"""
 
 
+NEXT = f"{int(LOG.version) + 1:04}"
+
+
 @pytest.fixture
 def make_next(tmp_path, monkeypatch):
     """Makes the log's next version, with a step of its own."""
@@ -158,7 +163,7 @@ def make_next(tmp_path, monkeypatch):
     def make(name: str, body: str, change: Any) -> Schema:
         folder = tmp_path / "steps" / name
         shutil.copytree(Path(import_module(LOG.migrations).__file__).parent, folder)
-        (folder / "v0002_second.py").write_text(SECOND.format(body=body))
+        (folder / f"v{NEXT}_next.py").write_text(NEXT_STEP.format(body=body))
         tables = sa.MetaData(naming_convention=LOG.tables.naming_convention)
         for table in LOG.tables.tables.values():
             table.to_metadata(tables)
@@ -179,7 +184,7 @@ WINES = [{"type": "red", "alcohol": 9.5 + number, "prediction": 5.5} for number 
 
 
 def fill(address: str) -> None:
-    """Write three predictions with a label each into a log of the first version."""
+    """Write three predictions with a label each into a log."""
     known = {"model_version": "1", "source": "test"}
     with Database(address, LOG) as log:
         log.open(create=True)
@@ -210,7 +215,7 @@ def test_a_column_more_is_there_in_a_new_log(with_colour, make_address, first):
     stepped = make_address()
     take_steps(stepped, with_colour)
     assert shape(address, with_colour) == shape(stepped, with_colour)
-    assert shape(address, with_colour)["version"] == ["0002"]
+    assert shape(address, with_colour)["version"] == [NEXT]
 
 
 def test_a_column_more_comes_to_an_old_log_by_command(with_colour, make_address):
@@ -218,12 +223,12 @@ def test_a_column_more_comes_to_an_old_log_by_command(with_colour, make_address)
     fill(address)
     with Database(address, with_colour) as log:
         for create in (False, True):
-            with pytest.raises(DatabaseError, match=r"older wine-quality \(schema 0001") as caught:
+            with pytest.raises(DatabaseError, match=rf"\(schema {LOG.version}, this") as caught:
                 log.open(create=create)
             assert "'python -m wine_quality.serving migrate'" in str(caught.value)
-        assert log.migrate().endswith("schema 0001 -> 0002.")
+        assert log.migrate().endswith(f"schema {LOG.version} -> {NEXT}.")
     assert_filled(address, with_colour)
-    # what knows the first version alone leaves it
+    # what does not know the version leaves it
     with Database(address, LOG) as old, pytest.raises(DatabaseError, match="by a newer wine-qual"):
         old.open(create=True)
 
@@ -236,7 +241,7 @@ def test_a_step_that_makes_a_table_a_second_time_keeps_what_refers_to_it(make_ne
     address = make_address()
     fill(address)
     with Database(address, schema) as log:
-        assert log.migrate().endswith("schema 0001 -> 0002.")
+        assert log.migrate().endswith(f"schema {LOG.version} -> {NEXT}.")
         assert_filled(address, schema)
         # references are kept to again
         with pytest.raises(sa.exc.IntegrityError), log.transaction(writing=True) as connection:
@@ -282,9 +287,18 @@ def rows(address: str, schema: Schema) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
-def test_an_old_log_is_read_and_written_on(old):
+def test_an_old_log_is_migrated_by_command_without_loss(old):
     address = old("inference_log.db")
     before = rows(address, LOG)
+    for use in (InferenceLog.read, InferenceLog.check):
+        with (
+            InferenceLog(address) as log,
+            pytest.raises(DatabaseError, match=r"quality\.serving migrate"),
+        ):
+            use(log)
+    assert rows(address, LOG) == before
+    with Database(address, LOG) as database:
+        assert database.migrate().endswith(f"schema 0001 -> {LOG.version}.")
     with InferenceLog(address) as log:
         assert log.counts().predictions == 12
         assert log.counts().labels == 6
@@ -292,9 +306,13 @@ def test_an_old_log_is_read_and_written_on(old):
         assert found["quality"].notna().sum() == 6
         assert found["event_time"].min() == pd.Timestamp("2026-01-31T12:00Z")
         log.check()
-    assert rows(address, LOG) == before
-    with Database(address, LOG) as log:
-        assert log.migrate().endswith("has schema 0001 already.")
+        assert log.read_shadowed().empty
+        ids = [UUID(name) for name in found["prediction_id"]]
+        log.append_shadows([ShadowAnswers(ids, "9", np.full(12, 5.5), NOON)])
+        assert log.read_shadowed()["shadow_prediction"].tolist() == [5.5] * 12
+    after = rows(address, LOG)
+    assert len(after.pop("shadow_predictions")) == 12
+    assert after == before
 
 
 @pytest.mark.parametrize("name", ["inference_log.db", "monitoring.db"])

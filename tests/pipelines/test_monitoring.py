@@ -1,5 +1,6 @@
 import json
 import re
+from datetime import UTC, datetime
 from html import unescape
 
 import numpy as np
@@ -25,6 +26,10 @@ from wine_quality.pipelines.monitoring.figures import (
     plot_error_over_time,
 )
 from wine_quality.pipelines.monitoring.parameters import MonitoringParameters
+from wine_quality.serving.identifiers import uuid7_batch
+from wine_quality.serving.inference_log import InferenceLog
+from wine_quality.serving.log_writing import ShadowAnswers
+from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
@@ -111,9 +116,11 @@ def lake_of(folder, log):
 def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
-    with ProfileStore(url) as store, IncidentStore(url) as incidents:
+    served = InferenceLog(f"sqlite:///{folder}/inference_log.db")
+    with ProfileStore(url) as store, IncidentStore(url) as incidents, served:
         given = {
             "inference_log": reader,
+            "inference_log_connection": served,
             "profile_store": store,
             "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
@@ -178,6 +185,41 @@ def test_a_days_verdicts(made, number, others, special):
     # a day of stronger wines changes how alcohol goes with everything else
     joint = {JOINT: found[JOINT]} if "alcohol" in special else {}
     assert found == expected | joint | special
+
+
+def test_a_log_that_no_service_wrote_has_no_challenger(made):
+    assert made["shadow_comparisons"] == []
+
+
+def test_challengers_are_compared_by_their_shadow_answers(tmp_path, reader):
+    wines = predicted(draw_wines(150, 1, duplicates=False), 3)
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    batch = PredictionBatch.from_frame(
+        wines, wines[PREDICTION].to_numpy(), prediction_ids=uuid7_batch(150), event_time=noon,
+        received_at=noon, model_version="1", source="test", latency_ms=1.0,
+    )  # fmt: skip
+    names = [str(i) for i in batch.prediction_ids]
+    # half a point from the truth; the challenger's last answer has no label
+    said = wines[QUALITY].to_numpy() + 0.5
+    with InferenceLog(f"sqlite:///{tmp_path}/log.db") as log:
+        assert nodes.compare_challengers(log, reader, SETTINGS) == []
+        log.append_predictions(batch)
+        log.append_shadows([ShadowAnswers(batch.prediction_ids, "2", said, noon)])
+        assert nodes.compare_challengers(log, reader, SETTINGS) == []
+        labels = {"prediction_id": names[:149], "quality": wines[QUALITY][:149]}
+        log.append_ground_truth(pd.DataFrame(labels))
+        (found,) = nodes.compare_challengers(log, reader, SETTINGS)
+        apart = SETTINGS.model_copy(update={"sources_apart": ("test",)})
+        (simulated,) = nodes.compare_challengers(log, reader, apart)
+        without = SETTINGS.model_copy(update={"sources_left_out": ("test",)})
+        assert nodes.compare_challengers(log, reader, without) == []
+    assert simulated == found | {"champion": "1 (test)"}
+    error = (wines[PREDICTION] - wines[QUALITY])[:149].abs().mean()
+    assert (found["champion"], found["challenger"], found["labels"]) == ("1", "2", 149)
+    assert found["champion_mae"] == pytest.approx(error)
+    assert found["challenger_mae"] == pytest.approx(0.5)
+    assert found["gain"] == pytest.approx(error - 0.5)
+    assert json.loads(json.dumps(found)) == found
 
 
 def test_the_models_verdicts(made):

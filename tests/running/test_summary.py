@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from wine_quality.drift.alerts import Alert
+from wine_quality.modelling.shadow_comparison import ShadowComparison
 from wine_quality.running.summary import (
     MOST_ALERTS,
     SECTIONS,
@@ -158,6 +159,7 @@ def test_what_a_summary_tells_of():
         "verdicts",
         "model_verdicts",
         "alerts",
+        "shadow_comparisons",
         "retraining",
         "traffic_audit",
     } == SUMMARISED
@@ -420,6 +422,24 @@ def test_open_and_new_alerts_are_told():
     many = printed(judged | {"alerts": [alert.to_dict()] * (MOST_ALERTS + 2)})
     assert f"{MOST_ALERTS + 2} open alerts, 0 new in all, the latest 10" in many
     assert many.count("it rose") == MOST_ALERTS
+
+
+def test_a_challenger_in_shadow():
+    judged = {
+        "verdicts": verdicts("2026-01-02", "column", pH="ok"),
+        "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),
+    }
+    assert "shadow" not in printed(judged | {"shadow_comparisons": []})
+    found = asdict(ShadowComparison("7", "8", 1412, 1300, 0.512, 0.498, 0.014, -0.002, 0.03))
+    text = " ".join(printed(judged | {"shadow_comparisons": [found]}).split())
+    assert (
+        "Version 8 in shadow of version 7, on the same 1,412 labelled wines: MAE 0.498 against "
+        "0.512, better by +0.014 (95 %: -0.002 to +0.030)"
+    ) in text
+    few = found | {"labels": 12, "wines": 12, "gain_low": None, "gain_high": None}
+    text = printed(judged | {"shadow_comparisons": [few]})
+    assert "better by +0.014" in text
+    assert "95 %" not in text
 
 
 def test_an_alarming_verdict_is_coloured():

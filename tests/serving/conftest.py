@@ -96,8 +96,9 @@ class Registered:
         onnx: str = "yes",
         tags: Mapping[str, str | None] | None = None,
         content: bytes | None = None,
+        alias: str = "champion",
     ) -> str:
-        """Register a version more and make it champion, with tags and ONNX file changed."""
+        """Register a version more and give it an alias, with tags and ONNX file changed."""
         import mlflow
         from mlflow import MlflowClient
 
@@ -115,7 +116,7 @@ class Registered:
                 client.delete_model_version_tag(made.name, made.version, key)
             else:
                 client.set_model_version_tag(made.name, made.version, key, value)
-        self.registry.set_alias("champion", made.version)
+        self.registry.set_alias(alias, made.version)
         return made.version
 
 

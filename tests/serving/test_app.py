@@ -366,7 +366,7 @@ def test_probes_say_whether_it_can_predict(registered, settings) -> None:
 
         await until(ready)
         for path in ("/ping", "/health", "/health/ready"):
-            assert (await client.get(path)).json() == {"status": "ready"}
+            assert (await client.get(path)).json() == {"status": "ready", "warnings": []}
         version = await client.get("/version")
         assert version.text == metadata.version("mlflow")
         assert version.headers["content-type"].startswith("text/plain")
@@ -391,7 +391,7 @@ def test_metrics_count_what_happened(registered, settings) -> None:
             'wine_quality_requests_total{route="other",status="404"} 1.0',
             f'wine_quality_predictions_total{{model_version="{version}"}} 3.0',
             "wine_quality_commit_seconds_count 3.0",
-            'wine_quality_model_events_total{kind="loaded"} 1.0',
+            'wine_quality_model_events_total{alias="champion",kind="loaded"} 1.0',
         ):
             assert line in metrics, metrics
 
@@ -544,13 +544,15 @@ def test_a_broken_version_is_refused_and_the_old_one_kept(
         assert (model["version"], model["refused"]["version"]) == (first, second)
         assert (await client.post("/predict", json=WINE)).json()["model_version"] == first
         assert (await client.get("/health/ready")).status_code == 200
-        assert "wine_quality_model_refused 1.0" in (await client.get("/metrics")).text
+        gauge = 'wine_quality_model_refused{alias="champion"}'
+        assert f"{gauge} 1.0" in (await client.get("/metrics")).text
         registered.registry.set_alias("champion", first)
 
         async def mended() -> bool:
             return (await client.get("/model")).json()["refused"] is None
 
         await until(mended)
+        assert f"{gauge} 0.0" in (await client.get("/metrics")).text
 
     ask(settings, work)
     assert "ALERT: a model version was refused" in caplog.text

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,8 @@ from wine_quality.serving import log_writing
 from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.inference_log import InferenceLog, LogCounts
 from wine_quality.serving.labels import UnknownPredictionsError
-from wine_quality.serving.log_schema import LOG_DTYPES, PREDICTIONS
+from wine_quality.serving.log_schema import LOG_DTYPES, PREDICTIONS, SHADOW_DTYPES
+from wine_quality.serving.log_writing import ShadowAnswers
 from wine_quality.serving.prediction_batch import LoggedBatch, PredictionBatch, RequestConflictError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, MEASUREMENTS, WINE_EXAMPLE
 
@@ -627,3 +628,75 @@ def test_a_large_batch_is_written_whole(log: InferenceLog, make_batch: MakeBatch
     logged = log.append_predictions(batch)
     assert sorted(map(str, logged.prediction_ids)) == sorted(log.read()["prediction_id"])
     assert log.append_predictions(batch) == dataclasses.replace(logged, repeated=True)
+
+
+# What a challenger said
+
+
+def say(ids: list[str], version: str, answers: object) -> ShadowAnswers:
+    predictions = np.broadcast_to(np.asarray(answers, dtype=np.float64), len(ids))
+    return ShadowAnswers([UUID(i) for i in ids], version, predictions, NOON + HOUR)
+
+
+def test_shadow_answers_stand_beside_their_predictions(
+    log: InferenceLog, make_batch: MakeBatch
+) -> None:
+    assert log.read_shadowed().empty
+    ids = append(log, make_batch(300))
+    early = append(log, make_batch(3, event_time=NOON - HOUR, model_version="0"))
+    before = log.read()
+    log.append_shadows([say(ids[:250], "2", np.linspace(4, 7, 250)), say(ids[:2], "3", 5.5)])
+    log.append_shadows([say(early, "2", 6.25)])
+    log.append_ground_truth(labels(ids[:1], 4, labelled_at=NOON))
+    log.append_ground_truth(labels(ids[:1], 7, labelled_at=NOON + HOUR))
+
+    # nothing of it is among the predictions
+    assert log.counts() == LogCounts(303, 2, 1)
+    pd.testing.assert_frame_equal(
+        log.read().drop(columns=["quality", "labelled_at"]),
+        before.drop(columns=["quality", "labelled_at"]),
+    )
+    found = log.read_shadowed(shadow_version="2")
+    assert found.dtypes.astype(str).to_dict() == LOG_DTYPES | SHADOW_DTYPES
+    assert found["prediction_id"].tolist() == early + ids[:250]
+    assert found["shadow_prediction"].tolist() == [6.25] * 3 + np.linspace(4, 7, 250).tolist()
+    assert found["prediction"].tolist()[3:] == before["prediction"].tolist()[3:253]
+    # the newest label counts
+    assert found.set_index("prediction_id").loc[ids[0], "quality"] == 7
+    assert found["quality"].notna().sum() == 1
+    assert len(log.read_shadowed()) == 255
+    assert log.read_shadowed(since=NOON)["shadow_version"].value_counts().to_dict() == {
+        "2": 250, "3": 2,
+    }  # fmt: skip
+    assert len(log.read_shadowed(until=NOON, model_version="0", shadow_version="2")) == 3
+    assert log.read_shadowed(model_version="0", shadow_version="3").empty
+
+
+def test_a_shadow_answer_without_its_prediction_is_refused(
+    log: InferenceLog, make_batch: MakeBatch
+) -> None:
+    ids = append(log, make_batch(2))
+    with pytest.raises(IntegrityError):
+        log.append_shadows([say([*ids, str(uuid4())], "2", 5)])
+    assert log.read_shadowed().empty
+    log.append_shadows([say(ids, "2", 5)])
+    with pytest.raises(IntegrityError):
+        log.append_shadows([say(ids[:1], "2", 6)])
+    assert log.read_shadowed()["shadow_prediction"].tolist() == [5, 5]
+
+
+def test_the_newest_rows_have_the_challengers_answers_too(
+    log: InferenceLog, make_batch: MakeBatch
+) -> None:
+    ids = append(log, make_batch(5))
+    log.append_shadows([say(ids[1:3], "2", 5), say(ids, "3", 4)])
+    log.append_ground_truth(labels(ids[:2]))
+    since = datetime.now(UTC) - HOUR
+    for frame, n in ((log.newest(since, 9, "2"), 5), (log.newest_labelled(9, "2"), 2)):
+        said = frame["shadow_prediction"]
+        assert len(frame) == n
+        assert said[1] == 5
+        assert said.notna().sum() == min(2, n - 1)
+    for frame in (log.newest(since, 9), log.newest_labelled(9), log.newest(since, 9, "4")):
+        assert frame["shadow_prediction"].isna().all()
+        assert str(frame["shadow_prediction"].dtype) == "float64"

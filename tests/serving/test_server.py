@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from tests.serving.browser import until
+from tests.serving.in_process import logged
 from tests.serving.load import Load, check_log
+from wine_quality.serving.challenger import is_canary
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.wines import WINE_EXAMPLE as WINE
 
@@ -95,6 +97,96 @@ def test_several_workers_share_log_and_figures(registered, settings, serve) -> N
         f'wine_quality_predictions_total{{model_version="1"}} {n}.0'
         in httpx.get(f"{server.url}/metrics", timeout=60).text
     )
+
+
+# The challenger
+
+
+@pytest.fixture
+def shadowing(registered, settings):
+    """A service that shadows everything, on however slow a machine; with both versions."""
+    registered.add()
+    registered.add(alias="challenger")
+    return settings.model_copy(update={"shadow_share": 1.0, "shadow_slow_ms": 60_000.0})
+
+
+def shadows(url: str) -> tuple[list[str], list[str]]:
+    """Ids of all predictions, and of those with shadow answers."""
+    with InferenceLog(url) as log:
+        return log.read()["prediction_id"].tolist(), log.read_shadowed()["prediction_id"].tolist()
+
+
+@pytest.mark.slow
+def test_stopped_gently_the_shadow_is_written_too(shadowing, serve) -> None:
+    server = serve(shadowing)
+    with Load(server.url) as load:
+        load.wait_for(200)
+    assert server.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
+    assert set(load.statuses) == {200}
+    check_log(shadowing.log_url, load)
+    predictions, shadowed = shadows(shadowing.log_url)
+    assert shadowed == predictions
+
+
+@pytest.mark.slow
+def test_killed_the_service_loses_shadow_answers_that_were_not_written_alone(
+    shadowing, serve
+) -> None:
+    server = serve(shadowing)
+    with Load(server.url) as load:
+        for _ in range(3):
+            # some of them have had their second
+            load.wait_for(50)
+            time.sleep(1.5)
+            load.wait_for(50)
+            server.stop(signal.SIGKILL)
+            server.start()
+        load.wait_for(50)
+    check_log(shadowing.log_url, load)
+    server.stop(signal.SIGTERM)
+    predictions, shadowed = shadows(shadowing.log_url)
+    assert 100 < len(shadowed) == len(set(shadowed))
+    assert set(shadowed) <= set(predictions)
+
+
+@pytest.mark.slow
+def test_several_workers_shadow_and_agree_on_canaries(shadowing, serve) -> None:
+    share = {"workers": 2, "canary_share": 0.5, "shadow_rows": 100_000}
+    server = serve(shadowing.model_copy(update=share))
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+
+        def version(name: str) -> str:
+            # a connection of its own each: any worker may take it
+            headers = {"X-Client-Id": name, "Connection": "close"}
+            answer = client.post("/predict", json=WINE, headers=headers)
+            return answer.json()["model_version"]
+
+        for _ in range(8):
+            found = [version(f"client-{i}") for i in range(12)]
+            assert found == ["2" if is_canary(f"client-{i}", 0.5) else "1" for i in range(12)]
+    with Load(server.url) as load:
+        load.wait_for(200)
+    predictions = logged(shadowing)
+    champions = set(predictions[predictions["model_version"] == "1"]["prediction_id"])
+    deadline = time.monotonic() + 60
+    text = ""
+    while f'fate="written"}} {len(champions)}.0' not in text:
+        assert time.monotonic() < deadline, text
+        text = httpx.get(f"{server.url}/metrics", timeout=60).text
+    assert set(shadows(shadowing.log_url)[1]) == champions
+
+
+@pytest.mark.slow
+def test_under_overload_the_shadow_is_dropped_and_no_request(shadowing, serve) -> None:
+    server = serve(shadowing.model_copy(update={"shadow_slow_ms": 0.5}))
+    with Load(server.url, pause=0) as load:
+        load.wait_for(500)
+        ready = httpx.get(f"{server.url}/health/ready", timeout=60).json()
+        assert ready["warnings"] == ["Shadow answers were dropped: the service has too much to do."]
+        counters = httpx.get(f"{server.url}/live/data", timeout=60).json()["counters"]
+        assert counters["shadow"]["dropped"] > 400
+    assert set(load.statuses) == {200}
+    check_log(shadowing.log_url, load)
 
 
 @contextmanager
@@ -207,3 +299,36 @@ def test_the_live_page_updates_by_itself(registered, settings, serve, phone) -> 
         until(page, "document.getElementById('state').textContent === 'no answer'")
         server.start()
         until(page, "document.getElementById('state').textContent !== 'no answer'")
+
+
+CHALLENGER = """["challenger-version", "shadow-written", "pairs-difference", "pairs-error",
+    "challenger-trouble"].map((id) => document.getElementById(id).textContent)"""
+
+
+@pytest.mark.slow
+def test_the_live_page_shows_the_challenger(shadowing, registered, serve, phone) -> None:
+    server = serve(shadowing)
+    page = phone.page
+    page.goto(f"{server.url}/live")
+    with Load(server.url, pause=0.1) as load:
+        load.wait_for(50)
+        until(page, "parseFloat(document.getElementById('shadow-written').textContent) > 0")
+        until(page, "document.getElementById('pairs-difference').textContent !== '–'")
+        version, _, difference, error, trouble = page.evaluate(CHALLENGER)
+        assert version.startswith("version 2, since ")
+        assert version.endswith("; shadow of 100 % of the requests, answers 0 % of the clients")
+        assert (difference.lstrip("+−"), trouble) == ("0.000", "")
+        assert "No labels of these wines yet." in error
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            labels = [{"prediction_id": i, "quality": 5} for i in shadows(shadowing.log_url)[1]]
+            assert client.post("/ground-truth", json={"labels": labels}).status_code == 200
+        until(page, "document.getElementById('pairs-error').textContent.includes('wines: ch')")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        registered.registry._client.delete_registered_model_alias(
+            registered.registry.name, "challenger"
+        )
+        until(page, "document.getElementById('challenger-version').textContent.startsWith('none')")
+        until(
+            page, "document.getElementById('challenger-trouble').textContent.includes('no chall')"
+        )
+    assert phone.complaints == []

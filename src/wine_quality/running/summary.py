@@ -287,7 +287,22 @@ def _verdicts(outputs: Outputs) -> RenderableType:
         )
         parts += [Text(title), table]
     alerts = [Alert.from_dict(alert) for alert in outputs.get("alerts", [])]
-    return Group(*parts, *_alerts(alerts))
+    shadows = [Text(f"\n{_shadow(each)}") for each in outputs.get("shadow_comparisons", [])]
+    return Group(*parts, *_alerts(alerts), *shadows)
+
+
+def _shadow(found: Mapping[str, Any]) -> str:
+    """One challenger in words; see `ShadowComparison`."""
+    interval = (
+        f" (95 %: {found['gain_low']:+.3f} to {found['gain_high']:+.3f})"
+        if found["gain_low"] is not None
+        else ""
+    )
+    return (
+        f"Version {found['challenger']} in shadow of version {found['champion']}, on the same "
+        f"{found['labels']:,} labelled wines: MAE {found['challenger_mae']:.3f} against "
+        f"{found['champion_mae']:.3f}, better by {found['gain']:+.3f}{interval}"
+    )
 
 
 def _judgement(subject: str, verdict: str, reason: str) -> tuple[str, Text, str]:
@@ -325,7 +340,7 @@ SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] 
     "Retraining": (frozenset({"retraining", "traffic_audit"}), _retraining),
 }
 SUMMARISED: frozenset[str] = frozenset().union(
-    *(needed for needed, _ in SECTIONS.values()), {"split_audit", "alerts"}
+    *(needed for needed, _ in SECTIONS.values()), {"split_audit", "alerts", "shadow_comparisons"}
 )
 """The datasets that a summary tells of."""
 

@@ -23,6 +23,8 @@ _FLAGS = {
     "alias": str,
     "log_url": str,
     "api_keys_file": Path,
+    "shadow_share": float,
+    "canary_share": float,
     "root_path": str,
 }
 

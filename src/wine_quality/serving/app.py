@@ -7,7 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from wine_quality.modelling.registry import CHALLENGER
 from wine_quality.serving.access import ApiKeys
+from wine_quality.serving.challenger import Challenger
 from wine_quality.serving.guard import Guard
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.serving.live import LiveView
@@ -37,7 +39,8 @@ def create_app(
 
     Args:
         settings: Its settings; from the environment, if not given.
-        loader: Finds and loads model versions; from the settings' registry, if not given.
+        loader: Finds and loads the versions that answer; from the settings' registry, if not
+            given.
         on_loaded: Called in a thread whenever a version has been loaded and answers.
 
     Returns:
@@ -53,26 +56,38 @@ def create_app(
     loader = loader or ModelLoader.of(settings)
     metrics = Metrics()
 
-    def tell(event: ModelEvent) -> None:
-        metrics.model_event(event)
-        if event.kind == "loaded":
-            on_loaded()
+    def watch(loader: ModelLoader, *, keeps_former: bool) -> ModelWatcher:
+        def tell(event: ModelEvent) -> None:
+            metrics.model_event(loader.alias, event)
+            if event.kind == "loaded":
+                on_loaded()
+
+        return ModelWatcher(
+            loader, settings.reload_s, settings.retry_refused_s, tell, keeps_former=keeps_former
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue = LogQueue(log, settings.queue_rows, metrics.committed)
-        watcher = ModelWatcher(loader, settings.reload_s, settings.retry_refused_s, tell)
+        watcher = watch(loader, keeps_former=True)
         live = LiveView(log, metrics, no_traffic=ROUTES.paths("monitoring", "page"))
-        app.state.service = Service(settings, log, queue, watcher, metrics, live)
+        challenger = None
+        if settings.shadow_share or settings.canary_share:
+            other = watch(ModelLoader.of(settings, CHALLENGER), keeps_former=False)
+            challenger = Challenger(settings, other, log, queue, metrics)
+        app.state.service = Service(settings, log, queue, watcher, metrics, live, challenger)
         try:
             queue.start()
             await watcher.start()
+            if challenger is not None:
+                await challenger.start()
             yield
         finally:
             await watcher.close()
+            ended = await challenger.close() if challenger is not None else True
             app.state.service.label_writers.shutdown(wait=False)
             # a commit that hangs has its connection, which cannot be closed
-            if await queue.close():
+            if await queue.close() and ended:
                 log.close()
 
     return PredictionApp(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,21 @@ from wine_quality.serving.identifiers import uuid7_batch
 from wine_quality.serving.prediction_batch import PredictionBatch
 from wine_quality.serving.served_model import ServedModel
 from wine_quality.serving.wine_requests import Wines
+
+TOGETHER_ROWS = 20
+"""Requests of up to so many wines are predicted together with those that wait with them."""
+
+
+class Asked(Protocol):
+    """Wines that a model is asked about."""
+
+    @property
+    def model(self) -> ServedModel:
+        """The version that is asked."""
+
+    @property
+    def wines(self) -> Wines:
+        """Checked wines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +99,44 @@ def predict_together(
         k batches with predictions, or why there are none: one request's fault is not the others'.
     """
     results: list[PredictionBatch | Exception] = []
-    predictions = _predictions([b for b in batches if isinstance(b, UnpredictedBatch)])
+    answers = iter(answer_together([b for b in batches if isinstance(b, UnpredictedBatch)]))
     for batch in batches:
         if isinstance(batch, PredictionBatch):
             results.append(batch)
             continue
+        answer = next(answers)
         try:
-            found = predictions.get(id(batch))
-            results.append(batch.predict() if found is None else batch.predicted(found))
+            results.append(answer if isinstance(answer, Exception) else batch.predicted(answer))
         except Exception as error:
             results.append(error)
     return results
 
 
-def _predictions(batches: Sequence[UnpredictedBatch]) -> dict[int, NDArray[np.float64]]:
+def answer_together(asked: Sequence[Asked]) -> list[NDArray[np.float64] | Exception]:
+    """Have models answer several requests, each model in one call.
+
+    Args:
+        asked: k times some wines.
+
+    Returns:
+        k times the predicted qualities of these wines, or why there are none.
+    """
+    together = _predictions(asked)
+    answers: list[NDArray[np.float64] | Exception] = []
+    for one in asked:
+        found = together.get(id(one))
+        try:
+            answers.append(
+                one.model.predict(one.wines.types, one.wines.measurements)
+                if found is None
+                else found
+            )
+        except Exception as error:
+            answers.append(error)
+    return answers
+
+
+def _predictions(batches: Sequence[Asked]) -> dict[int, NDArray[np.float64]]:
     """Predictions by identity of the batch; none for those that have to be asked for alone."""
     found: dict[int, NDArray[np.float64]] = {}
     for model in {id(batch.model): batch.model for batch in batches}.values():
@@ -110,7 +150,7 @@ def _predictions(batches: Sequence[UnpredictedBatch]) -> dict[int, NDArray[np.fl
         except Exception:  # noqa: S112
             # whose fault it is shows when each is asked for alone
             continue
-        ends = np.cumsum([len(batch) for batch in asked])
+        ends = np.cumsum([len(batch.wines) for batch in asked])
         parts = np.split(answers, ends[:-1])
         found.update((id(batch), part) for batch, part in zip(asked, parts, strict=True))
     return found

@@ -31,7 +31,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _ONCE = frozenset(
     {
         b"authorization", b"content-encoding", b"content-length", b"content-type", b"host",
-        b"idempotency-key", b"x-api-key", b"x-forwarded-prefix", b"x-request-id",
+        b"idempotency-key", b"x-api-key", b"x-client-id", b"x-forwarded-prefix", b"x-request-id",
     }
 )  # fmt: skip
 """Headers that say one thing; given twice, they leave open which one."""

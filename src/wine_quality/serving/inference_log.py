@@ -25,10 +25,15 @@ from wine_quality.serving.log_schema import (
     LOG,
     LOG_DTYPES,
     PREDICTIONS,
+    SHADOW_DTYPES,
+    SHADOW_PREDICTIONS,
     labelled_predictions,
+    shadowed_predictions,
 )
 from wine_quality.serving.log_writing import (
+    ShadowAnswers,
     append_batches,
+    append_shadows,
     chunks,
     repeat_request,
     stored_requests,
@@ -42,6 +47,8 @@ from wine_quality.serving.prediction_batch import (
     measurements_of,
 )
 from wine_quality.wines import MEASUREMENT_NAMES, QUALITY, TYPE
+
+_DTYPES = LOG_DTYPES | SHADOW_DTYPES
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,19 @@ class InferenceLog:
             with self._database.transaction(writing=True) as connection:
                 return append_batches(connection, batches)
 
+    def append_shadows(self, answers: Sequence[ShadowAnswers]) -> None:
+        """Write what challengers said of wines that were answered, in one transaction.
+
+        Args:
+            answers: Their answers; the predictions are in the log.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: If one of the predictions is not in the log.
+        """
+        self._database.open(create=True)
+        with self._database.transaction(writing=True) as connection:
+            append_shadows(connection, answers)
+
     def find_request(self, request_id: str, wines: pd.DataFrame) -> LoggedBatch | None:
         """Look up what was answered to a request.
 
@@ -280,21 +300,64 @@ class InferenceLog:
         Raises:
             WineQualityError: If a limit has no timezone.
         """
-        query = (
-            labelled_predictions()
-            .where(*_conditions(since, until, model_version, source))
-            .order_by(PREDICTIONS.c.event_time, PREDICTIONS.c.prediction_id)
-        )
-        names = list(LOG_DTYPES)
-        if not self._database.open(create=False):
-            return pd.DataFrame({name: [] for name in names}).astype(LOG_DTYPES)
-        with self._database.transaction(writing=False) as connection:
-            rows = connection.execute(query).tuples().all()
-        frame = pd.DataFrame.from_records(rows, columns=names)
-        frame["prediction_id"] = [str(i) for i in frame["prediction_id"]]
-        return frame.astype(LOG_DTYPES)
+        query = labelled_predictions().where(*_conditions(since, until, model_version, source))
+        return self._frame(query, LOG_DTYPES)
 
-    def newest(self, since: datetime, limit: int) -> pd.DataFrame:
+    def read_shadowed(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        model_version: str | None = None,
+        shadow_version: str | None = None,
+    ) -> pd.DataFrame:
+        """Read the predictions of whose wines a challenger said something too.
+
+        Args:
+            since: First event time wanted.
+            until: First event time no longer wanted.
+            model_version: Only what this version predicted.
+            shadow_version: Only what this challenger said.
+
+        Returns:
+            Frame in order of event time, one row for each shadow answer, with the columns and types
+            of ``LOG_DTYPES`` (the prediction that was given, its newest label) and
+            ``SHADOW_DTYPES``. Empty if there are none.
+
+        Raises:
+            WineQualityError: If a limit has no timezone.
+        """
+        conditions = _conditions(since, until, model_version, None)
+        if shadow_version is not None:
+            conditions.append(SHADOW_PREDICTIONS.c.model_version == shadow_version)
+        return self._frame(shadowed_predictions().where(*conditions), _DTYPES)
+
+    def newest_labelled_shadows(self, limit: int) -> pd.DataFrame:
+        """Read the shadow answers on labelled wines of the predictions that were made last.
+
+        Args:
+            limit: Most rows.
+
+        Returns:
+            What ``read_shadowed`` returns, at most ``limit`` rows, each with a ``quality``.
+        """
+        query = (
+            shadowed_predictions()
+            .where(GROUND_TRUTH.c[QUALITY].is_not(None))
+            .order_by(SHADOW_PREDICTIONS.c.prediction_id.desc())
+            .limit(limit)
+        )
+        return self._frame(query, _DTYPES).sort_values("event_time", kind="stable")
+
+    def _frame(self, query: sa.Select[Any], dtypes: dict[str, str]) -> pd.DataFrame:
+        """Rows of predictions, in order of event time where the query has none."""
+        rows = self._rows(query.order_by(PREDICTIONS.c.event_time, PREDICTIONS.c.prediction_id))
+        frame = pd.DataFrame.from_records(rows, columns=list(dtypes))
+        frame["prediction_id"] = [str(i) for i in frame["prediction_id"]]
+        return frame.astype(dtypes)
+
+    def newest(
+        self, since: datetime, limit: int, shadow_version: str | None = None
+    ) -> pd.DataFrame:
         """Read the predictions that were made last, without their labels.
 
         The primary key is ordered by time, so that this reads no more rows than it gives.
@@ -302,49 +365,52 @@ class InferenceLog:
         Args:
             since: First moment of arrival wanted.
             limit: Most rows.
+            shadow_version: A challenger, whose answers are wanted too.
 
         Returns:
-            Frame in order of arrival with ``received_at``, ``model_version``, the twelve inputs and
-            ``prediction``; at most ``limit`` rows.
+            Frame in order of arrival with ``received_at``, ``model_version``, the twelve inputs,
+            ``prediction`` and ``shadow_prediction``, NaN where the challenger said nothing; at most
+            ``limit`` rows.
         """
         names = ["received_at", "model_version", TYPE, *MEASUREMENT_NAMES, "prediction"]
         query = (
-            sa.select(*(PREDICTIONS.c[name] for name in names))
+            _shadowed(sa.select(*(PREDICTIONS.c[name] for name in names)), shadow_version)
             .where(PREDICTIONS.c.prediction_id >= first_uuid7(utc_moment(since, "since")))
             .order_by(PREDICTIONS.c.prediction_id.desc())
             .limit(limit)
         )
         rows = self._rows(query)
+        names.append("shadow_prediction")
         frame = pd.DataFrame.from_records(rows[::-1], columns=names)
-        return frame.astype({name: LOG_DTYPES[name] for name in names})
+        return frame.astype({name: _DTYPES[name] for name in names})
 
-    def newest_labelled(self, limit: int) -> pd.DataFrame:
+    def newest_labelled(self, limit: int, shadow_version: str | None = None) -> pd.DataFrame:
         """Read the predictions whose labels came last.
 
         Args:
             limit: Most labels; of several labels of a prediction the newest counts.
+            shadow_version: A challenger, whose answers are wanted too.
 
         Returns:
             Frame in the order in which the labels came, with ``labelled_at``, ``model_version``,
-            ``type``, ``prediction`` and ``quality``.
+            ``type``, ``prediction``, ``quality`` and ``shadow_prediction``, NaN where the
+            challenger said nothing.
         """
         names = ["labelled_at", "model_version", TYPE, "prediction", QUALITY]
         newest = (
             sa.select(GROUND_TRUTH).order_by(GROUND_TRUTH.c.label_id.desc()).limit(limit).subquery()
         )
-        query = (
-            sa.select(
-                PREDICTIONS.c.prediction_id,
-                newest.c.labelled_at,
-                *(PREDICTIONS.c[name] for name in names[1:4]),
-                newest.c[QUALITY],
-            )
-            .join(newest, newest.c.prediction_id == PREDICTIONS.c.prediction_id)
-            .order_by(newest.c.label_id)
-        )
-        frame = pd.DataFrame.from_records(self._rows(query), columns=["prediction_id", *names])
+        select = sa.select(
+            PREDICTIONS.c.prediction_id,
+            newest.c.labelled_at,
+            *(PREDICTIONS.c[name] for name in names[1:4]),
+            newest.c[QUALITY],
+        ).join(newest, newest.c.prediction_id == PREDICTIONS.c.prediction_id)
+        rows = self._rows(_shadowed(select, shadow_version).order_by(newest.c.label_id))
+        names.append("shadow_prediction")
+        frame = pd.DataFrame.from_records(rows, columns=["prediction_id", *names])
         once = frame.drop_duplicates("prediction_id", keep="last")
-        return once[names].astype({name: LOG_DTYPES[name] for name in names})
+        return once[names].astype({name: _DTYPES[name] for name in names})
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[tuple[Any, ...]]:
         if not self._database.open(create=False):
@@ -400,6 +466,17 @@ class InferenceLog:
                 connection.scalar(sa.select(sa.func.count()).select_from(GROUND_TRUTH)) or 0,
                 connection.scalar(sa.select(sa.func.count(labels.distinct()))) or 0,
             )
+
+
+def _shadowed(select: sa.Select[Any], version: str | None) -> sa.Select[Any]:
+    """Add what a challenger said to a select of predictions; NULL where it said nothing."""
+    if version is None:
+        return select.add_columns(sa.null())
+    shadow = SHADOW_PREDICTIONS.c
+    same = sa.and_(
+        shadow.prediction_id == PREDICTIONS.c.prediction_id, shadow.model_version == version
+    )
+    return select.add_columns(shadow.prediction).join(SHADOW_PREDICTIONS, same, isouter=True)
 
 
 def _conditions(

@@ -81,30 +81,33 @@ class LiveView:
         self._made_at = self._judged_at = -np.inf
         self._data: dict[str, Any] = {}
         self._judged: dict[str, Any] = {}
-        self._judged_version: str | None = None
+        self._judged_versions: tuple[str | None, str | None] = (None, None)
         self._expected: _Expected | None = None
 
-    async def data(self, model: ServedModel | None) -> dict[str, Any]:
+    async def data(
+        self, model: ServedModel | None, challenger: str | None = None
+    ) -> dict[str, Any]:
         """The figures; somebody who asks again within a second gets the same.
 
         Args:
             model: The version that answers, or None if there is none.
+            challenger: The version that answers beside it, if there is one.
         """
         async with self._lock:
-            version = model.version if model else None
-            if self._clock() - self._made_at >= REFRESH_S or version != self._judged_version:
-                self._data = await asyncio.to_thread(self._make, model)
+            versions = (model.version if model else None, challenger)
+            if self._clock() - self._made_at >= REFRESH_S or versions != self._judged_versions:
+                self._data = await asyncio.to_thread(self._make, model, challenger)
                 self._made_at = self._clock()
             return self._data
 
-    def _make(self, model: ServedModel | None) -> dict[str, Any]:
-        version = model.version if model else None
-        if self._clock() - self._judged_at >= DRIFT_REFRESH_S or version != self._judged_version:
+    def _make(self, model: ServedModel | None, challenger: str | None) -> dict[str, Any]:
+        versions = (model.version if model else None, challenger)
+        if self._clock() - self._judged_at >= DRIFT_REFRESH_S or versions != self._judged_versions:
             try:
-                self._judged = {"log_trouble": "", **self._judge(model)}
+                self._judged = {"log_trouble": "", **self._judge(model, challenger)}
             except WineQualityError:
                 self._judged = {**self._judged, "log_trouble": "The log cannot be read now."}
-            self._judged_at, self._judged_version = self._clock(), version
+            self._judged_at, self._judged_versions = self._clock(), versions
         return {
             "at": datetime.now(UTC),
             "monotonic": time.monotonic(),
@@ -116,7 +119,8 @@ class LiveView:
         """Counts that only grow, over all workers."""
         requests: dict[str, float] = {}
         buckets: dict[float, float] = {}
-        predictions = 0.0
+        shadow: dict[str, float] = {}
+        predictions = canary_fallbacks = 0.0
         for family in self._metrics.gather().collect():
             for sample in family.samples:
                 labels = sample.labels
@@ -126,6 +130,10 @@ class LiveView:
                         requests[status] = requests.get(status, 0) + sample.value
                 elif sample.name == "wine_quality_predictions_total":
                     predictions += sample.value
+                elif sample.name == "wine_quality_shadow_wines_total":
+                    shadow[labels["fate"]] = shadow.get(labels["fate"], 0) + sample.value
+                elif sample.name == "wine_quality_canary_fallbacks_total":
+                    canary_fallbacks += sample.value
                 elif (
                     sample.name == "wine_quality_request_seconds_bucket"
                     and labels["route"] == "/predict"
@@ -136,14 +144,16 @@ class LiveView:
         return {
             "requests": requests,
             "predictions": predictions,
+            "shadow": shadow,
+            "canary_fallbacks": canary_fallbacks,
             # JSON knows no infinity
             "latency_bounds_ms": [1000 * b if np.isfinite(b) else None for b in bounds],
             "latency_counts": [buckets[b] for b in bounds],
         }
 
-    def _judge(self, model: ServedModel | None) -> dict[str, Any]:
-        rows = self._log.newest(datetime.now(UTC) - RECENT, SIZES[-1])
-        labelled = self._log.newest_labelled(LABELS_READ)
+    def _judge(self, model: ServedModel | None, challenger: str | None) -> dict[str, Any]:
+        rows = self._log.newest(datetime.now(UTC) - RECENT, SIZES[-1], challenger)
+        labelled = self._log.newest_labelled(LABELS_READ, challenger)
         judged: dict[str, Any] = {
             "minutes": RECENT.total_seconds() / 60,
             "versions": _versions(rows),
@@ -159,6 +169,7 @@ class LiveView:
             "predictions": _distribution(rows[PREDICTION], expected),
             "drift": self._drift(rows, expected),
             "error": self._error(labelled, expected),
+            "pairs": _pairs(rows, labelled) if challenger is not None else None,
         }
 
     def _expect(self, model: ServedModel) -> _Expected | None:
@@ -237,6 +248,21 @@ def _versions(rows: pd.DataFrame) -> list[Mapping[str, Any]]:
         }
         for version, moments in rows.groupby("model_version", sort=False)["received_at"]
     ]
+
+
+def _pairs(rows: pd.DataFrame, labelled: pd.DataFrame) -> dict[str, Any]:
+    """What the challenger says beside the version that answers, of the same wines."""
+    seen = rows.dropna(subset=["shadow_prediction"])
+    judged = labelled.dropna(subset=["shadow_prediction"])
+    difference = seen["shadow_prediction"] - seen[PREDICTION]
+    return {
+        "n": len(seen),
+        "mean_difference": _plain(difference.mean()),
+        "mean_distance": _plain(difference.abs().mean()),
+        "labelled": len(judged),
+        "mae": _plain((judged[PREDICTION] - judged[QUALITY]).abs().mean()),
+        "challenger_mae": _plain((judged["shadow_prediction"] - judged[QUALITY]).abs().mean()),
+    }
 
 
 def _shares(predictions: pd.Series) -> list[float]:

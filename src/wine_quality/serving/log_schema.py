@@ -3,6 +3,8 @@
 * ``predictions``: one row a wine, keyed by a time-ordered UUID, so that inserts append.
 * ``ground_truth``: append-only; of a prediction's labels the newest counts.
 * ``prediction_requests``: one row for every request that came with an idempotency key.
+* ``shadow_predictions``: what a challenger said of wines that another version answered; nobody was
+  given it.
 
 A change of these tables needs a step in `serving/migrations`, see `database.schema`.
 """
@@ -131,6 +133,18 @@ GROUND_TRUTH = sa.Table(
     sa.UniqueConstraint("prediction_id", "labelled_at", QUALITY),
 )
 
+SHADOW_PREDICTIONS = sa.Table(
+    "shadow_predictions",
+    METADATA,
+    sa.Column(
+        "prediction_id", _PredictionId, sa.ForeignKey(PREDICTIONS.c.prediction_id), primary_key=True
+    ),
+    sa.Column("model_version", sa.Text, primary_key=True),
+    sa.Column("prediction", _Measured, nullable=False),
+    sa.Column("answered_at", _UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 LOG = Schema(
     what="inference log",
     tables=METADATA,
@@ -163,6 +177,8 @@ LOG_DTYPES: dict[str, str] = {
     "labelled_at": "datetime64[us, UTC]",
 }
 """The columns of the log as it is read, with their types; no quality yet is NaN and NaT."""
+SHADOW_DTYPES: dict[str, str] = {"shadow_version": "str", "shadow_prediction": "float64"}
+"""What a challenger said of a prediction's wine, beside the columns of the log."""
 
 
 def labelled_predictions() -> sa.Select[Any]:
@@ -172,6 +188,12 @@ def labelled_predictions() -> sa.Select[Any]:
         A select of the columns of ``LOG_DTYPES``. Between labels of the same moment the one that
         arrived last is the newest.
     """
+    return sa.select(
+        *LOGGED_COLUMNS, GROUND_TRUTH.c[QUALITY], GROUND_TRUTH.c.labelled_at
+    ).select_from(_with_labels(PREDICTIONS))
+
+
+def _with_labels(predictions: sa.FromClause) -> sa.FromClause:
     newest = (
         sa.select(GROUND_TRUTH.c.label_id)
         .where(GROUND_TRUTH.c.prediction_id == PREDICTIONS.c.prediction_id)
@@ -180,6 +202,21 @@ def labelled_predictions() -> sa.Select[Any]:
         .correlate(PREDICTIONS)
         .scalar_subquery()
     )
-    return sa.select(
-        *LOGGED_COLUMNS, GROUND_TRUTH.c[QUALITY], GROUND_TRUTH.c.labelled_at
-    ).select_from(PREDICTIONS.outerjoin(GROUND_TRUTH, GROUND_TRUTH.c.label_id == newest))
+    return predictions.outerjoin(GROUND_TRUTH, GROUND_TRUTH.c.label_id == newest)
+
+
+def shadowed_predictions() -> sa.Select[Any]:
+    """Select the predictions of whose wines a challenger said something too.
+
+    Returns:
+        A select of the columns of ``LOG_DTYPES`` and ``SHADOW_DTYPES``, one row for each shadow
+        answer.
+    """
+    shadow = SHADOW_PREDICTIONS.c
+    both = SHADOW_PREDICTIONS.join(PREDICTIONS, shadow.prediction_id == PREDICTIONS.c.prediction_id)
+    # from the shadow answers on, of which there may be few or none in a large log
+    return (
+        sa.select(*LOGGED_COLUMNS, GROUND_TRUTH.c[QUALITY], GROUND_TRUTH.c.labelled_at)
+        .add_columns(shadow.model_version, shadow.prediction)
+        .select_from(_with_labels(both))
+    )

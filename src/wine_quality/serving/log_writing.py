@@ -1,20 +1,21 @@
-"""Predictions into the inference log's tables: by columns, past SQLAlchemy."""
+"""Predictions and shadow answers into the inference log's tables: by columns, past SQLAlchemy."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, TypeVar
+from uuid import UUID
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from wine_quality.database.engines import sqlite_connection
-from wine_quality.serving.log_schema import PREDICTION_REQUESTS, PREDICTIONS
+from wine_quality.serving.log_schema import PREDICTION_REQUESTS, PREDICTIONS, SHADOW_PREDICTIONS
 from wine_quality.serving.prediction_batch import (
     LoggedBatch,
     PredictionBatch,
@@ -29,9 +30,79 @@ _COLUMNS = (
     "prediction_id", "event_time", "received_at", "model_version", "source", "request_id", TYPE,
     *MEASUREMENT_NAMES, "prediction", "latency_ms",
 )  # fmt: skip
-_COLUMN_LIST = ", ".join(f'"{name}"' for name in _COLUMNS)
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
-_POSTGRES_TYPES = [PREDICTIONS.c[name].type.compile(_POSTGRES).lower() for name in _COLUMNS]
+
+
+@dataclass(frozen=True, eq=False)
+class ShadowAnswers:
+    """What a challenger said of n wines that another version answered.
+
+    Attributes:
+        prediction_ids: Of the n predictions that were given.
+        model_version: The challenger's version.
+        predictions: Its n predicted qualities, shape (n,).
+        answered_at: When it said so, with a timezone.
+    """
+
+    prediction_ids: Sequence[UUID]
+    model_version: str
+    predictions: NDArray[np.float64]
+    answered_at: datetime
+
+    def __len__(self) -> int:
+        """How many wines."""
+        return len(self.prediction_ids)
+
+
+class _Target:
+    """Columns of a table that rows are written to.
+
+    Args:
+        table: The table.
+        columns: Names of its columns, in the order of the rows' values.
+    """
+
+    def __init__(self, table: sa.Table, columns: Sequence[str]) -> None:
+        self._name = table.name
+        self._width = len(columns)
+        self._list = ", ".join(f'"{name}"' for name in columns)
+        self._types = [table.c[name].type.compile(_POSTGRES).lower() for name in columns]
+        self._statements: dict[int, str] = {}
+
+    def write(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Write rows, whose values are as the database's driver takes them."""
+        write = self._insert if connection.dialect.name == "sqlite" else self._copy
+        write(connection, rows)
+
+    def _insert(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+        # A hundred rows a statement, and not `executemany`: the driver gives the interpreter's lock
+        # away and has to win it back at every row, which under load takes longer than the row.
+        driver = sqlite_connection(connection)
+        values = tuple(chain.from_iterable(rows))
+        for start in range(0, len(values), self._width * _ROWS_A_STATEMENT):
+            chunk = values[start : start + self._width * _ROWS_A_STATEMENT]
+            driver.execute(self._statement(len(chunk) // self._width), chunk)
+
+    def _statement(self, n: int) -> str:
+        """The statement that inserts n rows."""
+        if n not in self._statements:
+            rows = ", ".join([f"({', '.join('?' * self._width)})"] * n)
+            self._statements[n] = f"INSERT INTO {self._name} ({self._list}) VALUES {rows}"  # noqa: S608
+        return self._statements[n]
+
+    def _copy(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+        driver: Any = connection.connection
+        statement = f"COPY {self._name} ({self._list}) FROM STDIN (FORMAT BINARY)"
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(self._types)
+            for row in rows:
+                copy.write_row(row)
+
+
+_PREDICTIONS = _Target(PREDICTIONS, _COLUMNS)
+_SHADOWS = _Target(
+    SHADOW_PREDICTIONS, ("prediction_id", "model_version", "prediction", "answered_at")
+)
 
 
 def append_batches(
@@ -75,9 +146,24 @@ def append_batches(
         requests.sort(key=itemgetter("request_id"))
         connection.execute(sa.insert(PREDICTION_REQUESTS), requests)
     if new:
-        insert = _insert_sqlite if connection.dialect.name == "sqlite" else _copy_postgres
-        insert(connection, new)
+        rows_of = _sqlite_rows if connection.dialect.name == "sqlite" else _postgres_rows
+        _PREDICTIONS.write(connection, chain.from_iterable(map(rows_of, new)))
     return results
+
+
+def append_shadows(connection: Connection, answers: Sequence[ShadowAnswers]) -> None:
+    """Write shadow answers within a transaction."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    # moments are written down once for many answers of a wine each
+    moments = {a.answered_at for a in answers}
+    written = {m: _sqlite_moment(m) if is_sqlite else _utc(m) for m in moments}
+    rows = (
+        (i.bytes if is_sqlite else i, a.model_version, prediction, written[a.answered_at])
+        for a in answers
+        for i, prediction in zip(a.prediction_ids, a.predictions.tolist(), strict=True)
+    )
+    # made before the first of them is written
+    _SHADOWS.write(connection, list(rows))
 
 
 def repeat_request(
@@ -126,15 +212,6 @@ def chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
         yield values[start : start + _IDS_A_LOOKUP]
 
 
-def _copy_postgres(connection: Connection, batches: Sequence[PredictionBatch]) -> None:
-    driver: Any = connection.connection
-    statement = f"COPY {PREDICTIONS.name} ({_COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(_POSTGRES_TYPES)
-        for row in chain.from_iterable(map(_postgres_rows, batches)):
-            copy.write_row(row)
-
-
 def _postgres_rows(batch: PredictionBatch) -> Iterable[tuple[Any, ...]]:
     numbers = np.column_stack(
         (batch.measurements, batch.predictions, np.full(len(batch), batch.latency_ms))
@@ -145,24 +222,6 @@ def _postgres_rows(batch: PredictionBatch) -> Iterable[tuple[Any, ...]]:
         batch, batch.prediction_ids, map(_utc, batch.event_times), _utc(batch.received_at),
         known.T.tolist(),
     )  # fmt: skip
-
-
-def _insert_sqlite(connection: Connection, batches: Sequence[PredictionBatch]) -> None:
-    # A hundred rows a statement, and not `executemany`: the driver gives the interpreter's lock
-    # away and has to win it back at every row, which under load takes longer than the row itself.
-    driver = sqlite_connection(connection)
-    rows = chain.from_iterable(map(_sqlite_rows, batches))
-    values = tuple(chain.from_iterable(rows))
-    width = len(_COLUMNS)
-    for start in range(0, len(values), width * _ROWS_A_STATEMENT):
-        chunk = values[start : start + width * _ROWS_A_STATEMENT]
-        driver.execute(_sqlite_insert(len(chunk) // width), chunk)
-
-
-@lru_cache(maxsize=_ROWS_A_STATEMENT)
-def _sqlite_insert(n: int) -> str:
-    row = f"({', '.join('?' * len(_COLUMNS))})"
-    return f"INSERT INTO {PREDICTIONS.name} ({_COLUMN_LIST}) VALUES {', '.join([row] * n)}"  # noqa: S608
 
 
 def _sqlite_rows(batch: PredictionBatch) -> Iterable[tuple[Any, ...]]:

@@ -24,20 +24,21 @@ class ModelEvent:
     """Something that happened to the model.
 
     Attributes:
-        kind: What happened.
+        kind: What happened; a version is withdrawn when the alias names it no longer: one that was
+            refused, or one that answered only as long as it was named.
         version: To which version.
-        reason: Why, in words; empty if it was loaded.
+        reason: Why, in words; empty unless it was refused.
         at: When, UTC.
     """
 
-    kind: Literal["loaded", "refused"]
+    kind: Literal["loaded", "refused", "withdrawn"]
     version: str
     reason: str = ""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class ModelWatcher:
-    """Holds the version that answers, and looks for a newer one.
+    """Holds the version that an alias names, and looks for a newer one.
 
     Requests take `model` once and keep what they took, so that a change fails none of them.
 
@@ -46,6 +47,8 @@ class ModelWatcher:
         every_s: Seconds between two looks.
         retry_refused_s: Seconds until a version that was refused is tried again.
         on_event: Called for each event.
+        keeps_former: Whether a version goes on answering though the alias names none any more, or
+            one that is refused.
     """
 
     def __init__(
@@ -54,13 +57,18 @@ class ModelWatcher:
         every_s: float,
         retry_refused_s: float,
         on_event: Callable[[ModelEvent], None] = lambda _: None,
+        *,
+        keeps_former: bool = True,
     ) -> None:
         self._loader = loader
         self._every_s = every_s
         self._retry_refused_s = retry_refused_s
         self._on_event = on_event
+        self._keeps_former = keeps_former
         self._refused_until: tuple[RegisteredVersion | None, float] = (None, 0.0)
         self._task: asyncio.Task[None] | None = None
+        self._unreachable = ""
+        self.alias = loader.alias
         self.model: ServedModel | None = None
         self.refused: ModelEvent | None = None
         self.trouble = "The model has not been loaded yet: try again in a moment."
@@ -69,7 +77,7 @@ class ModelWatcher:
     async def start(self) -> None:
         """Look once, then go on looking in the background."""
         await self._look()
-        self._task = asyncio.create_task(self._watch(), name="model-watcher")
+        self._task = asyncio.create_task(self._watch(), name=f"{self.alias}-watcher")
 
     async def close(self) -> None:
         """Stop looking."""
@@ -83,27 +91,33 @@ class ModelWatcher:
             await self._look()
 
     async def _look(self) -> None:
+        unreachable = ""
         try:
             await asyncio.to_thread(self._refresh)
         # The registry may fail in any way; what answers goes on answering.
         except Exception as error:
-            reason = str(error) if isinstance(error, WineQualityError) else type(error).__name__
+            unreachable = (
+                str(error) if isinstance(error, WineQualityError) else type(error).__name__
+            )
             if self.model is None:
                 self.trouble = "The model registry cannot be reached: see that it runs."
-            logger.warning("The model registry cannot be read", extra={"reason": reason})
+            if unreachable != self._unreachable:
+                logger.warning(
+                    "The model registry cannot be read",
+                    extra={"reason": unreachable, "alias": self.alias},
+                )
+        self._unreachable = unreachable
 
     def _refresh(self) -> None:
         found = self._loader.wanted()
+        if self.refused and (found is None or found.version != self.refused.version):
+            # whoever took the alias from a broken version has repaired it
+            self._tell(ModelEvent("withdrawn", self.refused.version))
+            self.refused, self._refused_until = None, (None, 0.0)
         if found is None:
-            if self.model is None:
-                self.trouble = (
-                    f"The registry has no {self._loader.alias} of {self._loader.name} yet: train "
-                    "one with 'kedro run'; the service takes it up by itself."
-                )
+            self._find_none()
             return
         if self.model is not None and self.model.is_version(found):
-            # whoever took back the alias of a broken version has mended it
-            self.refused = None
             return
         refused, until = self._refused_until
         if found.is_same_as(refused) and time.monotonic() < until:
@@ -117,20 +131,50 @@ class ModelWatcher:
         self._tell(ModelEvent("loaded", model.version))
         logger.info(
             "Model loaded",
-            extra={"version": model.version, "runtime": model.runtime, "verified": model.verified},
+            extra={
+                "version": model.version,
+                "alias": self.alias,
+                "runtime": model.runtime,
+                "verified": model.verified,
+            },
         )
+
+    def _find_none(self) -> None:
+        if not self._keeps_former:
+            self._withdraw()
+        if self.model is None:
+            trouble = (
+                f"The registry has no {self.alias} of {self._loader.name} yet: train one with "
+                "'kedro run'; the service takes it up by itself."
+            )
+            if trouble != self.trouble:
+                logger.warning("No model", extra={"alias": self.alias, "reason": trouble})
+            self.trouble = trouble
+
+    def _withdraw(self) -> None:
+        former, self.model = self.model, None
+        if former is not None:
+            self._tell(ModelEvent("withdrawn", former.version))
 
     def _refuse(self, found: RegisteredVersion, reason: str) -> None:
         again = found.is_same_as(self._refused_until[0])
         self._refused_until = (found, time.monotonic() + self._retry_refused_s)
+        if not self._keeps_former:
+            self._withdraw()
         event = ModelEvent("refused", found.version, reason)
         self.refused = event
         if self.model is None:
-            self.trouble = f"Version {found.version} of the model is broken: promote another."
+            self.trouble = (
+                f"Version {found.version} of the model is broken: give another the alias "
+                f"{self.alias}."
+            )
         if not again:
             self._tell(event)
-        kept = self.model.version if self.model else None
-        logger.error("ALERT: a model version was refused", extra={"reason": reason, "kept": kept})
+            kept = self.model.version if self.model else None
+            logger.error(
+                "ALERT: a model version was refused",
+                extra={"alias": self.alias, "reason": reason, "kept": kept},
+            )
 
     def _tell(self, event: ModelEvent) -> None:
         self.events.append(event)

@@ -49,6 +49,7 @@ from wine_quality.serving.wine_requests import (
 logger = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY = b"idempotency-key"
+CLIENT_ID, REQUEST_ID = b"x-client-id", b"x-request-id"
 _REPLAYED = [(b"idempotent-replayed", b"true")]
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _LINKS = {
@@ -112,7 +113,8 @@ async def invocations(request: ReceivedRequest) -> Answer:
 
 async def _predict(request: ReceivedRequest, wines: Wines) -> LoggedBatch:
     key = request.header(IDEMPOTENCY_KEY)
-    return await _service(request).predict(wines, request.caller, key, request.started)
+    client = request.header(CLIENT_ID) or request.caller or key or request.header(REQUEST_ID)
+    return await _service(request).predict(wines, request.caller, client, key, request.started)
 
 
 def _described(logged: LoggedBatch, wines: Wines) -> list[dict[str, Any]]:
@@ -194,8 +196,9 @@ async def alive(_: ReceivedRequest) -> Answer:
 
 async def ready(request: ReceivedRequest) -> Answer:
     """Answer if there is a model and the log takes its answers."""
-    _service(request).check_ready()
-    return json_answer({"status": "ready"})
+    service = _service(request)
+    service.check_ready()
+    return json_answer({"status": "ready", "warnings": service.warnings()})
 
 
 async def mlflow_version(_: ReceivedRequest) -> Answer:
@@ -214,13 +217,16 @@ async def metrics(request: ReceivedRequest) -> Answer:
 async def live_data(request: ReceivedRequest) -> Answer:
     """Give the live page's figures."""
     service = _service(request)
-    found = await service.live.data(service.watcher.model)
+    challenger = service.challenger.watcher.model if service.challenger else None
+    version = challenger.version if challenger else None
+    found = await service.live.data(service.watcher.model, version)
     trouble = "The inference log cannot be written to." if service.queue.trouble else ""
     return json_answer(
         {
             **found,
             "model": service.describe_model(),
             "model_trouble": service.watcher.trouble,
+            "challenger": service.describe_challenger(),
             "log_trouble": trouble or found.get("log_trouble", ""),
         }
     )

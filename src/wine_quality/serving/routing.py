@@ -73,7 +73,7 @@ class Document:
         media_type: In which media type.
         bodies: Names of the schemas of its body, by media type.
         problems: Statuses of its own problems, beside those of all routes of its kind.
-        keyed: Whether it takes an idempotency key.
+        keyed: Whether it takes an idempotency key and the id of a client.
     """
 
     summary: str
@@ -217,6 +217,16 @@ def _extra(route: Route, document: Document) -> dict[str, Any]:
     if document.keyed:
         extra["parameters"] = [
             {
+                "name": "X-Client-Id",
+                "in": "header",
+                "required": False,
+                "description": (
+                    "Whose request this is: while a challenger answers a share of the clients, one "
+                    "version answers all requests of a client"
+                ),
+                "schema": {"type": "string"},
+            },
+            {
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
@@ -227,6 +237,6 @@ def _extra(route: Route, document: Document) -> dict[str, Any]:
                 "schema": {
                     "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"
                 },
-            }
+            },
         ]  # fmt: skip
     return extra

@@ -250,14 +250,14 @@ class GroundTruthAnswer(BaseModel):
 class ModelEventAnswer(BaseModel):
     """Something that happened to the model."""
 
-    kind: Literal["loaded", "refused"]
+    kind: Literal["loaded", "refused", "withdrawn"]
     version: str
-    reason: str = Field(description="Why it was refused; empty if it was loaded")
+    reason: str = Field(description="Why it was refused; empty otherwise")
     at: datetime
 
 
-class ModelAnswer(BaseModel):
-    """The version that answers."""
+class VersionAnswer(BaseModel):
+    """A version that answers."""
 
     name: str = Field(description="Name in the registry")
     version: str = Field(description="Version in the registry")
@@ -272,10 +272,29 @@ class ModelAnswer(BaseModel):
     events: list[ModelEventAnswer] = Field(description="What happened to the model, newest last")
 
 
+class ChallengerAnswer(BaseModel):
+    """The version that answers beside the champion."""
+
+    shadow_share: float = Field(description="Share of requests that it answers for the log too")
+    canary_share: float = Field(description="Share of clients whom it answers")
+    trouble: str = Field(description="Why its answers are missing; empty if none are")
+    version: VersionAnswer | None = Field(description="The version; null if there is none")
+    events: list[ModelEventAnswer] = Field(description="What happened to it, newest last")
+
+
+class ModelAnswer(VersionAnswer):
+    """The version that answers, and the challenger."""
+
+    challenger: ChallengerAnswer | None = Field(
+        description="Null where neither shadow nor canary is asked for"
+    )
+
+
 class HealthAnswer(BaseModel):
     """Whether the service can do its work."""
 
     status: Literal["alive", "ready"]
+    warnings: list[str] = Field([], description="What is amiss though the service can answer")
 
 
 class IndexAnswer(BaseModel):

@@ -190,11 +190,14 @@ class ModelLoader:
         self._is_set_up = False
 
     @classmethod
-    def of(cls, settings: ServiceSettings) -> Self:
-        """Make a loader for a service's settings."""
+    def of(cls, settings: ServiceSettings, alias: str | None = None) -> Self:
+        """Make a loader for a service's settings, of the alias that answers or of another."""
         trusted = filter(None, map(str.strip, settings.trusted_types.split(",")))
         return cls(
-            settings.tracking_uri, settings.registered_model, settings.alias, frozenset(trusted)
+            settings.tracking_uri,
+            settings.registered_model,
+            alias or settings.alias,
+            frozenset(trusted),
         )
 
     def checked_address(self) -> str:

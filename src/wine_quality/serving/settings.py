@@ -57,6 +57,21 @@ class ServiceSettings(BaseSettings):
         0.0, ge=0, description="Requests a second for each key, or address without keys; 0: no end"
     )
     queue_rows: int = Field(20_000, ge=1, description="Most wines that wait for the log")
+    shadow_share: float = Field(
+        0.0, ge=0, le=1, description="Share of requests that the challenger answers for the log too"
+    )
+    shadow_rows: int = Field(
+        5_000, ge=1, description="Most wines that wait for the challenger's shadow answers"
+    )
+    shadow_slow_ms: float = Field(
+        20.0,
+        gt=0,
+        description="Milliseconds for which requests wait for the log, smoothed, from "
+        "which on shadow answers are dropped",
+    )
+    canary_share: float = Field(
+        0.0, ge=0, le=1, description="Share of clients whom the challenger answers"
+    )
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",

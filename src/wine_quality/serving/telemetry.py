@@ -16,6 +16,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from wine_quality.serving.challenger_thread import Fate
 from wine_quality.serving.log_queue import Commit
 from wine_quality.serving.model_watcher import ModelEvent
 from wine_quality.serving.settings import MULTIPROCESS_FOLDER
@@ -68,11 +69,20 @@ class Metrics:
             multiprocess_mode="livesum", **make,
         )  # fmt: skip
         self._model_events = Counter(
-            "wine_quality_model_events", "Model versions loaded or refused", ["kind"], **make
-        )
-        self.refused = Gauge(
-            "wine_quality_model_refused", "1 while the champion is a version that must not answer",
-            multiprocess_mode="livemax", **make,
+            "wine_quality_model_events", "Model versions loaded, refused or withdrawn",
+            ["alias", "kind"], **make,
+        )  # fmt: skip
+        self._refused = Gauge(
+            "wine_quality_model_refused", "1 while an alias names a version that must not answer",
+            ["alias"], multiprocess_mode="livemax", **make,
+        )  # fmt: skip
+        self._shadowed = Counter(
+            "wine_quality_shadow_wines", "Wines whose shadow answers were written, dropped, failed",
+            ["fate"], **make,
+        )  # fmt: skip
+        self._canary_fallbacks = Counter(
+            "wine_quality_canary_fallbacks",
+            "Requests of the challenger's share that the champion answered in its place", **make,
         )  # fmt: skip
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
 
@@ -105,10 +115,18 @@ class Metrics:
         self._commit_rows.observe(commit.rows)
         self._commit_seconds.observe(commit.seconds)
 
-    def model_event(self, event: ModelEvent) -> None:
-        """Count something that happened to the model."""
-        self._model_events.labels(event.kind).inc()
-        self.refused.set(event.kind == "refused")
+    def model_event(self, alias: str, event: ModelEvent) -> None:
+        """Count something that happened to the version of an alias."""
+        self._model_events.labels(alias, event.kind).inc()
+        self._refused.labels(alias).set(event.kind == "refused")
+
+    def shadowed(self, fate: Fate, n: int) -> None:
+        """Count wines that were to have shadow answers, by what became of them."""
+        self._shadowed.labels(fate).inc(n)
+
+    def canary_fell_back(self) -> None:
+        """Count a request that the champion answered in the challenger's place."""
+        self._canary_fallbacks.inc()
 
     def gather(self) -> CollectorRegistry:
         """The figures, of all workers where there are several."""

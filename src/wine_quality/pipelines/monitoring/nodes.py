@@ -22,7 +22,7 @@ from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.sources import timeline_of, version_of
+from wine_quality.drift.sources import name_traffic, timeline_of, version_of
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
 from wine_quality.drift.watching import Finding, find_changes
@@ -38,12 +38,16 @@ from wine_quality.drift.windows import (
     window_of,
 )
 from wine_quality.errors import WineQualityError
+from wine_quality.modelling.shadow_comparison import compare_shadows
 from wine_quality.pages import render
+from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.wines import INPUTS, PREDICTION, QUALITY
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+LABELLED_SHADOWS = 20_000
+"""Labelled shadow answers that a run compares, the newest."""
 REPORTS = ("drift", "summary", "regression")
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
@@ -199,6 +203,33 @@ def record_verdicts(
 ) -> pd.DataFrame:
     """Put all verdicts into one table for the history."""
     return subject_verdicts(verdicts, model_verdicts, settings.window)
+
+
+def compare_challengers(
+    inference_log_connection: InferenceLog, _: LogReader, settings: DriftSettings
+) -> list[Json]:
+    """Compare each challenger in shadow with the version that answered, on labelled wines.
+
+    The service's log alone has shadow answers; where it is not used there are none.
+
+    Args:
+        inference_log_connection: The service's log.
+        _: The log that is monitored: it has been written by now.
+        settings: Which sources are apart or left out, and the seed.
+
+    Returns:
+        The `ShadowComparison` of each pair of versions as plain values; what answered has the name
+        of its traffic, see `drift.sources`.
+    """
+    sources = settings.sources
+    shadowed = inference_log_connection.newest_labelled_shadows(LABELLED_SHADOWS)
+    shadowed = shadowed[~shadowed["source"].isin(sources.left_out)]
+    traffic = [
+        name_traffic(version, source if source in sources.apart else "")
+        for version, source in zip(shadowed["model_version"], shadowed["source"], strict=True)
+    ]
+    found = compare_shadows(shadowed.assign(model_version=traffic), settings.seed)
+    return [asdict(comparison) for comparison in found]
 
 
 def raise_alerts(

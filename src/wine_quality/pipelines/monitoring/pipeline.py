@@ -31,6 +31,11 @@ def create_pipeline() -> Pipeline:
                 ["findings", "verdicts", "model_verdicts", "incident_store", alert_settings],
                 "alerts",
             ),
+            step(
+                nodes.compare_challengers,
+                ["inference_log_connection", "inference_log", settings],
+                "shadow_comparisons",
+            ),
             step(figures.plot_drift_heat_map, "verdicts", "drift_figure"),
             step(figures.plot_error_over_time, "model_verdicts", "error_figure"),
             step(figures.plot_summary, ["verdicts", "model_verdicts"], "monitoring_picture"),

@@ -152,10 +152,32 @@ function showDrift(found, rate) {
   }));
 }
 
+function showChallenger(data) {
+  const c = data.challenger, pairs = data.pairs;
+  $("challenger").hidden = !c;
+  if (!c) return;
+  const percent = (share) => `${+(100 * share).toPrecision(3)} %`;
+  $("challenger-version").textContent = (c.version ? `version ${c.version.version}, since ${clock(c.version.since)}` : "none")
+    + `; shadow of ${percent(c.shadow_share)} of the requests, answers ${percent(c.canary_share)} of the clients`;
+  for (const fate of ["written", "dropped", "failed"]) $(`shadow-${fate}`).textContent = short(data.counters.shadow[fate] || 0, 0);
+  $("canary-fallbacks").textContent = short(data.counters.canary_fallbacks, 0);
+  const signed = (x) => x === null ? "–" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(3);
+  $("pairs-difference").textContent = pairs ? signed(pairs.mean_difference) : "–";
+  $("pairs-distance").textContent = pairs && pairs.mean_distance !== null ? pairs.mean_distance.toFixed(3) : "–";
+  const many = (n) => n.toLocaleString("en");
+  $("pairs-error").textContent = !pairs ? ""
+    : `Challenger less champion, on ${many(pairs.n)} of the newest wines. `
+      + (pairs.labelled
+        ? `Mean absolute error on the same ${many(pairs.labelled)} labelled wines: champion ${pairs.mae.toFixed(3)}, challenger ${pairs.challenger_mae.toFixed(3)}.`
+        : "No labels of these wines yet.");
+  $("challenger-trouble").hidden = !c.trouble;
+  $("challenger-trouble").textContent = c.trouble;
+}
+
 function showVersions(data) {
   const head = element("tr");
   for (const name of ["version", "wines of the newest", "first", "last", "what happened"]) head.append(element("th", {}, name));
-  const events = (data.model ? data.model.events : []);
+  const events = [...(data.model ? data.model.events : []), ...(data.challenger ? data.challenger.events : [])];
   const names = [...new Set([...(data.versions || []).map((v) => v.version), ...events.map((e) => e.version)])];
   $("versions").replaceChildren(head, ...names.map((name) => {
     const seen = (data.versions || []).find((v) => v.version === name);
@@ -215,6 +237,7 @@ function show(data) {
   overTime($("rate"), [{ name: "rps", style: "a" }]);
   overTime($("latency"), [{ name: "p50", style: "a" }, { name: "p99", style: "c" }]);
   showModel(data);
+  showChallenger(data);
   showVersions(data);
   if (data.predictions) {
     histogram($("predictions"), data.predictions);
