@@ -225,7 +225,8 @@ def test_a_column_more_comes_to_an_old_log_by_command(with_colour, make_address)
         for create in (False, True):
             with pytest.raises(DatabaseError, match=rf"\(schema {LOG.version}, this") as caught:
                 log.open(create=create)
-            assert "'python -m wine_quality.serving migrate'" in str(caught.value)
+            command = f"'python -m wine_quality.serving migrate --log-url {log.where}'"
+            assert command in str(caught.value)
         assert log.migrate().endswith(f"schema {LOG.version} -> {NEXT}.")
     assert_filled(address, with_colour)
     # what does not know the version leaves it

@@ -382,6 +382,18 @@ def test_each_timeline_has_its_newest_window():
     assert "alcohol (simulation)" in text
 
 
+def test_subjects_of_which_the_same_is_said_are_one_row():
+    judged = verdicts("2026-01-02", "column", type="ok", pH="unfinished", alcohol="unfinished")
+    judged = judged.assign(reason=["so", "3 wines", "3 wines"])
+    model = verdicts("2026-01-02", "segment", all="unfinished").assign(reason="no ground truth")
+    rows = [
+        line.split() for line in printed({"verdicts": judged, "model_verdicts": model}).splitlines()
+    ]
+    assert ["type", "ok", "so"] in rows
+    assert ["pH", "and", "1", "more", "unfinished", "3", "wines"] in rows
+    assert ["model", "(all)", "unfinished", "no", "ground", "truth"] in rows
+
+
 def test_the_newest_windows_verdicts():
     columns = [
         verdicts("2026-01-01", "column", chlorides="drift"),

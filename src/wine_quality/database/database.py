@@ -355,7 +355,7 @@ class Database:
                 raise DatabaseError(
                     f"The {self._what} {self.where} was written by an older wine-quality (schema "
                     f"{version}, this one needs {schema.version}): stop what writes to it, then "
-                    f"'{schema.command}'."
+                    f"'{schema.command} {self.where}'."
                 )
             return
         raise DatabaseError(

@@ -26,8 +26,8 @@ class Schema:
         tables: The tables as they are now.
         version_table: Name of the table that has the version, in the layout of Alembic's.
         migrations: Package of the steps.
-        command: What a person runs to migrate; without one, an older version is migrated when it is
-            opened to be written to.
+        command: What a person runs to migrate, with the address after it; without one, an older
+            version is migrated when it is opened to be written to.
         first_tables: Tables of the first version that may stand without a version, some of them
             missing; the first step then has to pass over those that are there.
     """

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -278,8 +280,13 @@ def _verdicts(outputs: Outputs) -> RenderableType:
         columns = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
         windows = len(columns[["window_start", "model_version"]].drop_duplicates())
         table = _table("subject", "verdict", "reason")
-        for row in by_subject(newest, model[of_window]).to_dict(orient="records"):
-            _add_row(table, *_judgement(row["subject"], row["verdict"], row["reason"]))
+        judged = by_subject(newest, model[of_window])[["verdict", "reason", "subject"]]
+        rows = judged.itertuples(index=False, name=None)
+        # a window with too few wines says the same of every subject
+        for (verdict, reason), alike in groupby(rows, key=itemgetter(0, 1)):
+            subject, *others = (subject for _, _, subject in alike)
+            more = f" and {len(others)} more" if others else ""
+            _add_row(table, *_judgement(f"{subject}{more}", verdict, reason))
         of_source = f" of the source {timeline}" if timeline else ""
         title = (
             f"Newest of {count_of(windows, 'window')}{of_source}, "

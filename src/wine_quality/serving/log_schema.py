@@ -150,7 +150,7 @@ LOG = Schema(
     tables=METADATA,
     version_table="inference_log_version",
     migrations="wine_quality.serving.migrations",
-    command="python -m wine_quality.serving migrate",
+    command="python -m wine_quality.serving migrate --log-url",
 )
 
 LOGGED_COLUMNS = (
