@@ -336,7 +336,7 @@ def test_a_file_that_cannot_be_made(tmp_path: Path, make_batch: MakeBatch) -> No
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("0001", "was written by an older wine-quality .* migrate'"),
+        ("0001", "was written by an older wine-quality .* migrate --log-url sqlite"),
         ("9999", "was written by a newer wine-quality .*: upgrade"),
         ("f00", "holds tables of another make"),
         (None, "holds tables of another make"),

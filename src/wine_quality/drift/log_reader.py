@@ -234,11 +234,14 @@ class LogReader(ABC):
         version: str | None,
     ) -> sa.Select[Any]:
         log = self._engine.log
+        traffic = self.sources.traffic(log)
+        # a version is given as it is taken
+        divided = {MODEL_VERSION: traffic.label(MODEL_VERSION)} if self.sources.apart else {}
         names = [name for name in dict.fromkeys(columns) if name in log.c]
-        select = sa.select(*(log.c[name] for name in names)).where(
+        select = sa.select(*(divided.get(name, log.c[name]) for name in names)).where(
             *self._engine.between(since, until), *self.sources.conditions(log)
         )
-        return select if version is None else select.where(self.sources.traffic(log) == version)
+        return select if version is None else select.where(traffic == version)
 
     def close(self) -> None:
         """Disconnect; the next use connects anew."""
