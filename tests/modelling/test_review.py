@@ -62,7 +62,7 @@ def test_a_worse_champion_gives_way_to_the_one_before(promote, review, registry)
     assert (found.champion, found.former, found.labels, found.undone) == ("2", "1", 200, True)
     assert found.reason.startswith("the promotion of version 2 is undone: mean squared error ")
     assert registry.version(CHAMPION).version == "1"
-    # until somebody was told of it
+    # until the message was sent
     assert registry.version("2").tags[REVIEW_TAG] == "undoing"
     end_review(registry, found)
     assert registry.version("2").tags[REVIEW_TAG] == "undone"
@@ -87,7 +87,7 @@ def test_a_review_that_is_killed_while_it_undoes_a_promotion_goes_on(
         with pytest.raises(KeyboardInterrupt):
             review(answered(worse, "2"))
     for _ in range(2):
-        # told again until it is known to have been told
+        # found again until it is known that the message was sent
         found = review(answered(worse, "2").iloc[:0])
         assert (found.champion, found.former, found.undone) == ("2", "1", True)
         assert registry.version(CHAMPION).version == "1"

@@ -11,27 +11,27 @@ PARAMS = {"pipeline_names": None}
 
 
 class Client:
-    """Stands for MLflow's: keeps what it is told of the run."""
+    """Stands for MLflow's: keeps what is written of the run."""
 
-    told: ClassVar[dict[str, str]] = {}
+    written: ClassVar[dict[str, str]] = {}
 
     def update_run(self, run_id, name):
-        self.told[f"{run_id} name"] = name
+        self.written[f"{run_id} name"] = name
 
     def set_tag(self, run_id, key, value):
-        self.told[f"{run_id} {key}"] = value
+        self.written[f"{run_id} {key}"] = value
 
 
 @pytest.fixture
 def tracked(monkeypatch):
-    """Has a run be tracked, or not; gives what MLflow was told."""
+    """Has a run be tracked, or not; what MLflow was given is kept."""
 
     def track(is_tracked):
         run = SimpleNamespace(info=SimpleNamespace(run_id="r")) if is_tracked else None
         monkeypatch.setattr(mlflow, "active_run", lambda: run)
 
     monkeypatch.setattr(mlflow, "MlflowClient", Client)
-    monkeypatch.setattr(Client, "told", {})
+    monkeypatch.setattr(Client, "written", {})
     track(False)
     return track
 
@@ -90,7 +90,7 @@ def test_the_summary_tells_what_this_run_saved(capsys):
     hook.after_dataset_saved("accepted_wines", "not told of", node)
     hook.after_pipeline_run(pipeline, {"wine_audit": None})
     assert "7 read, 7 accepted (7 red)" in capsys.readouterr().out
-    assert Client.told == {}
+    assert Client.written == {}
     # the next session of this process has nothing to tell yet
     hook.before_pipeline_run(PARAMS)
     hook.after_pipeline_run(pipeline, {"wine_audit": None})
@@ -102,17 +102,17 @@ def test_the_tracked_run_is_named_by_pipeline_environment_and_outcome(tracked):
     hook = RunSummaryHook()
     hook.after_context_created(SimpleNamespace(env=None))
     hook.before_pipeline_run({"pipeline_names": ["processing", "training"]})
-    assert Client.told == {"r name": "processing+training, base"}
+    assert Client.written == {"r name": "processing+training, base"}
     promotion = {"version": "4", "promoted": False}
     node = SimpleNamespace(name="processing.audit_wines")
     hook.after_dataset_saved("promotion", promotion, node)
     hook.after_dataset_saved("wine_audit", AUDIT, node)
     pipeline = SimpleNamespace(all_outputs=lambda: {"wine_audit"})
     hook.after_pipeline_run(pipeline, {"wine_audit": None})
-    assert Client.told["r name"] == "processing+training, base: version 4 is challenger"
-    assert "7 read, 7 accepted (7 red)" in Client.told["r mlflow.note.content"]
+    assert Client.written["r name"] == "processing+training, base: version 4 is challenger"
+    assert "7 read, 7 accepted (7 red)" in Client.written["r mlflow.note.content"]
     hook.on_pipeline_error()
-    assert Client.told["r name"] == "processing+training, base: failed"
+    assert Client.written["r name"] == "processing+training, base: failed"
 
 
 def test_a_tracked_run_that_tells_nothing_is_done(tracked):
@@ -121,4 +121,4 @@ def test_a_tracked_run_that_tells_nothing_is_done(tracked):
     hook.after_context_created(SimpleNamespace(env="test"))
     hook.before_pipeline_run(PARAMS)
     hook.after_pipeline_run(SimpleNamespace(all_outputs=set), {})
-    assert Client.told == {"r name": "__default__, test: done"}
+    assert Client.written == {"r name": "__default__, test: done"}

@@ -173,7 +173,7 @@ class ModelRegistry:
         version = str(info.registered_model_version)
         # what the active run holds in memory are its tags as of its start
         of_run = self._client.get_run(run.info.run_id).data.tags
-        # those of the model come last: a version that bears the last of them bears all
+        # those of the model come last: a version that has the last of them has all
         tags = (
             {key: of_run[key] for key in RUN_TAGS if key in of_run}
             | _onnx_tags(converted)

@@ -65,7 +65,7 @@ def review_promotion(
     together. The version's tag `REVIEW_TAG` says how far its review is: a number of labels, `kept`
     after the last look, `undoing` from the moment at which a promotion is to be undone, and
     `undone`, also where a person promotes it again. A review that was interrupted while it undid a
-    promotion goes on; who has told of it calls `end_review`.
+    promotion goes on; `end_review` is called when the message was sent.
 
     Args:
         registry: The registry.

@@ -111,7 +111,7 @@ class ModelWatcher:
     def _refresh(self) -> None:
         found = self._loader.wanted()
         if self.refused and (found is None or found.version != self.refused.version):
-            # whoever took the alias from a broken version has repaired it
+            # a broken version that lost the alias is nobody's trouble any more
             self._tell(ModelEvent("withdrawn", self.refused.version))
             self.refused, self._refused_until = None, (None, 0.0)
         if found is None:

@@ -23,7 +23,7 @@ MOST_HOURS = 14 * 24
 MOST_GAPS = 3
 """Stretches without traffic that are named, the newest."""
 SHADES = 4
-"""Model versions that are told apart in it; further ones look like the last."""
+"""Model versions with a shade of their own; further ones look like the last."""
 
 
 def model_charts(model_verdicts: pd.DataFrame, shown: ShownWindows) -> tuple[Chart, ...]:

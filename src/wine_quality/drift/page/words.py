@@ -19,7 +19,7 @@ VERDICTS = {
     UNFINISHED: "– goes on",
     "": "– not judged",
 }
-"""With signs, so that they are told apart without their colour, too."""
+"""With signs, so that they differ without their colour, too."""
 LABELS = {m.name: m.label for m in MEASUREMENTS} | {
     PREDICTION: f"prediction ({QUALITY_UNIT})",
     JOINT: "how measurements go together",
