@@ -27,7 +27,7 @@ from scipy import sparse
 from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.page import render_page
-from wine_quality.drift.page.contents import Sources
+from wine_quality.drift.page.contents import PageInputs
 from wine_quality.drift.profiles import Profile, count
 from wine_quality.drift.reference import BUCKETS, COUNTED_SEGMENTS, Reference
 from wine_quality.drift.settings import DriftSettings
@@ -106,7 +106,7 @@ def main() -> None:
     reference, hours, verdicts, model = judge(options.windows, options.wines)
     reference, hours, verdicts = doubled(reference, hours, verdicts, options.subjects)
     no_changes = pd.DataFrame(columns=list(CHANGES_DTYPES)).astype(CHANGES_DTYPES)
-    sources = Sources(
+    sources = PageInputs(
         verdicts=verdicts,
         model_verdicts=model,
         incidents=[],

@@ -12,7 +12,7 @@ import pandas as pd
 from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.incidents import Incident
 from wine_quality.drift.judging import judge_hours
-from wine_quality.drift.page.contents import Sources
+from wine_quality.drift.page.contents import PageInputs
 from wine_quality.drift.profiles import count, grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
@@ -52,7 +52,7 @@ def sources_of(
     log: pd.DataFrame,
     incidents: Sequence[Incident] = (),
     settings: DriftSettings = SETTINGS,
-) -> Sources:
+) -> PageInputs:
     """What the pipeline would make of a log."""
     grain = grain_seconds(settings.window)
     hours = {
@@ -62,7 +62,7 @@ def sources_of(
     judged = [judge_hours(own, reference(), name, settings) for name, own in hours.items()]
     verdicts, model = (pd.concat(tables, ignore_index=True) for tables in zip(*judged, strict=True))
     verdicts = pd.concat([verdicts, judge_traffic(hours, settings, NOW)], ignore_index=True)
-    return Sources(
+    return PageInputs(
         verdicts=verdicts,
         model_verdicts=model,
         incidents=incidents,
@@ -77,13 +77,13 @@ def sources_of(
 
 
 @cache
-def quiet() -> Sources:
+def quiet() -> PageInputs:
     """Three days without any change."""
     return sources_of(log_of(3))
 
 
 @cache
-def stronger() -> Sources:
+def stronger() -> PageInputs:
     """Wines have more alcohol on the second day of three, and no label on the last."""
     log = log_of(3)
     day = log["event_time"].dt.day
@@ -93,7 +93,7 @@ def stronger() -> Sources:
     return sources_of(changed)
 
 
-def with_incidents(sources: Sources, *incidents: Incident) -> Sources:
+def with_incidents(sources: PageInputs, *incidents: Incident) -> PageInputs:
     raised = [alert for incident in incidents for alert in incident.alerts]
     return replace(sources, incidents=incidents, raised=raised)
 

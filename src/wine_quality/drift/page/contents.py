@@ -34,7 +34,7 @@ MOST_RESOLVED = 20
 
 
 @dataclass(frozen=True)
-class Sources:
+class PageInputs:
     """What the page is made of.
 
     Attributes:
@@ -214,7 +214,7 @@ class Contents:
         return round(100 * (self.shown.windows[window].place + 0.5) / self.shown.width, 3)
 
 
-def make_contents(of: Sources) -> Contents:
+def make_contents(of: PageInputs) -> Contents:
     """Compute all that stands on the page."""
     judged = of.verdicts[~of.verdicts["column"].isin(OF_VERSIONS)]
     shown = ShownWindows.of(judged, of.model_verdicts, of.hours)
@@ -266,7 +266,7 @@ def _headline(
         said = [_incident_in_words(incident) for incident in opened[:MOST_NAMED]]
         if left := len(opened) - len(said):
             said.append(f"and {left} more")
-        return Headline("trouble", title, _sentence("; ".join(said)))
+        return Headline("trouble", title, f"{_capitalised('; '.join(said))}.")
     if not shown.windows:
         return Headline(
             "unknown", "Nothing could be judged", "No window has wines that could be judged."
@@ -324,8 +324,8 @@ def _few_labels(labelled: int) -> str:
     )
 
 
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
+def _capitalised(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 def _moment(moment: datetime) -> str:
@@ -359,7 +359,7 @@ def _figures(
     return tuple(figures)
 
 
-def _card(incident: Incident, of: Sources, shown: ShownWindows) -> Card:
+def _card(incident: Incident, of: PageInputs, shown: ShownWindows) -> Card:
     cause = incident.alerts[0]
     facts = {
         "what": cause.reason,
@@ -372,7 +372,7 @@ def _card(incident: Incident, of: Sources, shown: ShownWindows) -> Card:
     handling = incident.handled(of.now) if incident.is_open else None
     return Card(
         number=incident.number,
-        title=_sentence(change_in_words(cause))[:-1],
+        title=_capitalised(change_in_words(cause)),
         version=incident.model_version,
         severity=incident.severity,
         verdict=cause.verdict,

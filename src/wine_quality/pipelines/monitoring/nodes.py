@@ -16,7 +16,7 @@ from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
 from wine_quality.drift.messages import error_since
 from wine_quality.drift.notifying import notify
 from wine_quality.drift.page import render_page
-from wine_quality.drift.page.contents import Sources
+from wine_quality.drift.page.contents import PageInputs
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
@@ -331,7 +331,7 @@ def write_monitoring_page(
     references, grain = _references(reference_profiles), grain_seconds(settings.window)
     since = int(verdicts["window_start"].min().timestamp())
     return render_page(
-        Sources(
+        PageInputs(
             verdicts=verdicts,
             model_verdicts=model_verdicts,
             incidents=incident_store.incidents(),

@@ -100,10 +100,6 @@ def decide_to_retrain(
 
     A retraining that was interrupted after it had registered its version goes on instead.
     """
-    begun = _interrupted(model_registry, decision_store)
-    if begun:
-        end_review(model_registry, champion_review)
-        return begun
     labels = _labelled(usable_wines)
     raised = [Alert.from_dict(alert) for alert in alerts]
     champion = model_registry.version(CHAMPION)
@@ -117,8 +113,10 @@ def decide_to_retrain(
         )  # fmt: skip
         return replace(decision, undone=undone)
 
-    claim = Claim(*decision_store.decide(model_registry.name, decide))
-    # from here on it stands in the decision
+    claim = _interrupted(model_registry, decision_store) or Claim(
+        *decision_store.decide(model_registry.name, decide)
+    )
+    # a decision that is made now has it from here on
     end_review(model_registry, champion_review)
     return claim
 
