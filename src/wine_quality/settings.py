@@ -1,11 +1,8 @@
 """Kedro's settings of this project."""
 
 import logging
-import os
 from pathlib import Path
 
-import yaml
-from kedro.framework.project import LOGGING
 from omegaconf.resolvers import oc
 
 from wine_quality.orchestration.session import OrchestrationHook
@@ -19,7 +16,7 @@ from wine_quality.running.hooks import (
     StorageHook,
     TrackingHook,
 )
-from wine_quality.running.log_filters import KNOWN_NOISE, WithoutTexts
+from wine_quality.running.logs import KNOWN_NOISE, WithoutTexts, configure_logging
 from wine_quality.system.project import project_folder, temporary_folder
 from wine_quality.system.storage import is_address
 
@@ -34,14 +31,9 @@ def _project_path(relative: str) -> str:
     return str(project_folder() / relative)
 
 
-def _configure_logging() -> None:
-    """Log as conf/logging.yml says, which Kedro reads in the project's own folder only."""
-    file = project_folder() / "conf/logging.yml"
-    if project_folder() != Path.cwd() and "KEDRO_LOGGING_CONFIG" not in os.environ:
-        LOGGING.configure(yaml.safe_load(file.read_text(encoding="utf-8")))
-
-
-_configure_logging()
+# Kedro reads it where a command starts in the project's own folder only
+if project_folder() != Path.cwd():
+    configure_logging(project_folder() / "conf")
 
 # Kedro takes no filter of ours in logging.yml
 for _logger in ("py.warnings", "mlflow.store.db.utils"):

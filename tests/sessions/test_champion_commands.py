@@ -77,7 +77,7 @@ def test_an_empty_registry_is_shown(fresh_root, champion):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("promote", "9"), "wine-quality has no version 9: './just mlflow' shows"),
+        (("promote", "9"), "wine-quality has no version 9: the newest is 3"),
         (("promote", "best"), "wine-quality has no version best"),
         (
             ("promote", "2"),

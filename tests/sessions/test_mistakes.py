@@ -115,7 +115,7 @@ def test_a_raw_folder_that_is_not_there(kedro_here, project_environment, tmp_pat
     nowhere = tmp_path / "nowhere"
     error = refuse_raw(kedro_here, project_environment, nowhere, fresh_root)
     assert error.startswith(f"No wine file in {nowhere}: ")
-    assert "./just sample" in error
+    assert "'python -m wine_quality.traffic.synthetic data/01_raw/sample'" in error
 
 
 def test_a_column_that_is_missing(kedro_here, project_environment, raw, fresh_root):

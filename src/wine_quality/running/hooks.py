@@ -24,6 +24,7 @@ from wine_quality.modelling.tracking import (
     tracking_setting,
     tracking_store,
 )
+from wine_quality.system.project import project_folder
 from wine_quality.system.storage import (
     address_of,
     check_place,
@@ -336,6 +337,9 @@ class RunSummaryHook:
 
     def _places(self, written: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
         """Say where to look further, by path or command."""
+        import mlflow
+
+        has_recipes = (project_folder() / "justfile").is_file()
         env = f" --env {self._environment}" if self._environment else ""
         pages = {
             name: address_of(catalog[name]._fs, str(catalog[name]._filepath))
@@ -344,11 +348,19 @@ class RunSummaryHook:
         }
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
         if "evidently_snapshots" in written and catalog["evidently_snapshots"].exists():
-            workspace = catalog["evidently_snapshots"]._describe()["folder"]
-            reports["Evidently's reports"] = f"./just evidently {quote(str(workspace))}"
+            workspace = quote(str(catalog["evidently_snapshots"]._describe()["folder"]))
+            reports["Evidently's reports"] = (
+                f"./just evidently {workspace}"
+                if has_recipes
+                else f"evidently ui --workspace {workspace}"
+            )
         if self._run_id:
-            reports["tracked runs, registry"] = f"./just mlflow{env}"
-        return reports | {"lineage, figures": f"./just viz{env}"}
+            store = quote(mlflow.get_tracking_uri())
+            reports["tracked runs, registry"] = (
+                f"./just mlflow{env}" if has_recipes else f"mlflow ui --backend-store-uri {store}"
+            )
+        # a packaged project has no lineage to open: Kedro-Viz wants the project's folder
+        return reports | ({"lineage, figures": f"./just viz{env}"} if has_recipes else {})
 
 
 class StageClock:
