@@ -10,7 +10,7 @@ def main(*arguments: Any, **options: Any) -> Any:
     """Run the project in the working directory.
 
     Args:
-        arguments: As `kedro run` takes them, in one list; those of the process where none are given.
+        arguments: As `kedro run` takes them, in one list; those of the process if none are given.
         options: For the command of Click.
 
     Returns:

@@ -1,10 +1,15 @@
 """The registered pipelines."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
 
 from kedro.pipeline import Pipeline
 
+from wine_quality import pipelines
+from wine_quality.errors import WineQualityError
 from wine_quality.pipelines import (
     download,
     monitoring,
@@ -14,7 +19,7 @@ from wine_quality.pipelines import (
     training,
     tuning,
 )
-from wine_quality.pipelines.parameters import check_parameters
+from wine_quality.pipelines.parameters import added_pipelines, check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
 from wine_quality.running.hooks import ConfigurationHook
 from wine_quality.system.project import project_folder
@@ -68,7 +73,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 
 def build_pipelines(parameters: TrainingParameters) -> dict[str, Pipeline]:
-    """Build the four pipelines, their sum as the default, and what stands beside them.
+    """Build the four pipelines, their sum as the default, what stands beside them, and the added.
 
     The default tunes a little, too: the candidates and the budget that are called quick.
 
@@ -89,4 +94,19 @@ def build_pipelines(parameters: TrainingParameters) -> dict[str, Pipeline]:
         "retraining": main["processing"] + retraining.create_pipeline(),
         "ground_truth": serving_simulation.create_ground_truth_pipeline(),
         "download": download.create_pipeline(),
+        **{name: _create(name) for name in added_pipelines()},
     }
+
+
+def _create(name: str) -> Pipeline:
+    """Create a pipeline that a team added.
+
+    Raises:
+        WineQualityError: Its package has no function `create_pipeline`.
+    """
+    package = import_module(f"{pipelines.__name__}.{name}")
+    if not hasattr(package, "create_pipeline"):
+        raise WineQualityError(
+            f"The package {package.__name__} has no create_pipeline: a package there is a pipeline."
+        )
+    return cast(Callable[[], Pipeline], package.create_pipeline)()

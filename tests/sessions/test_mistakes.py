@@ -198,7 +198,10 @@ def test_without_a_whole_row_there_are_no_accepted_wines(
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ("trainng.metric=mae", "trainng: there is no such parameter"),
+        (
+            "trainng.metric=mae",
+            "trainng: there is no such parameter (those of a pipeline of your own stand in a group",
+        ),
         (
             "training.comparison.metrik=mae",
             "training.comparison.metrik: there is no such parameter",

@@ -1,6 +1,8 @@
 """All parameters of the project in one model, so that no key is misspelt unnoticed."""
 
+import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,17 +32,31 @@ class ProjectParameters(Parameters):
     retraining: RetrainingParameters
 
 
+def added_pipelines() -> list[str]:
+    """Name the pipelines that a team added, as by `kedro pipeline create`: packages in this one."""
+    packages = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return [
+        found.name
+        for found in packages
+        if found.ispkg and found.name not in ProjectParameters.model_fields
+    ]
+
+
 def check_parameters(parameters: Mapping[str, Any]) -> ProjectParameters:
     """Check the merged parameters of a run.
 
     Kedro checks what the nodes of a run take; this checks everything, so that a misspelt group on
-    the command line does not pass for an instruction.
+    the command line does not pass for an instruction. The group of an added pipeline, which has
+    its name, may hold anything.
 
     Raises:
         WineQualityError: A key is unknown, is missing or has a wrong value; the message names each.
     """
     try:
-        return ProjectParameters.model_validate(parameters)
+        groups = {
+            name: group for name, group in parameters.items() if name not in added_pipelines()
+        }
+        return ProjectParameters.model_validate(groups)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc']))}: {_in_words(problem)}"
@@ -53,7 +69,12 @@ def check_parameters(parameters: Mapping[str, Any]) -> ProjectParameters:
 
 def _in_words(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
-        return "there is no such parameter"
+        group_of_its_own = len(problem["loc"]) == 1
+        return "there is no such parameter" + (
+            " (those of a pipeline of your own stand in a group with its name)"
+            if group_of_its_own
+            else ""
+        )
     if problem["type"] == "missing":
         return "it has no value"
     message = str(problem["msg"]).removeprefix("Value error, ")
