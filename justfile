@@ -18,7 +18,7 @@ setup:
 
 # add the optional parts to .venv, as locked: Spark (which needs Java 17), S3, Prefect and Dask
 extras:
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-all.lock
+    ./just extras
 
 # raw wines to monitoring verdicts; arguments go to `kedro run`
 run *arguments:
@@ -112,7 +112,7 @@ format:
 sample:
     python -m wine_quality.traffic.synthetic data/01_raw/sample
 
-# resolve all dependencies anew into the two locks; needs uv
+# resolve all dependencies anew into the two locks
 lock:
     {{ uv_compile }} --all-extras --output-file requirements-all.lock
     {{ uv_compile }} --extra dev --constraint requirements-all.lock --output-file requirements.lock

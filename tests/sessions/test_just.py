@@ -20,10 +20,11 @@ esac
 {python} "$@" --without-pip
 bin="$PWD/.venv/bin"
 rm -f "$bin/python"
-printf '#!/bin/sh\\necho "$@" >> "%s/pip.log"\\nexec sleep ${{PIP_TAKES:-0}}\\n' "$PWD" \\
-    > "$bin/python"
+printf '#!/bin/sh\\necho "python $@" >> "%s/installed.log"\\n' "$PWD" > "$bin/python"
+printf '#!/bin/sh\\necho "uv $@" >> "%s/installed.log"\\n' "$PWD" > "$bin/uv"
+echo '[ -n "$NO_UV" ] && exit 1; exec sleep ${{UV_TAKES:-0}}' >> "$bin/uv"
 printf '#!/bin/sh\\necho "just of %s: $@"\\n' "$PWD" > "$bin/just"
-chmod +x "$bin/python" "$bin/just"
+chmod +x "$bin/python" "$bin/uv" "$bin/just"
 """
 
 
@@ -33,12 +34,12 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def just(self) -> tuple[str, str]:
-        """Run `./just hello`; its output and errors."""
+    def just(self, recipe: str = "hello", **variables: str) -> tuple[str, str]:
+        """Run a recipe; its output and errors."""
         python = self.folder / "stub-python"
         done = subprocess.run(
-            [self.folder / "just", "hello"],
-            env=os.environ | {"PYTHON": str(python)},
+            [self.folder / "just", recipe],
+            env=os.environ | {"PYTHON": str(python)} | variables,
             capture_output=True,
             text=True,
             check=True,
@@ -47,10 +48,16 @@ class Checkout:
         return done.stdout, done.stderr
 
     @property
+    def installers(self) -> list[str]:
+        """What was asked to install the locked packages here, each time."""
+        log = self.folder / "installed.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [line.split()[0] for line in lines if "-r requirements" in line]
+
+    @property
     def installations(self) -> int:
         """How many times the locked packages were installed here."""
-        log = self.folder / "pip.log"
-        return log.read_text().count("requirements.lock") if log.exists() else 0
+        return len(self.installers)
 
 
 @pytest.fixture
@@ -81,9 +88,31 @@ def test_a_changed_lock_is_installed(checkout):
     assert checkout.installations == 2
 
 
+def test_pip_installs_what_uv_cannot(checkout):
+    (checkout.folder / ".venv/.installed").unlink()
+    _, errors = checkout.just(NO_UV="1")
+    told = "uv could not do it here, so pip does, which takes longer ..."
+    assert errors.splitlines()[1:] == [told]
+    assert checkout.installers == ["uv", "uv", "python"]
+
+
+def test_the_extras_have_a_lock_of_their_own(checkout):
+    assert checkout.just("extras") == ("", "")
+    log = (checkout.folder / "installed.log").read_text()
+    assert log.splitlines()[-1].endswith("--no-deps --require-hashes -r requirements-all.lock")
+
+
+def test_uv_comes_from_the_lock(checkout):
+    (checkout.folder / ".venv/bin/uv").unlink()
+    checkout.just("extras")
+    text = (checkout.folder / ".venv/uv.txt").read_text()
+    assert text.startswith("uv==")
+    assert len(text.splitlines()) == 1 + text.count("--hash=sha256:") > 1
+
+
 def test_a_signal_ends_the_setup_with_all_that_it_started(checkout):
     (checkout.folder / ".venv/.installed").unlink()
-    environment = {"PYTHON": str(checkout.folder / "stub-python"), "PIP_TAKES": "600"}
+    environment = {"PYTHON": str(checkout.folder / "stub-python"), "UV_TAKES": "600"}
     setup = subprocess.Popen(
         [checkout.folder / "just", "hello"],
         env=os.environ | environment,
