@@ -3,11 +3,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import betabinom
 
 from wine_quality.drift.profiles import count, window_profile
 from wine_quality.drift.reference import JOINT, Reference
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.verdicts import COPIES, LEFT_OUT, VERDICTS_DTYPES, decide
+from wine_quality.drift.verdicts import COPIES, LEFT_OUT, VERDICTS_DTYPES, _chance_limit, decide
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION
 
 COLUMNS = [*INPUTS, PREDICTION]
@@ -439,3 +440,13 @@ def test_odd_wines_are_judged_without_a_warning(kind, window, held_out, judge):
         assert verdicts.loc[judged, "value"].notna().all(), name
         assert (verdicts["reason"] != "").all()
         assert not verdicts["reason"].str.contains("nan").any(), name
+
+
+def test_the_limit_of_a_share_of_faults_is_that_of_the_beta_binomial():
+    generator = np.random.default_rng(11)
+    for _ in range(200):
+        reference_rows, rows = (int(10**power) for power in generator.uniform(1, 4, 2))
+        usual = int(generator.integers(0, reference_rows + 1) * generator.choice([0, 0.01, 1]))
+        rate = 10 ** generator.uniform(-6, -1)
+        expected = betabinom.isf(rate, rows, usual + 0.5, reference_rows - usual + 0.5)
+        assert _chance_limit(usual, reference_rows, rows, rate) == expected / rows

@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv, ndtr
 
 from wine_quality.errors import WineQualityError
 
@@ -428,12 +429,8 @@ class _Shares:
         cases = np.array(
             [s.reference[t.cell or 0] / s.repetition for s, t in zip(own, statistics, strict=True)]
         )
-        from scipy import stats
-
-        tail = stats.norm.sf(ALLOWANCE)
-        low, high = (
-            stats.beta.ppf(level, cases + 0.5, n - cases + 0.5) for level in (tail, 1 - tail)
-        )
+        tail = ndtr(-ALLOWANCE)
+        low, high = (betaincinv(cases + 0.5, n - cases + 0.5, level) for level in (tail, 1 - tail))
         share = (cases + 0.5) / (n + 1)
         shifts = np.concatenate([-np.array(SHIFTS), SHIFTS])
         is_fault = np.array([stream.kind is StreamKind.FAULT for stream in own], dtype=bool)

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -46,13 +46,14 @@ def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> "Figur
     with suppress(ImportError):
         import IPython  # noqa: F401
 
-    import seaborn as sns
     from matplotlib.figure import Figure
 
     windows = _windows(verdicts, model_verdicts)
-    with sns.axes_style("whitegrid"):
-        figure = Figure(figsize=(float(np.clip(4 + 0.45 * len(windows), 8, 18)), 9.5), dpi=110)
-        heat, error, traffic = figure.subplots(3, 1, sharex=True, height_ratios=[13, 6, 4])
+    figure = Figure(figsize=(float(np.clip(4 + 0.45 * len(windows), 8, 18)), 9.5), dpi=110)
+    heat, error, traffic = figure.subplots(3, 1, sharex=True, height_ratios=[13, 6, 4])
+    for axes in (error, traffic):
+        axes.grid(color="#cccccc")
+        axes.set_axisbelow(True)
     figure.set_layout_engine("constrained")
     figure.suptitle(f"Monitoring: {count_of(len(windows), 'window')}")
     _plot_scores(heat, verdicts, windows)
@@ -86,7 +87,7 @@ def _windows(*tables: pd.DataFrame) -> pd.MultiIndex:
 
 
 def _plot_scores(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -> None:
-    import seaborn as sns
+    from matplotlib.colors import LinearSegmentedColormap
 
     from wine_quality.figures import BAD
 
@@ -96,35 +97,36 @@ def _plot_scores(axes: "Axes", verdicts: pd.DataFrame, windows: pd.MultiIndex) -
         _say(axes, "No window has been judged yet")
         return
     columns = judged["column"].unique()
-    cells = judged.drop_duplicates(["column", *KEYS], keep="last").assign(
+    newest = judged.drop_duplicates(["column", *KEYS], keep="last").assign(
         times=judged["value"] / judged["threshold"], mark=judged["verdict"].map(MARKS).fillna("")
     )
-    by_cell = cells.set_index(["column", *KEYS])
+    by_cell = newest.set_index(["column", *KEYS])
     times, marks = (
         by_cell[name].unstack(KEYS).reindex(index=columns, columns=windows)  # noqa: PD010
         for name in ("times", "mark")
     )
     axes.set_facecolor("#c9ccd2")
-    sns.heatmap(
-        times.astype(float),
+    few = len(windows) <= 40
+    cells = axes.pcolormesh(
+        np.ma.masked_invalid(times.to_numpy(float)),
         vmin=0,
         vmax=MOST_TIMES_THRESHOLD,
-        cmap=sns.blend_palette(["#dcece2", "#f7e3b5", BAD], as_cmap=True),
-        annot=marks.fillna("").to_numpy(),
-        fmt="",
-        annot_kws={"fontsize": 9 if len(windows) <= 40 else 6},
-        linewidths=0.5 if len(windows) <= 40 else 0,
-        yticklabels=[str(column).replace("_", " ") for column in columns],
-        xticklabels=False,
-        cbar_kws={"label": "× threshold", "extend": "max", "aspect": 30, "pad": 0.01},
-        ax=axes,
+        cmap=LinearSegmentedColormap.from_list("scores", ["#dcece2", "#f7e3b5", BAD]),
+        edgecolors="white",
+        linewidth=0.5 if few else 0,
     )
-    axes.set(xlabel="", ylabel="")
-    axes.grid(visible=False)
-    # cells without a score get their marks, too
-    for row, column in np.argwhere(times.isna().to_numpy() & marks.notna().to_numpy()):
-        mark = str(marks.iat[row, column])  # noqa: PD009  by position
-        axes.text(column + 0.5, row + 0.5, mark, ha="center", va="center")
+    axes.set_yticks(np.arange(len(columns)) + 0.5, [str(c).replace("_", " ") for c in columns])
+    axes.tick_params(length=0)
+    axes.invert_yaxis()
+    figure = cast("Figure", axes.figure)
+    figure.colorbar(cells, ax=axes, label="× threshold", extend="max", aspect=30, pad=0.01)
+    # cells without a score have marks, too
+    named = marks.fillna("").to_numpy(str)
+    for row, column in np.argwhere(named != ""):
+        axes.text(
+            column + 0.5, row + 0.5, named[row, column],
+            ha="center", va="center", fontsize=9 if few else 6,
+        )  # fmt: skip
     legend = "   ".join(f"{mark} {verdict.replace('_', ' ')}" for verdict, mark in MARKS.items())
     axes.set_title(legend, loc="right", fontsize=9)
 
