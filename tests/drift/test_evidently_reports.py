@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from wine_quality.drift import evidently_reports
-from wine_quality.drift.evidently_reports import report_window
+from wine_quality.drift.evidently_reports import report_window, windows_to_keep
 from wine_quality.drift.judging import judge_log
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.errors import WineQualityError
@@ -183,3 +183,41 @@ def test_evidently_is_silenced_and_imported_only_for_reports(ordinary):
         "verdicts; sys.exit(any(m in sys.modules for m in ('evidently', 'scipy.stats', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def windows_of(days, alarming, versions="1"):
+    start = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(list(days), unit="D")
+    return pd.DataFrame(
+        {
+            "window_start": start,
+            "window_end": start + pd.Timedelta("1D"),
+            "model_version": list(versions) * (len(start) // len(versions)),
+            "alarming": [day in alarming for day in days],
+        }
+    )
+
+
+def days_kept(windows, most, alarming_days):
+    kept = windows_to_keep(windows, most, alarming_days)
+    assert kept.index.isin(windows.index).all()
+    return ((kept["window_start"] - pd.Timestamp("2026-01-01", tz="UTC")).dt.days).tolist()
+
+
+def test_reports_of_new_and_of_alarming_windows_stay():
+    # weeks since 1970 begin on the days 0, 7, 14, ... of 2026
+    windows = windows_of(range(100), {3, 5, 20, 21, 70, 98})
+    # half for the newest; alarms of the last thirty days; then one of each week; then the newest
+    assert days_kept(windows, 12, 30) == [99, 98, 97, 96, 95, 94, 70, 21, 20, 5, 93, 92]
+    assert days_kept(windows, 12, 95) == [99, 98, 97, 96, 95, 94, 70, 21, 20, 5, 93, 92]
+    assert days_kept(windows, 12, 97) == [99, 98, 97, 96, 95, 94, 70, 21, 20, 5, 3, 93]
+    assert days_kept(windows, 7, 30) == [99, 98, 97, 70, 21, 20, 5]
+    assert sorted(days_kept(windows, 200, 30)) == list(range(100))
+    assert days_kept(windows.head(0), 5, 30) == []
+    # order of the rows decides nothing
+    mixed = windows.sample(frac=1, random_state=3)
+    assert days_kept(mixed, 12, 30) == days_kept(windows, 12, 30)
+
+
+def test_another_versions_alarm_of_the_same_week_stays_too():
+    windows = windows_of([3, 3, 50, 50], {3}, versions="12")
+    assert days_kept(windows, 4, 10)[2:] == [3, 3]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wine_quality.drift.evidently_reports import report_window
-from wine_quality.drift.evidently_workspace import add_to_workspace, read_workspace, title_of
+from wine_quality.drift.evidently_workspace import ReportWorkspace, title_of
 from wine_quality.drift.judging import judge_log
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.errors import WineQualityError
@@ -40,9 +40,13 @@ def snapshots(draw_wines, held_out, reference, as_log) -> list[str]:
     return [page.json for page in pages if page is not None]
 
 
+def workspace_at(folder: Path, project: str = PROJECT) -> ReportWorkspace:
+    return ReportWorkspace(str(folder), project, str(folder / "pages"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, snapshots: list[str]) -> Path:
-    add_to_workspace(str(tmp_path / "workspace"), PROJECT, snapshots)
+    workspace_at(tmp_path / "workspace").add(snapshots)
     return tmp_path / "workspace"
 
 
@@ -51,10 +55,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_reports_come_back_as_they_were_added(folder, snapshots):
-    found = read_workspace(str(folder), PROJECT)
+    found = workspace_at(folder).read()
     assert found == {title_of(snapshot): snapshot for snapshot in snapshots}
     assert [title[:7] for title in found] == ["Drift: ", "Drift: ", "Regress", "Regress"]
-    assert read_workspace(str(folder), "another") == {}
+    assert workspace_at(folder, "another").read() == {}
 
 
 def test_evidently_reads_the_workspace(folder, snapshots):
@@ -75,7 +79,7 @@ def test_evidently_reads_the_workspace(folder, snapshots):
 def test_a_window_added_again_replaces_itself(folder, snapshots):
     before = files_of(folder)
     newer = json.dumps({**json.loads(snapshots[0]), "tags": ["newer"]})
-    add_to_workspace(str(folder), PROJECT, [newer])
+    workspace_at(folder).add([newer])
     after = files_of(folder)
     assert after.keys() == before.keys()
     assert [name for name in after if after[name] != before[name]] == [
@@ -88,19 +92,19 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_repairs(tmp_path, sna
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from wine_quality.drift.evidently_workspace import add_to_workspace\n"
+        "from wine_quality.drift.evidently_workspace import ReportWorkspace\n"
         "def snapshots():\n"
         "    yield Path(sys.argv[2]).read_text()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"add_to_workspace(sys.argv[1], {PROJECT!r}, snapshots())\n"
+        f"ReportWorkspace(sys.argv[1], {PROJECT!r}, sys.argv[1]).add(snapshots())\n"
     )
     source = tmp_path / "snapshot.json"
     source.write_text(snapshots[0])
     done = subprocess.run([sys.executable, "-c", code, killed, source], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert read_workspace(str(killed), PROJECT) == {}
-    add_to_workspace(str(killed), PROJECT, snapshots)
-    assert read_workspace(str(killed), PROJECT) == read_workspace(str(folder), PROJECT)
+    assert workspace_at(killed).read() == {}
+    workspace_at(killed).add(snapshots)
+    assert workspace_at(killed).read() == workspace_at(folder).read()
 
 
 def test_panels_that_somebody_changed_stay(folder, snapshots):
@@ -108,7 +112,7 @@ def test_panels_that_somebody_changed_stay(folder, snapshots):
 
     (project,) = Workspace(str(folder)).list_projects()
     project.dashboard.clear_dashboard()
-    add_to_workspace(str(folder), PROJECT, snapshots)
+    workspace_at(folder).add(snapshots)
     assert project.dashboard.model().panels == []
 
 
@@ -116,7 +120,7 @@ def test_panels_that_somebody_changed_stay(folder, snapshots):
 def test_what_is_no_report_is_refused_and_changes_nothing(folder, text):
     before = files_of(folder)
     with pytest.raises(WineQualityError, match="no report of it"):
-        add_to_workspace(str(folder), PROJECT, [text])
+        workspace_at(folder).add([text])
     assert files_of(folder) == before
 
 

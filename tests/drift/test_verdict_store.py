@@ -133,3 +133,24 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path):
     with nowhere, pytest.raises(WineQualityError, match=r"127\.0\.0\.1:1/wines") as caught:
         nowhere.history()
     assert "s3cret" not in str(caught.value)
+
+
+def test_windows_and_what_holds_of_them(url):
+    with VerdictStore(url) as store:
+        assert store.windows().empty
+        assert store.windows_judged("drift").empty
+        store.record(judged(verdict=["decayed", "ok"], n=[60, 60]), NOON)
+        # late labels take the decay back
+        store.record(judged(verdict=["ok", "ok"], n=[90, 60]), NOON + timedelta(days=1))
+        windows = store.windows().sort_values("window_start", ignore_index=True)
+        assert windows["window_start"].tolist() == [START, START + pd.Timedelta("1D")]
+        assert (windows["window_end"] - windows["window_start"] == pd.Timedelta("1D")).all()
+        assert windows["alarming"].tolist() == [True, True]
+        assert store.windows_judged("decayed").empty
+        drift = store.windows_judged("drift")
+        assert drift["subject"].tolist() == ["alcohol"]
+        history = store.history()
+        newest = history.drop_duplicates(["window_start", "subject"], keep="last")
+        for verdict in ("ok", "drift"):
+            expected = newest[newest["verdict"] == verdict].reset_index(drop=True)
+            assert_frame_equal(store.windows_judged(verdict), expected)

@@ -1,5 +1,6 @@
 import json
 import re
+from contextlib import closing
 from datetime import UTC, datetime
 from html import unescape
 
@@ -10,7 +11,10 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.datasets import VerdictHistoryDataset
+from wine_quality.drift import evidently_reports
 from wine_quality.drift.alerts import AlertSettings, ChannelSettings
+from wine_quality.drift.evidently_reports import KINDS, report_window
+from wine_quality.drift.evidently_workspace import ReportWorkspace
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.log_reader import LakeReader
 from wine_quality.drift.profile_store import ProfileStore
@@ -125,11 +129,21 @@ def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
             "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
             "incident_store": incidents,
+            "evidently_workspace": workspace_of(folder),
             "params:monitoring.drift": settings,
             "params:monitoring.alerts": AlertSettings(),
         }
         made = run_pipeline(create_pipeline(), given)
-    return made | {"verdict_history": history(folder)}
+    for name, page in made["evidently_pages"].items():
+        file = folder / "pages" / f"{name}.html"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(page)
+    reports = workspace_of(folder).read()
+    return made | {"verdict_history": history(folder), "reports": reports}
+
+
+def workspace_of(folder):
+    return ReportWorkspace(str(folder / "workspace"), "wines", str(folder / "pages"))
 
 
 def history(folder):
@@ -264,22 +278,72 @@ def test_the_alerts_name_what_changed_and_since_when(made):
 
 
 def test_the_newest_and_the_alarming_windows_are_reported(made):
-    pages, snapshots = made["evidently_pages"], made["evidently_snapshots"]
+    pages, reports = made["evidently_pages"], made["reports"]
     folders = {"": (5, 2), "2026-01-03T000000_v1/": (3, 1), "2026-01-04T000000_v1/": (4, 1)}
-    assert pages.keys() == {folder + kind for folder in folders for kind in nodes.REPORTS}
+    assert pages.keys() == {folder + kind for folder in folders for kind in KINDS}
     for folder, (number, version) in folders.items():
         window = f"2026-01-0{number} 00:00 to 2026-01-0{number + 1} 00:00 UTC"
-        for kind in nodes.REPORTS:
+        for kind in KINDS:
             page = pages[folder + kind]
-            if folder + kind in snapshots:
+            title = f"{kind.capitalize()}: {window}, model version {version}"
+            if title in reports:
                 assert page.lower().lstrip().startswith("<!doctype html")
-                assert f"{window}, model version {version}" in page
-                assert json.loads(snapshots[folder + kind])
+                assert title in page
             else:
                 # on that day nobody judged a wine
                 assert (number, kind) == (3, "regression")
                 assert "<h1>No regression report</h1>" in page
-    assert "alcohol" in snapshots["drift"]
+    assert "alcohol" in reports["Drift: 2026-01-05 00:00 to 2026-01-06 00:00 UTC, model version 2"]
+
+
+def test_only_what_changed_is_drawn_again(run_pipeline, tmp_path, monkeypatch):
+    drawn = []
+
+    def report(rows, held_out, verdicts, seed):
+        drawn.append(verdicts["window_start"].iloc[0].day)
+        return report_window(rows, held_out, verdicts, seed)
+
+    monkeypatch.setattr(evidently_reports, "report_window", report)
+
+    def run(log):
+        drawn.clear()
+        with closing(lake_of(tmp_path / "lake", log)) as reader:
+            return monitor(run_pipeline, tmp_path, reader, REPORTED), sorted(drawn)
+
+    before, days = run(LOG[LOG["event_time"].dt.day < 5])
+    assert days == [3, 4]
+    again, days = run(LOG[LOG["event_time"].dt.day < 5])
+    assert days == []
+    assert again["evidently_pages"] == before["evidently_pages"]
+    assert again["reports"] == before["reports"]
+    # a newer window; that of the fourth, whose pages move, stays as it is
+    after, days = run(LOG)
+    assert days == [5]
+    folder = "2026-01-04T000000_v1/"
+    assert after["evidently_pages"][f"{folder}drift"] == before["evidently_pages"]["drift"]
+    # late labels
+    late = LOG.assign(quality=LOG[QUALITY].fillna(LOG[PREDICTION].round()))
+    after, days = run(late)
+    assert days == [3]
+    assert (
+        "Regression: 2026-01-03 00:00 to 2026-01-04 00:00 UTC, model version 1"
+        in (after["reports"])
+    )
+    # whoever removes a report has it drawn again
+    (title,) = [title for title in after["reports"] if title.startswith("Summary: 2026-01-04")]
+    assert workspace_of(tmp_path).remove([title]) == 1
+    after, days = run(late)
+    assert days == [4]
+    assert title in after["reports"]
+    # fewer are to be kept: what others added stays
+    own = json.dumps({**json.loads(after["reports"][title]), "name": "a look of ours"})
+    workspace_of(tmp_path).add([own])
+    few = REPORTED.model_copy(update={"reports_kept": 2})
+    with closing(lake_of(tmp_path / "lake", late)) as reader:
+        after = monitor(run_pipeline, tmp_path, reader, few)
+    assert {title.partition(": ")[2][:10] for title in after["reports"]} == {
+        "", "2026-01-05", "2026-01-04"
+    }  # fmt: skip
 
 
 def test_the_page_shows_the_newest_window_and_links_all_reports(made):
@@ -430,10 +494,9 @@ def test_windows_within_one_minute_have_reports_of_their_own(run_pipeline, tmp_p
     reader.close()
     folders = ["", "2026-01-02T000040_v1/", "2026-01-02T000020_v1/"]
     pages = made["evidently_pages"]
-    assert pages.keys() == {folder + kind for folder in folders for kind in nodes.REPORTS}
+    assert pages.keys() == {folder + kind for folder in folders for kind in KINDS}
     # a workspace knows them by their titles
-    titles = [json.loads(snapshot)["name"] for snapshot in made["evidently_snapshots"].values()]
-    assert len(set(titles)) == len(titles) > len(folders)
+    assert len(made["reports"]) == 2 * len(folders)
     page = unescape(made["monitoring_page_html"])
     assert "Evidently's drift report of 2026-01-02 00:00:40, version 1" in page
     assert page.index("drift report of 2026-01-02 00:00:40") < page.index("00:00:20, version 1<")

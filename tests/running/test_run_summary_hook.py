@@ -45,8 +45,8 @@ def places(tracked):
         hook.after_context_created(SimpleNamespace(env=env))
         tracked(is_tracked)
         hook.before_pipeline_run(PARAMS)
-        snapshots = SimpleNamespace(_describe=lambda: {"folder": workspace}, exists=lambda: reports)
-        return hook._places(written, {"evidently_snapshots": snapshots})
+        found = SimpleNamespace(_describe=lambda: {"folder": workspace}, exists=lambda: reports)
+        return hook._places(written, {"evidently_workspace": found})
 
     return find
 
@@ -59,11 +59,11 @@ def test_tracked_runs_are_offered_after_a_tracked_run_only(places):
 
 
 def test_the_command_holds_a_folder_with_spaces_together(places):
-    found = places({"evidently_snapshots"}, is_tracked=False, workspace="/my data/workspace")
+    found = places({"evidently_pages"}, is_tracked=False, workspace="/my data/workspace")
     command = shlex.split(found["Evidently's reports"])
     assert command == ["./just", "evidently", "/my data/workspace"]
     # without a report there is nothing to open
-    none = places({"evidently_snapshots"}, is_tracked=False, reports=False)
+    none = places({"evidently_pages"}, is_tracked=False, reports=False)
     assert "Evidently's reports" not in none
 
 

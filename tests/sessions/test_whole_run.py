@@ -10,13 +10,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.models import Model
 
+from wine_quality.drift.evidently_reports import KINDS
 from wine_quality.drift.reference import JOINT
 from wine_quality.drift.verdicts import COPIES, TRAFFIC
 from wine_quality.wines import INPUTS, MEASUREMENTS, PREDICTION, QUALITY, QUALITY_BOUNDS, TYPE
 
 PROJECT = Path(__file__).parents[2]
 CANDIDATES = {"decision_tree_classifier", "extra_trees_regressor", "k_neighbors_regressor"}
-REPORTS = ("drift", "summary", "regression")
 SUBJECTS = {*INPUTS, PREDICTION, JOINT, COPIES, TRAFFIC}
 
 
@@ -48,10 +48,11 @@ def made(whole_run, load):
         "verdicts",
         "wine_audit",
         "evidently_pages",
-        "evidently_snapshots",
+        "evidently_workspace",
         "verdict_history",
     ]
-    return load(whole_run.root, names)
+    found = load(whole_run.root, names)
+    return found | {"reports": found["evidently_workspace"].read()}
 
 
 @pytest.fixture(scope="module")
@@ -334,12 +335,12 @@ def test_every_verdict_is_in_the_history(made):
 
 def report(made, kind):
     """The newest window's report: its page and its snapshot."""
-    (title,) = (name for name in made["evidently_snapshots"] if kind in name.lower())
-    return made["evidently_pages"][kind](), made["evidently_snapshots"][title]
+    (found,) = (text for name, text in made["reports"].items() if kind in name.lower())
+    return made["evidently_pages"][kind](), found
 
 
 def test_the_newest_window_alone_is_reported_where_none_alarms(made):
-    assert sorted(made["evidently_pages"]) == sorted(REPORTS)
+    assert sorted(made["evidently_pages"]) == sorted(KINDS)
 
 
 @pytest.mark.parametrize("kind", ["drift", "summary"])

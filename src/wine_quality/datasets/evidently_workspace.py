@@ -1,40 +1,41 @@
 """Evidently's reports in a workspace that its own pages show."""
 
-from typing import Any
+from typing import Any, NoReturn
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
-from wine_quality.drift.evidently_workspace import add_to_workspace, has_project, read_workspace
+from wine_quality.drift.evidently_workspace import ReportWorkspace
 
 
-class EvidentlyWorkspaceDataset(AbstractDataset[dict[str, str], dict[str, str]]):
-    """Reports of windows in one project of an Evidently workspace, each window's once.
-
-    Saving adds reports to those that are there; loading gives all of them, by title.
+class EvidentlyWorkspaceDataset(AbstractDataset[NoReturn, ReportWorkspace]):
+    """One project of an Evidently workspace: loading gives what reads and writes its reports.
 
     Args:
         folder: The workspace, a path or an address.
         project: Name of the project.
+        pages: Folder of the pages that the last run drew, likewise.
         metadata: For kedro-viz.
     """
 
+    optional = True
+    """Nothing has to write this before it can be read."""
+
     def __init__(
-        self, *, folder: str, project: str, metadata: dict[str, Any] | None = None
+        self, *, folder: str, project: str, pages: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._folder = folder
-        self._project = project
+        self._workspace = ReportWorkspace(folder, project, pages)
         self.metadata = metadata
 
-    def load(self) -> dict[str, str]:
-        """Read the reports, by title."""
-        return read_workspace(self._folder, self._project)
+    def load(self) -> ReportWorkspace:
+        """Return the workspace; its folder is made with its first report."""
+        return self._workspace
 
-    def save(self, data: dict[str, str]) -> None:
-        """Add reports; what they are called in `data` does not matter, their titles do."""
-        add_to_workspace(self._folder, self._project, data.values())
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: reports are added through the workspace."""
+        raise DatasetError("The EvidentlyWorkspaceDataset is read only.")
 
     def _exists(self) -> bool:
-        return has_project(self._folder, self._project)
+        return self._workspace.exists()
 
     def _describe(self) -> dict[str, Any]:
-        return {"folder": self._folder, "project": self._project}
+        return {"folder": self._workspace.folder}

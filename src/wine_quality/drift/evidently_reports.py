@@ -1,8 +1,12 @@
 """One window in Evidently's reports, with our verdicts in place of its own."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
+from importlib.metadata import version
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +22,10 @@ from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, T
 if TYPE_CHECKING:
     from evidently import Dataset
 
+KINDS = ("drift", "summary", "regression")
+"""The reports of a window."""
+FORM = 1
+"""Counts up where the reports come to look otherwise, so that they are drawn again."""
 MOST_ROWS = 10_000
 """Rows that go into a report; more make it slow and tell no more."""
 LARGEST_NUMBER = 1e70
@@ -88,7 +96,7 @@ def report_window(
             "select its verdicts"
         )
     start, end, version = window.iloc[0]
-    of_window = f"{in_words(start)} to {in_words(end)} UTC, model version {version}"
+    of_window = _of_window(start, end, version)
     current, reference = _prepare(rows, seed), _prepare(held_out, seed)
     filled = [str(c) for c in current if current[c].notna().any() and reference[c].notna().any()]
     remarks = _remarks(current, filled, verdicts)
@@ -105,6 +113,60 @@ def report_window(
         else None,
         remarks=remarks,
     )
+
+
+def report_titles(start: datetime, end: datetime, version: str) -> tuple[str, ...]:
+    """The titles of all reports that there may be of a window."""
+    return tuple(_title(kind, _of_window(start, end, version)) for kind in KINDS)
+
+
+def state_of(
+    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, reference: str, seed: int
+) -> str:
+    """Identify all that the reports of a window show, without reading its wines.
+
+    Wines or labels that were added change a number of wines and, all but surely, a score.
+
+    Args:
+        verdicts: The window's rows of `decide`.
+        model_verdicts: Its rows of `judge_performance`.
+        reference: Identifies the version, and so its reference.
+        seed: Seed of the draw.
+    """
+    tables = (
+        table.to_json(orient="values", date_format="iso", double_precision=15)
+        for table in (verdicts, model_verdicts)
+    )
+    shown = [FORM, version("evidently"), MOST_ROWS, seed, reference, *tables]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:32]
+
+
+def windows_to_keep(windows: pd.DataFrame, most: int, alarming_days: int) -> pd.DataFrame:
+    """Choose the windows whose reports are worth their place.
+
+    Half of the places are for the newest windows. Then come the alarming ones of the last days,
+    the newest first, then of the alarming ones before them the newest of each week, and the newest
+    of the others.
+
+    Args:
+        windows: Windows with `window_start`, `window_end`, `model_version` and `alarming`.
+        most: How many are kept.
+        alarming_days: How far the last days go back from the newest window.
+
+    Returns:
+        The chosen rows.
+    """
+    newest_first = windows.sort_values("window_start", ascending=False, kind="stable")
+    start, alarming = newest_first["window_start"], newest_first["alarming"].to_numpy(bool)
+    is_new = np.arange(len(windows)) < most // 2
+    is_late = (start >= start.max() - pd.Timedelta(days=alarming_days)).to_numpy()
+    # weeks since 1970 do, whatever their first day is
+    week = (start - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(days=7)
+    of_week = pd.DataFrame({"week": week, "version": newest_first["model_version"]})
+    first_of_week = np.zeros(len(windows), dtype=bool)
+    first_of_week[alarming] = ~of_week[alarming].duplicated()
+    places = np.select([is_new, alarming & is_late, first_of_week], [0, 1, 2], 3)
+    return newest_first.iloc[np.argsort(places, kind="stable")[:most]]
 
 
 @dataclass(frozen=True)
@@ -125,18 +187,18 @@ class _Draft:
         preset = _drift_preset({str(c): float(limit) for c, limit in own["threshold"].items()})
         with _registration:
             _register_stattest(scores, drifted)
-            return self._page("Drift", preset, current, reference, include_tests=True)
+            return self._page("drift", preset, current, reference, include_tests=True)
 
     def summary(self, current: pd.DataFrame, reference: pd.DataFrame) -> ReportPage:
         from evidently.presets import DataSummaryPreset
 
-        return self._page("Summary", DataSummaryPreset(), current, reference)
+        return self._page("summary", DataSummaryPreset(), current, reference)
 
     def regression(self, current: pd.DataFrame, reference: pd.DataFrame) -> ReportPage:
         from evidently.presets import RegressionPreset
 
         columns = [QUALITY, PREDICTION]
-        return self._page("Regression", RegressionPreset(), current[columns], reference[columns])
+        return self._page("regression", RegressionPreset(), current[columns], reference[columns])
 
     def _page(
         self,
@@ -149,13 +211,21 @@ class _Draft:
     ) -> ReportPage:
         from evidently import Report
 
-        title = f"{kind}: {self.of_window}"
+        title = _title(kind, self.of_window)
         with np.errstate(all="ignore"):  # correlations of a constant column
             snapshot = Report([preset], include_tests=include_tests).run(
                 _dataset(current), _dataset(reference), timestamp=self.timestamp, name=title
             )
         html = _head(snapshot.get_html_str(as_iframe=False), title, self.remarks)
         return ReportPage(title, html, snapshot.dumps())
+
+
+def _of_window(start: datetime, end: datetime, version: str) -> str:
+    return f"{in_words(start)} to {in_words(end)} UTC, model version {version}"
+
+
+def _title(kind: str, of_window: str) -> str:
+    return f"{kind.capitalize()}: {of_window}"
 
 
 def _drift_preset(thresholds: Mapping[str, float]) -> Any:

@@ -6,11 +6,14 @@ as it is to be.
 """
 
 import json
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
+
+import fsspec
 
 from wine_quality.errors import WineQualityError
 from wine_quality.system.storage import write_whole
@@ -25,63 +28,106 @@ _DASHBOARD = "dashboard.json"
 """Holds a project's panels; by Evidently's choice."""
 
 
-def add_to_workspace(folder: str, project: str, snapshots: Iterable[str]) -> UUID:
-    """Add reports to a project of a workspace, each once; its dashboard shows them over time.
-
-    The project is made, with its panels, with its first report; panels that somebody has changed
-    since stay as they are.
-
-    Args:
-        folder: The workspace, a path or an address; it is made if it is not there.
-        project: The project's name.
-        snapshots: The reports, as `ReportPage.json` holds them.
-
-    Returns:
-        The project's id, which its address ends with: ``/projects/<id>``.
-
-    Raises:
-        WineQualityError: If one of them is no report.
-    """
-    import fsspec
-
-    project_id = uuid5(_NAMESPACE, project)
-    reports = {f"snapshots/{uuid5(project_id, title_of(text))}.json": text for text in snapshots}
-    if not reports:
-        # making a project imports Evidently, a tenth of a run's time
-        return project_id
-    files, root = fsspec.core.url_to_fs(folder)
-    # metadata before the dashboard, whose presence says that both are there
-    contents = {} if has_project(folder, project) else _new_project(project_id, project)
-    for name, text in sorted((contents | reports).items(), key=lambda item: item[0] == _DASHBOARD):
-        with write_whole(files, f"{root}/{project_id}/{name}") as file:
-            file.write(text.encode())
-    return project_id
+_MARK = "\n<!-- drawn from {state}, in the workspace as {name} -->\n"
+_NO_REPORT = "nothing"
+_MARKED = re.compile(_MARK.format(state=r"(\w+)", name=r"(\S+)") + r"\Z")
+_LONGEST_MARK = 300
 
 
-def has_project(folder: str, project: str) -> bool:
-    """Tell whether a project is there, and so at least a report of it."""
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(folder)
-    return bool(files.exists(f"{root}/{uuid5(_NAMESPACE, project)}/{_DASHBOARD}"))
-
-
-def read_workspace(folder: str, project: str) -> dict[str, str]:
-    """Read the reports of a project.
+class ReportWorkspace:
+    """One project in a workspace, and the pages of the last run beside it.
 
     Args:
-        folder: The workspace, a path or an address.
+        folder: The workspace, a path or an address; it is made with the first report.
         project: The project's name.
-
-    Returns:
-        Each report as it was added, by its title; none if there is no such project.
+        pages: The folder of the pages, likewise.
     """
-    import fsspec
 
-    files, root = fsspec.core.url_to_fs(folder)
-    paths = files.glob(f"{root}/{uuid5(_NAMESPACE, project)}/snapshots/*.json")
-    snapshots = (files.cat_file(path).decode() for path in paths)
-    return dict(sorted((title_of(snapshot), snapshot) for snapshot in snapshots))
+    def __init__(self, folder: str, project: str, pages: str) -> None:
+        self.folder = folder
+        self._project, self._pages = project, pages
+        self._id = uuid5(_NAMESPACE, project)
+
+    def add(self, snapshots: Iterable[str]) -> UUID:
+        """Add reports, each once; the project's dashboard shows them over time.
+
+        The project is made, with its panels, with its first report; panels that somebody has
+        changed since stay as they are.
+
+        Args:
+            snapshots: The reports, as `ReportPage.json` holds them.
+
+        Returns:
+            The project's id, which its address ends with: ``/projects/<id>``.
+
+        Raises:
+            WineQualityError: If one of them is no report.
+        """
+        reports = {self._file(title_of(text)): text for text in snapshots}
+        if not reports:
+            # making a project imports Evidently, a tenth of a run's time
+            return self._id
+        files, root = self._place()
+        # metadata before the dashboard, whose presence says that both are there
+        contents = {} if self.exists() else _new_project(self._id, self._project)
+        for name, text in sorted((contents | reports).items(), key=lambda x: x[0] == _DASHBOARD):
+            with write_whole(files, f"{root}/{name}") as file:
+                file.write(text.encode())
+        return self._id
+
+    def exists(self) -> bool:
+        """Tell whether the project is there, and so at least a report of it."""
+        files, root = self._place()
+        return bool(files.exists(f"{root}/{_DASHBOARD}"))
+
+    def read(self) -> dict[str, str]:
+        """Read the reports: each as it was added, by its title."""
+        files, root = self._place()
+        snapshots = (files.cat_file(path).decode() for path in files.glob(f"{root}/snapshots/*"))
+        return dict(sorted((title_of(snapshot), snapshot) for snapshot in snapshots))
+
+    def remove(self, titles: Iterable[str]) -> int:
+        """Remove the reports of these titles that are there; how many those were."""
+        files, root = self._place()
+        there = {PurePosixPath(path).name for path in files.glob(f"{root}/snapshots/*.json")}
+        names = {PurePosixPath(self._file(title)).name for title in titles} & there
+        for name in names:
+            files.rm_file(f"{root}/snapshots/{name}")
+        return len(names)
+
+    def mark(self, page: str, state: str, title: str | None) -> str:
+        """Write below a page what it was drawn from, for `drawn_pages` to find.
+
+        Args:
+            page: HTML.
+            state: Identifies all that the page shows.
+            title: Title of the page's report; None where it has none.
+        """
+        name = self._file(title) if title else _NO_REPORT
+        return page + _MARK.format(state=state, name=name)
+
+    def drawn_pages(self, state: str) -> dict[str, str]:
+        """Read the pages of the last run that were drawn from this state, by the file's name.
+
+        A page whose report has been removed from the workspace is not among them.
+        """
+        files, root = self._place()
+        _, pages = fsspec.core.url_to_fs(self._pages)
+        found = {}
+        for path in (*files.glob(f"{pages}/*.html"), *files.glob(f"{pages}/*/*.html")):
+            marked = _MARKED.search(files.tail(path, _LONGEST_MARK).decode(errors="replace"))
+            if marked is None or marked[1] != state:
+                continue
+            if marked[2] == _NO_REPORT or files.exists(f"{root}/{marked[2]}"):
+                found[PurePosixPath(path).stem] = files.cat_file(path).decode()
+        return found
+
+    def _place(self) -> tuple[Any, str]:
+        files, folder = fsspec.core.url_to_fs(self.folder)
+        return files, f"{folder}/{self._id}"
+
+    def _file(self, title: str) -> str:
+        return f"snapshots/{uuid5(self._id, title)}.json"
 
 
 def title_of(snapshot: str) -> str:

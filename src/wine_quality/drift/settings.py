@@ -83,6 +83,18 @@ class DriftSettings(Parameters):
         ge=0,
         description="Windows that get Evidently's reports: the newest, then the newest alarming",
     )
+    reports_kept: int = Field(
+        20,
+        ge=1,
+        description="Windows whose reports stay in Evidently's workspace: the newest, and alarming "
+        "ones",
+    )
+    alarming_reports_days: int = Field(
+        90,
+        ge=0,
+        description="Days before the newest window of which each alarming window's reports stay; "
+        "of older ones those of one window a week",
+    )
     columns_left_out: tuple[str, ...] = Field(
         (),
         description="Columns, or `joint`, that are counted, but raise no alarm and take no share "

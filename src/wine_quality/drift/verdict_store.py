@@ -17,6 +17,7 @@ from wine_quality.drift.alerts import by_subject
 from wine_quality.drift.settings import window_length
 from wine_quality.drift.store_database import StoreDatabase
 from wine_quality.drift.store_schema import VERDICTS
+from wine_quality.drift.vocabulary import ALARMS
 
 HISTORY_DTYPES = {
     "window_start": "datetime64[us, UTC]",
@@ -104,8 +105,32 @@ class VerdictStore(StoreDatabase):
         Returns:
             Rows of `history`, the newest revision of each.
         """
-        newest = self.history().drop_duplicates(list(_KEY), keep="last")
-        return newest[newest["verdict"] == verdict].reset_index(drop=True)
+        later = VERDICTS.alias()
+        same = [later.c[name] == VERDICTS.c[name] for name in _KEY]
+        is_replaced = sa.exists().where(*same, later.c.revision > VERDICTS.c.revision)
+        query = (
+            sa.select(*(VERDICTS.c[name] for name in HISTORY_DTYPES))
+            .where(VERDICTS.c.verdict == verdict, ~is_replaced)
+            .order_by(*(VERDICTS.c[name] for name in _KEY))
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query).all()
+        return _frame(rows, HISTORY_DTYPES)
+
+    def windows(self) -> pd.DataFrame:
+        """List all windows that were ever judged.
+
+        Returns:
+            `window_start`, `window_end`, `model_version`, each once, and whether any verdict on
+            the window, one that was replaced included, was an alarm (`alarming`).
+        """
+        columns = VERDICTS.c
+        key = columns.window_start, columns.window_end, columns.model_version
+        alarming = sa.func.max(sa.case((columns.verdict.in_(ALARMS), 1), else_=0))
+        with self.transaction() as connection:
+            rows = connection.execute(sa.select(*key, alarming).group_by(*key)).all()
+        names = ["window_start", "window_end", "model_version", "alarming"]
+        return _frame(rows, {name: HISTORY_DTYPES.get(name, "bool") for name in names})
 
     def changes(self, most: int) -> Changes:
         """Find the windows that have another verdict now than before, as late labels bring about.
@@ -152,7 +177,7 @@ def subject_verdicts(
 
 def _frame(rows: Iterable[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
     frame = pd.DataFrame.from_records(rows, columns=list(dtypes))
-    moments = ("window_start", "window_end", "decided_at")
+    moments = [name for name, dtype in dtypes.items() if dtype.startswith("datetime64")]
     zoned = {name: pd.to_datetime(frame[name], utc=True) for name in moments}
     return frame.assign(**zoned).astype(dtypes)
 

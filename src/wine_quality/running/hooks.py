@@ -347,8 +347,8 @@ class RunSummaryHook:
             if name.endswith("_html") and hasattr(catalog[name], "_filepath")
         }
         reports = {name.removesuffix("_html").replace("_", " "): at for name, at in pages.items()}
-        if "evidently_snapshots" in written and catalog["evidently_snapshots"].exists():
-            workspace = quote(str(catalog["evidently_snapshots"]._describe()["folder"]))
+        if "evidently_pages" in written and catalog["evidently_workspace"].exists():
+            workspace = quote(str(catalog["evidently_workspace"]._describe()["folder"]))
             reports["Evidently's reports"] = (
                 f"./just evidently {workspace}"
                 if has_recipes

@@ -10,6 +10,7 @@ import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
 from wine_quality.drift.alerts import Alert, AlertSettings, FailingAlertsError
+from wine_quality.drift.evidently_workspace import ReportWorkspace
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.log_reader import NOTHING_LOGGED, LogReader
@@ -25,6 +26,7 @@ from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import name_traffic, timeline_of, version_of
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.watching import Finding, find_changes
 from wine_quality.drift.window_names import folder_name, in_words, read_folder_name
 from wine_quality.drift.windows import (
@@ -48,7 +50,6 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 LABELLED_SHADOWS = 20_000
 """Labelled shadow answers that a run compares, the newest."""
-REPORTS = ("drift", "summary", "regression")
 MOST_CHANGES = 12
 """Changed verdicts on the page, the latest; all are in the history."""
 REPORTED_COLUMNS = (*INPUTS, PREDICTION, QUALITY)
@@ -272,40 +273,70 @@ def report_windows(
     references: VersionReferences,
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
+    verdict_history: VerdictStore,
+    workspace: ReportWorkspace,
     settings: DriftSettings,
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> dict[str, str]:
     """Draw up Evidently's reports of the newest window, and of the newest alarming ones.
 
+    What was drawn by an earlier run, and would come out the same, is not drawn again. The reports
+    are added to Evidently's workspace, and those not worth their place any more are removed.
+
     Returns:
-        HTML pages and JSON snapshots, by kind (see `REPORTS`) for the newest window, and by window
-        and kind for the others. Where there is nothing to report (no ground truth yet, say), the
-        page says so and there is no snapshot.
+        HTML pages, by kind (see `KINDS`) for the newest window, and by window and kind for the
+        others. Where there is nothing to report (no ground truth yet, say), the page says so.
     """
     # for the newest window there is always a page, if only to say that there is none
     remark = "No window could be judged."
     if not settings.reported_windows:
         remark = "monitoring.drift.reported_windows is 0: no reports are drawn."
-    pages = {kind: _empty_page(kind, (remark,)) for kind in REPORTS}
-    snapshots: dict[str, str] = {}
+    pages = {kind: _empty_page(kind, (remark,)) for kind in evidently_reports.KINDS}
     reportable = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)
     log = inference_log.divided(settings.sources)
     for place, (start, end, version) in enumerate(windows):
-        rows = log.read(
-            start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
+        judged, model = (
+            table[(table["window_start"] == start) & (table["model_version"] == version)]
+            for table in (verdicts[verdicts["column"].isin(REPORTED_COLUMNS)], model_verdicts)
         )
-        of_window = (verdicts["window_start"] == start) & (verdicts["model_version"] == version)
-        judged = verdicts[of_window & verdicts["column"].isin(REPORTED_COLUMNS)]
-        reports = evidently_reports.report_window(
-            rows, references.wines(version_of(version)), judged, settings.seed
-        )
+        reference = references.key(version_of(version))
+        state = evidently_reports.state_of(judged, model, reference, settings.seed)
+        drawn = workspace.drawn_pages(state)
+        if not drawn.keys() >= set(evidently_reports.KINDS):
+            rows = log.read(
+                start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
+            )
+            reports = evidently_reports.report_window(
+                rows, references.wines(version_of(version)), judged, settings.seed
+            )
+            made = {kind: getattr(reports, kind) for kind in evidently_reports.KINDS}
+            workspace.add(page.json for page in made.values() if page)
+            drawn = {
+                kind: workspace.mark(page.html, state, page.title)
+                if page
+                else workspace.mark(_empty_page(kind, reports.remarks), state, None)
+                for kind, page in made.items()
+            }
         folder = "" if place == 0 else f"{folder_name(start, version)}/"
-        for kind in REPORTS:
-            page = getattr(reports, kind)
-            pages[folder + kind] = page.html if page else _empty_page(kind, reports.remarks)
-            if page:
-                snapshots[folder + kind] = page.json
-    return pages, snapshots
+        pages |= {folder + kind: page for kind, page in drawn.items()}
+    if windows:
+        _thin_out(workspace, verdict_history.windows(), settings)
+    return pages
+
+
+def _thin_out(workspace: ReportWorkspace, windows: pd.DataFrame, settings: DriftSettings) -> None:
+    """Remove the reports of windows that are not among those to be kept; others' reports stay."""
+    kept = evidently_reports.windows_to_keep(
+        windows, settings.reports_kept, settings.alarming_reports_days
+    )
+    gone = windows.drop(kept.index)[["window_start", "window_end", "model_version"]]
+    removed = workspace.remove(
+        title
+        for window in gone.itertuples(index=False, name=None)
+        for title in evidently_reports.report_titles(*window)
+    )
+    if removed:
+        logger.info("Removed %s from Evidently's workspace", count_of(removed, "old report"))
 
 
 def write_monitoring_page(

@@ -44,8 +44,16 @@ def create_pipeline() -> Pipeline:
             ),
             step(
                 nodes.report_windows,
-                ["inference_log", "references", "verdicts", "model_verdicts", settings],
-                ["evidently_pages", "evidently_snapshots"],
+                {
+                    "inference_log": "inference_log",
+                    "references": "references",
+                    "verdicts": "verdicts",
+                    "model_verdicts": "model_verdicts",
+                    "verdict_history": "verdict_history",
+                    "workspace": "evidently_workspace",
+                    "settings": settings,
+                },
+                "evidently_pages",
             ),
             step(
                 nodes.write_monitoring_page,
