@@ -11,12 +11,18 @@ from wine_quality.running.hooks import (
     ConfigurationHook,
     MissingInputsHook,
     PreflightHook,
+    ProgressHook,
     RunLockHook,
     RunSummaryHook,
     StorageHook,
     TrackingHook,
 )
-from wine_quality.running.logs import KNOWN_NOISE, WithoutTexts, configure_logging
+from wine_quality.running.logs import (
+    KNOWN_NOISE,
+    NOISY_LOGGERS,
+    WithoutTexts,
+    configure_logging,
+)
 from wine_quality.system.project import project_folder, temporary_folder
 from wine_quality.system.storage import is_address
 
@@ -35,8 +41,7 @@ def _project_path(relative: str) -> str:
 if project_folder() != Path.cwd():
     configure_logging(project_folder() / "conf")
 
-# Kedro takes no filter of ours in logging.yml
-for _logger in ("py.warnings", "mlflow.store.db.utils"):
+for _logger in NOISY_LOGGERS:
     logging.getLogger(_logger).addFilter(WithoutTexts(*KNOWN_NOISE))
 
 CONFIG_LOADER_CLASS = ConfigLoader
@@ -57,6 +62,7 @@ HOOKS = (
     MissingInputsHook(),
     TrackingHook(),
     RunSummaryHook(),
+    ProgressHook(),
     RunLockHook(),
     OrchestrationHook(),
     StorageHook(),

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from wine_quality.errors import WineQualityError
 from wine_quality.modelling.tracking import make_experiment
 from wine_quality.parameters import Parameters
-from wine_quality.running.hooks import TrackingHook, environment_name
+from wine_quality.running.hooks import ProgressHook, TrackingHook, environment_name
 
 THREADS = 4
 
@@ -153,3 +153,17 @@ def test_of_processes_that_begin_at_once_one_makes_the_experiment(
         list(threads.map(lambda _: make_experiment(address, "wines"), range(2)))
     made = MlflowClient(address).search_experiments(filter_string="name = 'wines'")
     assert len(made) == 1
+
+
+def test_each_step_is_named_with_its_number(caplog):
+    hook, names = ProgressHook(), [*(f"monitoring.step_{n}" for n in range(9)), "tuning.a_tree.fit"]
+    hook.before_pipeline_run(SimpleNamespace(nodes=names))
+    with caplog.at_level("INFO", "wine_quality.running.hooks"):
+        # one that is tried again is no further step
+        for name in [*names[:2], *names[1:]]:
+            hook.before_node_run(SimpleNamespace(name=name))
+    said = caplog.messages
+    assert said[:3] == [f" {n + 1} of 10  monitoring: step {n}" for n in (0, 1)] + [
+        " 2 of 10  monitoring: step 1"
+    ]
+    assert said[-1] == "10 of 10  tuning: a tree: fit"

@@ -96,7 +96,7 @@ def test_a_whole_run_as_a_flow_comes_to_the_same(kedro_apart, whole_run, load, t
         nodes[f"monitoring.{name}"]["id"] for name in ("raise_alerts", "write_monitoring_page")
     }
     logs = ask("logs", logs={"task_run_id": {"any_": [nodes["processing.read_wines"]["id"]]}})
-    assert any("Running node: read_wines" in line["message"] for line in logs)
+    assert any("processing: read wines" in line["message"] for line in logs)
 
 
 def test_dask_computes_the_same(kedro_apart, whole_run, after_whole_run, load, prefect_server):

@@ -24,6 +24,7 @@ from wine_quality.modelling.tracking import (
     tracking_setting,
     tracking_store,
 )
+from wine_quality.running.logs import step_in_words
 from wine_quality.system.project import project_folder
 from wine_quality.system.storage import (
     address_of,
@@ -35,6 +36,8 @@ from wine_quality.system.storage import (
 if TYPE_CHECKING:
     from wine_quality.pipelines.parameters import ProjectParameters
 
+
+logger = logging.getLogger(__name__)
 
 COMPOSED = ("__default__", "retraining")
 """Registered pipelines that hold others, which make what they make."""
@@ -361,6 +364,28 @@ class RunSummaryHook:
             )
         # a packaged project has no lineage to open: Kedro-Viz wants the project's folder
         return reports | ({"lineage, figures": f"./just viz{env}"} if has_recipes else {})
+
+
+class ProgressHook:
+    """Says which step of a run begins, in place of Kedro's line with all that goes in and out."""
+
+    def __init__(self) -> None:
+        self._counting = Lock()
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Count the steps."""
+        self._steps = len(pipeline.nodes)
+        self._begun: set[str] = set()
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Name the step; one that is tried again keeps the count."""
+        with self._counting:
+            self._begun.add(node.name)
+            number = len(self._begun)
+        width = len(str(self._steps))
+        logger.info("%*d of %d  %s", width, number, self._steps, step_in_words(node.name))
 
 
 class StageClock:

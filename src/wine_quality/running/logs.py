@@ -12,7 +12,17 @@ KNOWN_NOISE = (
     "Add type hints to the `predict` method",
     # mlflow, with a stack trace of what it raises anyway
     "SQLAlchemy database error. The following exception is caught.",
+    # kedro-viz, on every run that is not of everything, and on every packaged one
+    "Workflow tracking is disabled during partial pipeline runs",
+    "No Kedro project found in",
 )
+NOISY_LOGGERS = (
+    "py.warnings",
+    "mlflow.store.db.utils",
+    "kedro_viz.integrations.kedro.run_hooks",
+    "kedro_viz.integrations.kedro.hooks_utils",
+)
+"""Loggers of these; Kedro takes no filter of ours in logging.yml."""
 
 
 class WithoutTexts(logging.Filter):
@@ -34,6 +44,11 @@ class WithoutTexts(logging.Filter):
 
 NODE_FAILURES = WithoutTexts("failed with error")
 """For Kedro's logger of nodes, where the error that stopped a node is shown to a person anyway."""
+
+
+def step_in_words(node: str) -> str:
+    """Name a node as people are told of it, such as `training: xgboost: tune candidate`."""
+    return node.replace(".", ": ").replace("_", " ")
 
 
 def configure_logging(conf_source: str | Path) -> None:

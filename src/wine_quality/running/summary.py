@@ -16,6 +16,7 @@ from wine_quality.drift.alerts import Alert, by_subject
 from wine_quality.drift.sources import timeline_of, timelines
 from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.windows import OF_VERSIONS, newest_window
+from wine_quality.running.logs import step_in_words
 
 VERDICT_STYLES = {
     "ok": "green",
@@ -211,7 +212,7 @@ def _stages(seconds: Mapping[str, float]) -> RenderableType:
     for stage in sorted({name.partition(".")[0] for name in seconds}, key=_place_among_stages):
         of_stage = {n: s for n, s in seconds.items() if n.partition(".")[0] == stage}
         longest = max(of_stage, key=lambda name: of_stage[name])
-        step = longest.partition(".")[2].replace(".", ": ").replace("_", " ")
+        step = step_in_words(longest.partition(".")[2])
         _add_row(
             table,
             stage.replace("_", " "),
