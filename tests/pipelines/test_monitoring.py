@@ -10,6 +10,7 @@ from pandas.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from wine_quality.datasets import VerdictHistoryDataset
+from wine_quality.drift.acceptance_store import AcceptanceStore
 from wine_quality.drift.alerts import AlertSettings, ChannelSettings
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.log_reader import LakeReader
@@ -117,11 +118,13 @@ def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
     served = InferenceLog(f"sqlite:///{folder}/inference_log.db")
-    with ProfileStore(url) as store, IncidentStore(url) as incidents, served:
+    acceptances = AcceptanceStore(url)
+    with ProfileStore(url) as store, IncidentStore(url) as incidents, acceptances, served:
         given = {
             "inference_log": reader,
             "inference_log_connection": served,
             "profile_store": store,
+            "acceptance_store": acceptances,
             "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
             "incident_store": incidents,
@@ -679,7 +682,7 @@ def test_a_prediction_that_belongs_to_no_window_is_an_error(tmp_path, column, no
 
 def test_a_stored_reference_of_another_kind_is_an_error(store):
     with pytest.raises(WineQualityError, match="stored reference has the format None"):
-        nodes.judge_windows(store, {"1": {"rows": 5}}, {}, SETTINGS, AlertSettings())
+        nodes.judge_windows(store, {"1": {"rows": 5}}, [], {}, SETTINGS, AlertSettings())
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """Verdicts on a model version's windows: columns and model together."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from wine_quality.drift.accepted import AcceptedPeriod, epochs_of_windows
 from wine_quality.drift.performance import judge_performance
 from wine_quality.drift.profiles import Profile, count, grain_seconds
 from wine_quality.drift.reference import Reference
@@ -15,22 +18,36 @@ Verdicts = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def judge_hours(
-    hours: Profile, reference: Reference, version: str, settings: DriftSettings, since: int = 0
+    hours: Profile,
+    reference: Reference,
+    version: str,
+    settings: DriftSettings,
+    since: int = 0,
+    accepted: Sequence[AcceptedPeriod] = (),
 ) -> Verdicts:
     """Judge the windows that a version's hours make.
 
     Args:
         hours: Counts by hour, in the reference's cells.
-        reference: What they are compared with.
+        reference: That of the version, in whose cells they are counted.
         version: The model version.
         settings: Windows, false-alarm rate, sizes and floors.
         since: Start of the first window that is judged, seconds since 1970; those before count
             where small windows are merged.
+        accepted: The version's accepted periods, the earliest first: from the start of each on,
+            windows are compared with its wines.
     """
     windows, ends = make_windows(hours, settings)
-    first = int(np.searchsorted(windows.starts, since))
-    judged = windows.rows(first, len(windows)), ends[first:], reference, version, settings
-    return decide(*judged), judge_performance(*judged)
+    columns, model = [], []
+    for epoch in epochs_of_windows(reference, accepted):
+        bounds = [max(since, epoch.since), max(since, epoch.until)]
+        first, last = np.searchsorted(windows.starts, bounds).tolist()
+        if first == last and epoch.ended_by is not None:
+            continue
+        part = windows.rows(first, last), ends[first:last], epoch.reference, version, settings
+        columns.append(decide(*part))
+        model.append(judge_performance(*part))
+    return pd.concat(columns, ignore_index=True), pd.concat(model, ignore_index=True)
 
 
 def judge_log(log: pd.DataFrame, reference: Reference, settings: DriftSettings) -> Verdicts:

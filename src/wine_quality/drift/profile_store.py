@@ -120,6 +120,23 @@ class ProfileStore(StoreDatabase):
             with self.transaction() as connection:
                 connection.execute(delete, [{"start": start} for start in starts])
 
+    def versions_between(self, grain: int, since: int, until: int) -> list[str]:
+        """The model versions that have wines in hours that start from `since` to before `until`."""
+        hours = PROFILE_HOURS.c
+        query = (
+            sa.select(hours.model_version)
+            .where(
+                hours.grain_seconds == grain,
+                hours.start_second >= since,
+                hours.start_second < until,
+                hours.profile.is_not(None),
+            )
+            .distinct()
+            .order_by(hours.model_version)
+        )
+        with self.transaction() as connection:
+            return list(connection.scalars(query))
+
     def load(
         self, version: str, reference: Reference, grain: int, since: int | None = None
     ) -> Profile:

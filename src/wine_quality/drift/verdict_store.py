@@ -90,13 +90,33 @@ class VerdictStore(StoreDatabase):
             Columns and types of `HISTORY_DTYPES`, in the order of event time; of a window's
             verdicts on a subject the one with the greatest `revision` holds.
         """
+        return self._history()
+
+    def _history(self, *which: sa.ColumnElement[bool]) -> pd.DataFrame:
         columns = VERDICTS.c
-        query = sa.select(*(columns[name] for name in HISTORY_DTYPES)).order_by(
-            *(columns[name] for name in _KEY), columns.revision
+        query = (
+            sa.select(*(columns[name] for name in HISTORY_DTYPES))
+            .where(*which)
+            .order_by(*(columns[name] for name in _KEY), columns.revision)
         )
         with self.transaction() as connection:
             rows = connection.execute(query).all()
         return _frame(rows, HISTORY_DTYPES)
+
+    def in_force_between(self, version: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Find the verdicts that hold of a version's windows in a stretch of time, or part of it.
+
+        Returns:
+            Rows of `history`, the newest revision of each.
+        """
+        columns = VERDICTS.c
+        since, until = (moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end))
+        found = self._history(
+            columns.model_version == version,
+            columns.window_start < until,
+            columns.window_end > since,
+        )
+        return found.drop_duplicates(list(_KEY), keep="last").reset_index(drop=True)
 
     def windows_judged(self, verdict: str) -> pd.DataFrame:
         """Find the windows of which a verdict holds now, on whatever subject.

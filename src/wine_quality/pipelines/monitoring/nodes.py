@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
+from wine_quality.drift.acceptance_store import AcceptanceStore
+from wine_quality.drift.accepted import AcceptedPeriod, in_force
 from wine_quality.drift.alerts import Alert, AlertSettings, FailingAlertsError
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.judging import judge_hours
@@ -110,6 +112,25 @@ def _reference(version: str, references: VersionReferences, store: ProfileStore)
     return reference
 
 
+def list_accepted_periods(
+    acceptance_store: AcceptanceStore, reference_profiles: Json
+) -> list[Json]:
+    """List the accepted periods that are in force: their wines are the reference since then.
+
+    Returns:
+        Plain values that `AcceptedPeriod.from_dict` reads. A period of a version that was deleted,
+        and whose number another one has got, is none of them.
+    """
+    references = _references(reference_profiles)
+    periods = acceptance_store.periods()
+    return [
+        period.to_dict()
+        for version, reference in references.items()
+        for period in in_force(periods, version)
+        if period.registered == reference.fingerprint
+    ]
+
+
 def count_windows(
     inference_log: LogReader,
     profile_store: ProfileStore,
@@ -136,6 +157,7 @@ def count_windows(
 def judge_windows(
     profile_store: ProfileStore,
     reference_profiles: Json,
+    accepted_periods: list[Json],
     counted: Json,
     settings: DriftSettings,
     alert_settings: AlertSettings,
@@ -145,6 +167,7 @@ def judge_windows(
     Args:
         profile_store: Counts of all hours.
         reference_profiles: What they are compared with.
+        accepted_periods: What they are compared with instead, from the start of each on.
         counted: What `count_windows` has counted before.
         settings: Windows, false-alarm rate, sizes and floors.
         alert_settings: How many false alerts are bearable.
@@ -155,6 +178,7 @@ def judge_windows(
     now = datetime.now(UTC)
     grain = grain_seconds(settings.window)
     references = _references(reference_profiles)
+    accepted = _accepted(accepted_periods)
     past, future = {}, {}
     for version, reference in references.items():
         past[version] = profile_store.load(version, reference, grain)
@@ -167,7 +191,9 @@ def judge_windows(
         starts = [window_of(hours.starts, settings) for hours in own.values()]
         since = newest_starts(starts, settings.newest_windows) or 0
         for version, hours in own.items():
-            columns, model = judge_hours(hours, references[version], version, settings, since)
+            columns, model = judge_hours(
+                hours, references[version], version, settings, since, accepted.get(version, ())
+            )
             tables.append(columns)
             model_tables.append(model)
         # a timeline apart does not end at the present
@@ -184,7 +210,11 @@ def judge_windows(
         for empty in [pd.DataFrame(columns=list(dtypes)).astype(dtypes)]
     )
     findings = find_changes(
-        past, references, alert_settings.false_alerts_per_month, settings.columns_left_out
+        past,
+        references,
+        alert_settings.false_alerts_per_month,
+        settings.columns_left_out,
+        accepted,
     )
     return verdicts, model_verdicts, [asdict(finding) for finding in findings]
 
@@ -195,6 +225,14 @@ def _references(reference_profiles: Json) -> dict[str, Reference]:
         version: Reference.from_dict(plain)
         for version, plain in reference_profiles.items()
         if not isinstance(plain, str)
+    }
+
+
+def _accepted(accepted_periods: list[Json]) -> dict[str, tuple[AcceptedPeriod, ...]]:
+    """The accepted periods that there are, by version."""
+    periods = [AcceptedPeriod.from_dict(plain) for plain in accepted_periods]
+    return {
+        version: in_force(periods, version) for version in {one.model_version for one in periods}
     }
 
 
@@ -272,6 +310,7 @@ def report_windows(
     references: VersionReferences,
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
+    accepted_periods: list[Json],
     settings: DriftSettings,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Draw up Evidently's reports of the newest window, and of the newest alarming ones.
@@ -291,14 +330,17 @@ def report_windows(
     windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)
     log = inference_log.divided(settings.sources)
     for place, (start, end, version) in enumerate(windows):
-        rows = log.read(
-            start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
-        )
+        most = evidently_reports.MOST_ROWS
+        rows = log.read(start, end, version, most, settings.seed, REPORTED_COLUMNS)
         of_window = (verdicts["window_start"] == start) & (verdicts["model_version"] == version)
         judged = verdicts[of_window & verdicts["column"].isin(REPORTED_COLUMNS)]
-        reports = evidently_reports.report_window(
-            rows, references.wines(version_of(version)), judged, settings.seed
-        )
+        usual = references.wines(version_of(version))
+        for period in _accepted(accepted_periods).get(version, ()):
+            if period.start <= start:
+                usual = log.read(
+                    period.start, period.end, version, most, settings.seed, REPORTED_COLUMNS
+                )
+        reports = evidently_reports.report_window(rows, usual, judged, settings.seed)
         folder = "" if place == 0 else f"{folder_name(start, version)}/"
         for kind in REPORTS:
             page = getattr(reports, kind)
@@ -316,6 +358,7 @@ def write_monitoring_page(
     verdict_history: VerdictStore,
     profile_store: ProfileStore,
     reference_profiles: Json,
+    accepted_periods: list[Json],
     evidently_pages: Mapping[str, object],
     settings: DriftSettings,
     alert_settings: AlertSettings,
@@ -342,6 +385,8 @@ def write_monitoring_page(
                 for version, reference in references.items()
             },
             references=references,
+            accepted=_accepted(accepted_periods),
+            settings=settings,
             alert_settings=alert_settings,
             links=links,
             now=datetime.now(UTC),

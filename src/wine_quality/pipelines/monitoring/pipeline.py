@@ -17,13 +17,25 @@ def create_pipeline() -> Pipeline:
                 "reference_profiles",
             ),
             step(
+                nodes.list_accepted_periods,
+                ["acceptance_store", "reference_profiles"],
+                "accepted_periods",
+            ),
+            step(
                 nodes.count_windows,
                 ["inference_log", "profile_store", "reference_profiles", settings],
                 "counted_hours",
             ),
             step(
                 nodes.judge_windows,
-                ["profile_store", "reference_profiles", "counted_hours", settings, alert_settings],
+                {
+                    "profile_store": "profile_store",
+                    "reference_profiles": "reference_profiles",
+                    "accepted_periods": "accepted_periods",
+                    "counted": "counted_hours",
+                    "settings": settings,
+                    "alert_settings": alert_settings,
+                },
                 ["verdicts", "model_verdicts", "findings"],
             ),
             step(
@@ -44,7 +56,14 @@ def create_pipeline() -> Pipeline:
             ),
             step(
                 nodes.report_windows,
-                ["inference_log", "references", "verdicts", "model_verdicts", settings],
+                {
+                    "inference_log": "inference_log",
+                    "references": "references",
+                    "verdicts": "verdicts",
+                    "model_verdicts": "model_verdicts",
+                    "accepted_periods": "accepted_periods",
+                    "settings": settings,
+                },
                 ["evidently_pages", "evidently_snapshots"],
             ),
             step(
@@ -57,6 +76,7 @@ def create_pipeline() -> Pipeline:
                     "verdict_history": "verdict_history",
                     "profile_store": "profile_store",
                     "reference_profiles": "reference_profiles",
+                    "accepted_periods": "accepted_periods",
                     "evidently_pages": "evidently_pages",
                     "settings": settings,
                     "alert_settings": alert_settings,
