@@ -2,6 +2,7 @@ import json
 import re
 from datetime import UTC, datetime
 from html import unescape
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -346,6 +347,57 @@ def test_a_run_counts_only_what_is_new_and_late_labels_change_the_verdict(
     assert "was no ground truth until" in page
 
 
+def test_a_window_whose_labels_change_is_judged_however_old_it_is(run_pipeline, tmp_path):
+    lake = tmp_path / "lake"
+    newest_only = SETTINGS.model_copy(update={"newest_windows": 1})
+
+    def run(log):
+        reader = lake_of(lake, log)
+        made = monitor(run_pipeline, tmp_path, reader, newest_only)
+        reader.close()
+        return made
+
+    day_four = LOG["event_time"].dt.day == 4
+    run(LOG[~day_four & (LOG["event_time"].dt.day < 5)])
+    unlabelled = LOG.assign(quality=LOG[QUALITY].mask(day_four))
+    # a run that saw nothing of the fourth day and all of the fifth
+    first = run(unlabelled[unlabelled["event_time"].dt.day >= 4])
+    assert of_day(first["verdict_history"].query("subject == 'model (all)'"), 4)[
+        "verdict"
+    ].tolist() == ["no_labels"]
+
+    late = run(LOG[day_four])
+    assert late["verdicts"]["window_start"].dt.day.unique().tolist() == [5]
+    of_four = of_day(late["verdict_history"].query("subject == 'model (all)'"), 4)
+    assert of_four["verdict"].tolist() == ["no_labels", "decayed"]
+    assert of_day(late["late_verdicts"], 4)["subject"].nunique() == len(SUBJECTS) + 3
+    assert "was no ground truth until" in unescape(late["monitoring_page_html"])
+
+    again = run(LOG.iloc[:0])
+    assert again["late_verdicts"].empty
+    assert_frame_equal(again["verdict_history"], late["verdict_history"])
+
+
+def test_what_a_killed_run_did_not_record_is_judged_by_the_next_one(
+    run_pipeline, tmp_path, monkeypatch
+):
+    lake = tmp_path / "lake"
+    newest_only = SETTINGS.model_copy(update={"newest_windows": 1})
+    day_four = LOG["event_time"].dt.day == 4
+    reader = lake_of(lake, LOG.assign(quality=LOG[QUALITY].mask(day_four)))
+    monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    reader = lake_of(lake, LOG[day_four])
+    with monkeypatch.context() as patch:
+        patch.setattr(VerdictStore, "record", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            monitor(run_pipeline, tmp_path, reader, newest_only)
+    made = monitor(run_pipeline, tmp_path, reader, newest_only)
+    reader.close()
+    of_four = of_day(made["verdict_history"].query("subject == 'model (all)'"), 4)
+    assert of_four["verdict"].tolist() == ["no_labels", "decayed"]
+
+
 def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
     run_pipeline, tmp_path, monkeypatch
 ):
@@ -353,11 +405,11 @@ def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
     whole = monitor(run_pipeline, tmp_path / "never killed", reader)
     store, kept = ProfileStore.replace, []
 
-    def replace(*arguments):
+    def replace(*arguments, **options):
         if len(kept) == 1:
             raise KeyboardInterrupt
         kept.append(arguments)
-        store(*arguments)
+        store(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(ProfileStore, "replace", replace)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wine_quality.drift.accepted import AcceptedPeriod, epochs_of_windows
 from wine_quality.drift.performance import judge_performance
@@ -24,6 +25,7 @@ def judge_hours(
     settings: DriftSettings,
     since: int = 0,
     accepted: Sequence[AcceptedPeriod] = (),
+    changed: NDArray[np.int64] | None = None,
 ) -> Verdicts:
     """Judge the windows that a version's hours make.
 
@@ -36,18 +38,30 @@ def judge_hours(
             where small windows are merged.
         accepted: The version's accepted periods, the earliest first: from the start of each on,
             windows are compared with its wines.
+        changed: Starts of hours: judged are the windows before `since` that hold one of them.
     """
     windows, ends = make_windows(hours, settings)
+    wanted = windows.starts >= since
+    if changed is not None:
+        wanted = ~wanted & _hold(windows.starts, ends, changed)
+    windows, ends = windows.take(np.flatnonzero(wanted)), ends[wanted]
     columns, model = [], []
     for epoch in epochs_of_windows(reference, accepted):
-        bounds = [max(since, epoch.since), max(since, epoch.until)]
-        first, last = np.searchsorted(windows.starts, bounds).tolist()
+        first, last = np.searchsorted(windows.starts, [epoch.since, epoch.until]).tolist()
         if first == last and epoch.ended_by is not None:
             continue
         part = windows.rows(first, last), ends[first:last], epoch.reference, version, settings
         columns.append(decide(*part))
         model.append(judge_performance(*part))
     return pd.concat(columns, ignore_index=True), pd.concat(model, ignore_index=True)
+
+
+def _hold(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], moments: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which windows hold one of some moments, all in seconds since 1970."""
+    first, last = np.searchsorted(np.sort(moments), [starts, ends])
+    return np.asarray(first < last)
 
 
 def judge_log(log: pd.DataFrame, reference: Reference, settings: DriftSettings) -> Verdicts:

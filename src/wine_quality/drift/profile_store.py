@@ -76,6 +76,8 @@ class ProfileStore(StoreDatabase):
         grain: int,
         states: Mapping[int, str],
         profile: Profile,
+        *,
+        is_first: bool = False,
     ) -> None:
         """Store hours whole, in one transaction, in place of what was stored of them.
 
@@ -86,6 +88,8 @@ class ProfileStore(StoreDatabase):
             states: State of the log by the hour's start. Hours without a row in `profile` are
                 stored as empty.
             profile: Counts of these hours alone.
+            is_first: Whether nothing was counted of the version before; else its windows are
+                noted to be judged again, see `recounted`.
         """
         packed = dict(zip(profile.starts.tolist(), _pack(profile), strict=True))
         # in order, so that two runs at once wait for each other instead of both being stuck
@@ -97,6 +101,7 @@ class ProfileStore(StoreDatabase):
                 "start_second": start,
                 "state": states[start],
                 "profile": packed.get(start),
+                "recounted": int(not is_first),
             }
             for start in sorted(states)
         ]
@@ -105,10 +110,54 @@ class ProfileStore(StoreDatabase):
         insert = self.insert(PROFILE_HOURS)
         upsert = insert.on_conflict_do_update(
             index_elements=list(PROFILE_HOURS.primary_key),
-            set_={"state": insert.excluded.state, "profile": insert.excluded.profile},
+            set_={
+                "state": insert.excluded.state,
+                "profile": insert.excluded.profile,
+                "recounted": 1,
+            },
         )
         with self.transaction() as connection:
             connection.execute(upsert, rows)
+
+    def recounted(self, version: str, reference: Reference, grain: int) -> dict[int, str]:
+        """The hours whose windows are to be judged again, with their states, by the start.
+
+        They were counted again, or are to be compared with another reference.
+        """
+        hours = PROFILE_HOURS.c
+        query = sa.select(hours.start_second, hours.state).where(
+            *_of(version, reference, grain), hours.recounted == 1
+        )
+        with self.transaction() as connection:
+            return {int(start): state for start, state in connection.execute(query)}
+
+    def mark_judged(
+        self, version: str, reference: Reference, grain: int, states: Mapping[int, str]
+    ) -> None:
+        """Note that the windows of hours were judged.
+
+        An hour that has been counted again meanwhile, so that it has another state, is left.
+
+        Args:
+            version: The model version.
+            reference: Its reference.
+            grain: Seconds of an hour.
+            states: What `recounted` gave before they were judged.
+        """
+        hours = PROFILE_HOURS.c
+        update = (
+            sa.update(PROFILE_HOURS)
+            .where(
+                *_of(version, reference, grain),
+                hours.start_second == sa.bindparam("start"),
+                hours.state == sa.bindparam("seen"),
+            )
+            .values(recounted=0)
+        )
+        rows = [{"start": start, "seen": state} for start, state in states.items()]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(update, rows)
 
     def remove(self, version: str, reference: Reference, grain: int, starts: Sequence[int]) -> None:
         """Forget stored hours, by their starts."""
@@ -203,7 +252,7 @@ def update_profiles(
             )
             profile = log.profile(reference, grain, since, until, str(version))
             of_span = {start: current[start] for start in span}
-            store.replace(str(version), reference, grain, of_span, profile)
+            store.replace(str(version), reference, grain, of_span, profile, is_first=not stored)
         counted += len(stale)
         left = [
             start

@@ -129,7 +129,10 @@ class Profile:
 
     def rows(self, first: int, last: int) -> "Profile":
         """The hours or windows from `first` up to, without, `last`."""
-        part = slice(first, last)
+        return self.take(slice(first, last))
+
+    def take(self, part: slice | NDArray[np.intp]) -> "Profile":
+        """Some of the hours or windows, by their places."""
         return Profile(
             self.starts[part],
             self.counts[part],

@@ -40,7 +40,8 @@ class DriftSettings(Parameters):
     newest_windows: int = Field(
         400,
         ge=1,
-        description="Windows judged anew in each run; what older ones came to stays in the history",
+        description="Windows judged in each run; older ones are judged again when what is counted "
+        "of them changes, for the history",
     )
     min_traffic_share: float = Field(
         0.1,

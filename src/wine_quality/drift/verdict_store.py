@@ -4,7 +4,7 @@ A verdict is written once, and again only if it has changed: late labels make th
 an old window another one, and both stay readable.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,8 @@ HISTORY_DTYPES = {
 `window_seconds` the length of a window before any were merged."""
 CHANGES_DTYPES = {**HISTORY_DTYPES, "before": "str"}
 """Those of a change: `before` is the verdict that was replaced."""
+MOST_NAMED = 10_000
+"""Windows that a query names one by one."""
 _KEY = ("window_start", "window_seconds", "model_version", "subject")
 _DECIDED = ("verdict", "n", "reason", "window_end")
 """What makes a verdict another one: the reason names the figures as far as they matter."""
@@ -71,9 +73,8 @@ class VerdictStore(StoreDatabase):
         rows = [{**row, "decided_at": moment} for row in _plain(judged)]
         if not rows:
             return 0
-        first = min(row["window_start"] for row in rows)
         with self.transaction() as connection:
-            newest = _newest(connection, first)
+            newest = _newest(connection, {row["window_start"] for row in rows})
             fresh = []
             for row in rows:
                 known = newest.get(tuple(row[name] for name in _KEY))
@@ -177,11 +178,14 @@ def _frame(rows: Iterable[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
     return frame.assign(**zoned).astype(dtypes)
 
 
-def _newest(connection: sa.Connection, first: datetime) -> dict[tuple[Any, ...], sa.Row[Any]]:
-    """The verdicts that hold of the windows from the first on, by their key."""
-    query = (
-        sa.select(VERDICTS).where(VERDICTS.c.window_start >= first).order_by(VERDICTS.c.revision)
-    )
+def _newest(
+    connection: sa.Connection, starts: Collection[datetime]
+) -> dict[tuple[Any, ...], sa.Row[Any]]:
+    """The verdicts that hold of the windows with these starts, by their key."""
+    start = VERDICTS.c.window_start
+    # a database takes only so many values, and a late window may be years before the newest
+    which = start.in_(starts) if len(starts) <= MOST_NAMED else start >= min(starts)
+    query = sa.select(VERDICTS).where(which).order_by(VERDICTS.c.revision)
     # the newest comes last, and stays
     return {tuple(getattr(row, name) for name in _KEY): row for row in connection.execute(query)}
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
@@ -27,6 +28,7 @@ from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import name_traffic, timeline_of, version_of
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.drift.verdicts import VERDICTS_DTYPES
+from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.watching import Finding, find_changes
 from wine_quality.drift.window_names import folder_name, in_words, read_folder_name
 from wine_quality.drift.windows import (
@@ -161,8 +163,10 @@ def judge_windows(
     counted: Json,
     settings: DriftSettings,
     alert_settings: AlertSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Json]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Json], pd.DataFrame, Json]:
     """Judge every column of every window, the model, the traffic; and what changed over time.
+
+    Judged are the newest windows, and for the history those before whose hours have changed since.
 
     Args:
         profile_store: Counts of all hours.
@@ -173,31 +177,43 @@ def judge_windows(
         alert_settings: How many false alerts are bearable.
 
     Returns:
-        Verdicts on columns, verdicts on the model, and the findings of `find_changes`.
+        Verdicts on columns and on the model of the newest windows, the findings of `find_changes`,
+        rows of `subject_verdicts` of older windows that have changed, and by version the hours
+        whose windows were judged because they have changed, see `ProfileStore.recounted`.
     """
     now = datetime.now(UTC)
     grain = grain_seconds(settings.window)
     references = _references(reference_profiles)
     accepted = _accepted(accepted_periods)
-    past, future = {}, {}
+    past, future, recounted = {}, {}, {}
     for version, reference in references.items():
+        # before the counts: what changes meanwhile is judged by the next run
+        recounted[version] = profile_store.recounted(version, reference, grain)
         past[version] = profile_store.load(version, reference, grain)
         if not timeline_of(version):
             past[version], future[version] = split_future(past[version], now)
     past = {version: profile for version, profile in past.items() if len(profile)}
     tables, model_tables = [], []
+    late: list[pd.DataFrame] = []
     for timeline in sorted(set(map(timeline_of, past))):
         own = {version: past[version] for version in past if timeline_of(version) == timeline}
         starts = [window_of(hours.starts, settings) for hours in own.values()]
         since = newest_starts(starts, settings.newest_windows) or 0
-        for version, hours in own.items():
-            columns, model = judge_hours(
-                hours, references[version], version, settings, since, accepted.get(version, ())
-            )
-            tables.append(columns)
-            model_tables.append(model)
         # a timeline apart does not end at the present
         traffic = judge_traffic(own, settings, None if timeline else now)
+        for version, hours in own.items():
+            judged = (
+                hours, references[version], version, settings, since, accepted.get(version, ())
+            )  # fmt: skip
+            columns, model = judge_hours(*judged)
+            tables.append(columns)
+            model_tables.append(model)
+            changed = np.array(list(recounted[version]), dtype=np.int64)
+            columns, model = judge_hours(*judged, changed)
+            of_windows = traffic["window_start"].isin(columns["window_start"])
+            of_windows &= traffic["model_version"] == version
+            columns = pd.concat([columns, traffic[of_windows]], ignore_index=True)
+            late.append(subject_verdicts(columns, model, settings.window))
         tables.append(traffic[traffic["window_start"] >= pd.Timestamp(since, unit="s", tz="UTC")])
     tables += whole_versions(reference_profiles, future, settings, now)
     if not tables:
@@ -216,7 +232,23 @@ def judge_windows(
         settings.columns_left_out,
         accepted,
     )
-    return verdicts, model_verdicts, [asdict(finding) for finding in findings]
+    nothing = subject_verdicts(verdicts.iloc[:0], model_verdicts.iloc[:0], settings.window)
+    late_verdicts = pd.concat([nothing, *late], ignore_index=True).astype(nothing.dtypes)
+    again = late_verdicts[["window_start", "model_version"]].drop_duplicates()
+    if len(again):
+        logger.info(
+            "Judged %s again that had changed, the oldest from %s UTC",
+            count_of(len(again), "window"),
+            in_words(again["window_start"].min()),
+        )
+    judged_hours = {
+        version: {
+            str(start): state for start, state in hours.items() if start <= past[version].starts[-1]
+        }
+        for version, hours in recounted.items()
+        if version in past
+    }
+    return verdicts, model_verdicts, [asdict(f) for f in findings], late_verdicts, judged_hours
 
 
 def _references(reference_profiles: Json) -> dict[str, Reference]:
@@ -237,10 +269,33 @@ def _accepted(accepted_periods: list[Json]) -> dict[str, tuple[AcceptedPeriod, .
 
 
 def record_verdicts(
-    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, settings: DriftSettings
+    verdicts: pd.DataFrame,
+    model_verdicts: pd.DataFrame,
+    late_verdicts: pd.DataFrame,
+    settings: DriftSettings,
 ) -> pd.DataFrame:
     """Put all verdicts into one table for the history."""
-    return subject_verdicts(verdicts, model_verdicts, settings.window)
+    newest = subject_verdicts(verdicts, model_verdicts, settings.window)
+    return pd.concat([late_verdicts, newest], ignore_index=True)
+
+
+def settle_hours(
+    profile_store: ProfileStore,
+    reference_profiles: Json,
+    judged_hours: Json,
+    settings: DriftSettings,
+    _: object,
+) -> Json:
+    """Note which changed hours were judged, once their verdicts are in the history.
+
+    Returns:
+        How many hours were settled, by version.
+    """
+    references, grain = _references(reference_profiles), grain_seconds(settings.window)
+    for version, hours in judged_hours.items():
+        states = {int(start): state for start, state in hours.items()}
+        profile_store.mark_judged(version, references[version], grain, states)
+    return {version: len(hours) for version, hours in judged_hours.items()}
 
 
 def compare_challengers(

@@ -36,7 +36,7 @@ def create_pipeline() -> Pipeline:
                     "settings": settings,
                     "alert_settings": alert_settings,
                 },
-                ["verdicts", "model_verdicts", "findings"],
+                ["verdicts", "model_verdicts", "findings", "late_verdicts", "judged_hours"],
             ),
             step(
                 nodes.raise_alerts,
@@ -52,7 +52,20 @@ def create_pipeline() -> Pipeline:
             step(figures.plot_error_over_time, "model_verdicts", "error_figure"),
             step(figures.plot_summary, ["verdicts", "model_verdicts"], "monitoring_picture"),
             step(
-                nodes.record_verdicts, ["verdicts", "model_verdicts", settings], "verdict_history"
+                nodes.record_verdicts,
+                ["verdicts", "model_verdicts", "late_verdicts", settings],
+                "verdict_history",
+            ),
+            step(
+                nodes.settle_hours,
+                [
+                    "profile_store",
+                    "reference_profiles",
+                    "judged_hours",
+                    settings,
+                    "verdict_history",
+                ],
+                "settled_hours",
             ),
             step(
                 nodes.report_windows,
