@@ -61,7 +61,7 @@ def accept(registered: Reference, rows: int, seed: int) -> AcceptedPeriod:
     """A period that was accepted, in the days before `START`."""
     begin = START - pd.Timedelta(days=7)
     hours = count(at_hours(changed(rows, seed), rows, begin), registered)
-    made, labelled = make_reference(hours, registered)
+    made, labelled = make_reference(hours, registered, SETTINGS)
     return AcceptedPeriod(
         1, "1", begin.to_pydatetime(), START.to_pydatetime(), registered.fingerprint, made,
         labelled, "benchmark", "", START.to_pydatetime(),

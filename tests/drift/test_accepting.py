@@ -346,7 +346,7 @@ def test_windows_change_at_the_starts_and_evidence_at_the_ends(reference, draw_w
 
 def test_a_reference_has_the_counts_sums_and_ranges_of_its_wines(reference, draw_wines):
     wines = draw_wines(2000, 8)
-    made, labelled = make_reference(window_profile(wines, reference), reference)
+    made, labelled = make_reference(window_profile(wines, reference), reference, SETTINGS)
     assert (made.rows, labelled) == (2000, 2000)
     assert made.by_segment.sum() == len(made.columns) * 2000
     place = made.columns.index(made.bins("alcohol"))
@@ -363,14 +363,14 @@ def test_a_reference_has_the_counts_sums_and_ranges_of_its_wines(reference, draw
 def test_copies_make_a_reference_worth_less(reference, draw_wines):
     once = draw_wines(800, 9)
     with pytest.raises(WineQualityError, match=r"1,600 wines worth \d{3} different ones"):
-        make_reference(window_profile(pd.concat([once, once]), reference), reference)
+        make_reference(window_profile(pd.concat([once, once]), reference), reference, SETTINGS)
 
 
 def test_columns_that_moved_out_of_the_bins_are_named(reference, draw_wines):
     far = draw_wines(1500, 10).assign(alcohol=lambda wines: wines["alcohol"] + 5)
-    made, _ = make_reference(window_profile(far, reference), reference)
+    made, _ = make_reference(window_profile(far, reference), reference, SETTINGS)
     (said,) = coarse_columns(made, reference)
     assert said.startswith("alcohol (")
     assert said.endswith(" % of wines in one bin)")
-    near, _ = make_reference(window_profile(draw_wines(1500, 11), reference), reference)
+    near, _ = make_reference(window_profile(draw_wines(1500, 11), reference), reference, SETTINGS)
     assert coarse_columns(near, reference) == []

@@ -18,8 +18,11 @@ from wine_quality.drift.reference import (
     ABSOLUTE_ERROR,
     ALL,
     ERROR,
+    SEGMENTS,
     Reference,
 )
+from wine_quality.drift.selection import find_selection
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import estimate_repetition, percent
 from wine_quality.drift.vocabulary import count_of
 from wine_quality.drift.window_names import span_in_words
@@ -87,7 +90,7 @@ class AcceptedPeriod:
         errors = (
             f"errors of {count_of(self.labelled, 'labelled wine')}"
             if self.labelled
-            else "errors as before, it has too few labels of its own"
+            else "errors as before (too few labels, or a selection)"
         )
         words = (
             f"version {self.model_version}, {self.span}: {count_of(self.reference.rows, 'wine')}, "
@@ -178,13 +181,17 @@ def in_force(periods: Sequence[AcceptedPeriod], version: str) -> tuple[AcceptedP
     return tuple(sorted(own, key=lambda period: period.start))
 
 
-def make_reference(hours: Profile, before: Reference) -> tuple[Reference, int]:
+def make_reference(
+    hours: Profile, before: Reference, settings: DriftSettings
+) -> tuple[Reference, int]:
     """Make a reference of the wines of some hours.
 
     Args:
         hours: Counts of the hours of a period, at least one wine.
         before: What the version's wines were compared with so far; says which cells there are, and
-            has the errors that stay the model's reference where too few wines have labels.
+            has the errors that stay the model's reference where too few wines have labels, or
+            these are a selection.
+        settings: Has the rate at which labels are taken for a selection.
 
     Returns:
         The reference; and the labelled wines that its errors come from, 0 where they stay.
@@ -207,7 +214,8 @@ def make_reference(hours: Profile, before: Reference) -> tuple[Reference, int]:
     sums = whole.sums[0][: len(before.sums)].copy()
     lows, highs = whole.lows[0].copy(), whole.highs[0].copy()
     labelled = int(judged_counts(by_segment[:, before.cells[ERROR]]).sum())
-    if labelled < FEWEST_LABELLED:
+    selection = find_selection(whole, before, settings)
+    if labelled < FEWEST_LABELLED or selection.is_selected[0, SEGMENTS.index(ALL)]:
         labelled = 0
         # two samples stand in one reference: the one whose wines tell less is assumed of both
         repetition = max(repetition, before.repetition)

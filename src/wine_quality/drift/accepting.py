@@ -77,6 +77,7 @@ class Acceptance:
         """
         self._url = url
         self._versions = versions
+        self._settings = settings
         self._grain = grain_seconds(settings.window)
 
     def accept(self, proposal: Proposal) -> AcceptedPeriod:
@@ -117,7 +118,7 @@ class Acceptance:
                 if period.registered == registered.fingerprint
             ]
             before = _before(registered, own, proposal)
-            reference, labelled = make_reference(hours, before)
+            reference, labelled = make_reference(hours, before, self._settings)
             return AcceptedPeriod(
                 0, version, proposal.start, proposal.end, registered.fingerprint, reference,
                 labelled, proposal.person, proposal.note, proposal.now,

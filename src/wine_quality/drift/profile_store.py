@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from scipy import sparse
 
 from wine_quality.drift.profiles import Profile
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_SPAN_S = 7 * 86_400
 """Event time counted and stored in one go: so much is lost with a run that is killed."""
-PACKING = 1
-"""Version of the form in which an hour is stored."""
+PACKING = 2
+"""Version of the form in which an hour is stored; the first had no labelled wines by prediction."""
 _HEADER = struct.Struct("<BII")
 
 
@@ -299,20 +300,27 @@ def _pack(profile: Profile) -> Iterator[bytes]:
         yield _HEADER.pack(PACKING, filled, len(numbers)) + zlib.compress(body, 1)
 
 
+def _with_all_sums(numbers: NDArray[np.float64], reference: Reference) -> NDArray[np.float64]:
+    """An hour's sums, lows and highs; what its edition did not sum up is NaN."""
+    missing = reference.sums_layout.size + 2 * len(reference.columns) - len(numbers)
+    known = len(numbers) - 2 * len(reference.columns)
+    return np.insert(numbers, known, np.full(missing, np.nan)) if missing else numbers
+
+
 def _unpack(rows: Sequence[tuple[int, Any]], reference: Reference) -> Profile:
     if not rows:
         return Profile.empty(reference)
     indices, data, numbers, filled = [], [], [], [0]
     for _, packed in rows:
         form, n, many = _HEADER.unpack_from(packed)
-        if form != PACKING:
+        if form > PACKING:
             raise WineQualityError(
                 "The stored profiles were written by a newer version of this project: upgrade it."
             )
         body = zlib.decompress(packed[_HEADER.size :])
         indices.append(np.frombuffer(body, "<u4", n))
         data.append(np.frombuffer(body, "<i8", n, 4 * n))
-        numbers.append(np.frombuffer(body, "<f8", many, 12 * n))
+        numbers.append(_with_all_sums(np.frombuffer(body, "<f8", many, 12 * n), reference))
         filled.append(filled[-1] + n)
     width = len(COUNTED_SEGMENTS) * reference.width + BUCKETS
     counts = sparse.csr_matrix(

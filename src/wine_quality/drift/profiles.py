@@ -33,7 +33,6 @@ from wine_quality.drift.reference import (
     Fault,
     JointSpace,
     Reference,
-    SumsLayout,
     joint_columns,
     parts_name,
 )
@@ -455,7 +454,7 @@ def _sum_up(
             finite = np.where(np.isfinite(numbers[rows]), numbers[rows], np.nan)
             lows[:, k] = np.fmin.reduceat(finite, first)
             highs[:, k] = np.fmax.reduceat(finite, first)
-    sums = _add_up(coded, rows, hour, group, len(hours), reference.sums_layout)
+    sums = _add_up(coded, rows, hour, group, len(hours), reference)
     return Profile(hours, sparse.csr_matrix(dense), sums, lows, highs)
 
 
@@ -465,8 +464,9 @@ def _add_up(
     hour: NDArray[np.int64],
     group: NDArray[np.int64],
     hours: int,
-    layout: SumsLayout,
+    reference: Reference,
 ) -> NDArray[np.float64]:
+    layout = reference.sums_layout
     sums = np.zeros((hours, layout.size))
     error = coded.error[rows]
     labelled = np.flatnonzero(np.isfinite(error))
@@ -490,6 +490,11 @@ def _add_up(
         sums[:, layout.by_leaf] = np.stack(
             [np.bincount(cell, terms[name], cells) for name in layout.BY_LEAF], axis=-1
         ).reshape(hours, -1)
+        place = reference.columns.index(reference.bins(PREDICTION))
+        width = FAULTS + layout.predictions
+        cell = group[labelled] * width + (coded.codes[place][rows][labelled] - LOWEST)
+        by_prediction = np.bincount(cell, minlength=groups * width).reshape(groups, width)
+        sums[:, layout.by_prediction] = judged_counts(by_prediction).reshape(hours, -1)
     moments = sums[:, layout.moments].reshape(hours, len(WINE_TYPES), layout.MOMENTS)
     upper = np.triu_indices(len(MEASUREMENT_NAMES))
     for place, at, z in coded.standardised:

@@ -101,6 +101,8 @@ class _Watched:
         profile: Their counts.
         reference: What they are compared with.
         left_out: Subjects, and columns, that are not watched here.
+        selected: Hours in which the labels are a selection, see `selection`, shape (hours,
+            segments): their errors are no evidence.
         ended_by: The accepted period with which this comparison ends.
     """
 
@@ -108,6 +110,7 @@ class _Watched:
     profile: Profile
     reference: Reference
     left_out: frozenset[str]
+    selected: NDArray[np.bool_]
     ended_by: AcceptedPeriod | None = None
 
     def watches(self, column: str) -> bool:
@@ -130,6 +133,7 @@ def find_changes(
     false_alerts_per_month: float,
     left_out: Collection[str] = (),
     accepted: Mapping[str, Sequence[AcceptedPeriod]] = MappingProxyType({}),
+    selected: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
 ) -> list[Finding]:
     """Find what changed, over all versions, columns and segments together.
 
@@ -141,6 +145,8 @@ def find_changes(
         left_out: Columns that are not watched.
         accepted: The accepted periods of versions that have any, the earliest first. What is open
             at the end of one is resolved; from there on its wines are the reference.
+        selected: By version, hours in which labels are a selection, see `selection`, shape (hours,
+            segments); their errors are no evidence.
 
     Returns:
         In the order in which they were found; of one subject's segments that changed together the
@@ -150,7 +156,12 @@ def find_changes(
         one
         for version, profile in profiles.items()
         for one in _watched(
-            version, profile, references[version], frozenset(left_out), accepted.get(version, ())
+            version,
+            profile,
+            references[version],
+            frozenset(left_out),
+            accepted.get(version, ()),
+            selected.get(version, np.zeros((len(profile), len(SEGMENTS)), dtype=bool)),
         )
         if len(one.profile)
     ]
@@ -191,6 +202,7 @@ def _watched(
     registered: Reference,
     left_out: frozenset[str],
     accepted: Sequence[AcceptedPeriod],
+    selected: NDArray[np.bool_],
 ) -> list[_Watched]:
     """Divide a version's hours by what they are compared with.
 
@@ -208,6 +220,7 @@ def _watched(
             profile.between(epoch.since, epoch.until),
             epoch.reference,
             skipped,
+            selected[(epoch.since <= profile.starts) & (profile.starts < epoch.until)],
             epoch.ended_by,
         )
         for periods, skipped in groups
@@ -261,12 +274,14 @@ def _streams(
         stream = Stream(name, kind, tuple(before.tolist()), reference.repetition, weight)
         made.append((stream, now, _Source(place, column, segment, is_fault)))
 
-    for segment in SEGMENTS:
+    for s, segment in enumerate(SEGMENTS):
         counts = select(by_segment, segment)
         for column in ORDINAL_COLUMNS:
             if not watched.watches(column):
                 continue
             now = judged_counts(counts[:, reference.cells[column]])
+            if column in ERROR_COLUMNS:
+                now = now * ~watched.selected[:, s, None]
             before = reference_counts(reference, segment, column)
             weight = WHOLE_WEIGHT if segment == ALL else SEGMENT_WEIGHT
             add(column, segment, StreamKind.ORDINAL, before, now, weight)

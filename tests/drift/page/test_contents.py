@@ -38,7 +38,7 @@ def accepted_period():
     """Stronger wines are normal from the second day on."""
     wines = predicted(1500, 8)
     stronger_wines = window_profile(wines.assign(alcohol=wines["alcohol"] + 2), reference())
-    made, labelled = make_reference(stronger_wines, reference())
+    made, labelled = make_reference(stronger_wines, reference(), SETTINGS)
     end = SECOND + timedelta(days=1)
     return AcceptedPeriod(
         3, "1", SECOND, end, reference().fingerprint, made, labelled, "ann", "new vintage", NOW

@@ -23,7 +23,7 @@ from wine_quality.drift.profiles import Profile
 from wine_quality.drift.reference import ALL, Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdict_store import Changes
-from wine_quality.drift.vocabulary import ALARMS, count_of
+from wine_quality.drift.vocabulary import ALARMS, SELECTED_LABELS, count_of
 from wine_quality.drift.window_names import in_words, span_in_words
 from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.wines import QUALITY_UNIT
@@ -362,7 +362,7 @@ def _figures(
         Figure(f"{window.labelled:,}", "of them with ground truth"),
     ]
     judged = shown.rows(model_verdicts[model_verdicts["segment"] == ALL])
-    known = judged[judged["mae"].notna()]
+    known = judged[judged["mae"].notna() & (judged["verdict"] != SELECTED_LABELS)]
     if len(known):
         last, (start, _) = known.iloc[-1], known.index[-1]
         off = f"{QUALITY_UNIT} off on average, {last['reference_mae']:.2f} is usual"

@@ -24,6 +24,7 @@ from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
 from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
+from wine_quality.drift.selection import selected_hours
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import name_traffic, timeline_of, version_of
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
@@ -231,6 +232,10 @@ def judge_windows(
         alert_settings.false_alerts_per_month,
         settings.columns_left_out,
         accepted,
+        {
+            version: selected_hours(hours, references[version], settings)
+            for version, hours in past.items()
+        },
     )
     nothing = subject_verdicts(verdicts.iloc[:0], model_verdicts.iloc[:0], settings.window)
     late_verdicts = pd.concat([nothing, *late], ignore_index=True).astype(nothing.dtypes)
@@ -243,10 +248,12 @@ def judge_windows(
         )
     judged_hours = {
         version: {
-            str(start): state for start, state in hours.items() if start <= past[version].starts[-1]
+            str(start): state
+            for start, state in hours.items()
+            # what lies in the future is judged when its time has come
+            if timeline_of(version) or start <= now.timestamp()
         }
         for version, hours in recounted.items()
-        if version in past
     }
     return verdicts, model_verdicts, [asdict(f) for f in findings], late_verdicts, judged_hours
 
