@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
 
 import click
 from kedro.framework.cli.project import run as kedro_run
@@ -405,8 +406,10 @@ _moment = partial(click.option, type=click.DateTime(), default=None)
 
 
 @monitoring.command()
-@_moment("--from", "start", help="Where the period begins, UTC, as 2026-01-31.")
-@_moment("--to", "end", help="Where it ends, UTC, without this moment itself.")
+@_moment(
+    "--from", "start", help="Where the period begins, as 2026-01-31, in monitoring.drift.time_zone."
+)
+@_moment("--to", "end", help="Where it ends, without this moment itself.")
 @click.option("--version", default=None, help="Whose traffic; where only one has any, that one.")
 @click.option("--withdraw", "number", type=int, default=None, help="Take a period back instead.")
 @_note
@@ -444,9 +447,9 @@ def accept(
         else:
             settings = check_parameters(configured["parameters"]).monitoring.drift
             versions = References(ModelRegistry(configured["globals"]["registered_model"]))
-            proposal = Proposal(
-                start.replace(tzinfo=UTC), end.replace(tzinfo=UTC), version, person, note, now
-            )
+            zone = ZoneInfo(settings.time_zone)
+            begins, ends = (moment.replace(tzinfo=zone).astimezone(UTC) for moment in (start, end))
+            proposal = Proposal(begins, ends, version, person, note, now)
             period = Acceptance(url, versions, settings).accept(proposal)
         click.echo(f"{period.number}  {period.describe()}")
         click.echo("'kedro run --pipeline monitoring' judges by it.")

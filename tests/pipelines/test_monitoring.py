@@ -398,6 +398,34 @@ def test_what_a_killed_run_did_not_record_is_judged_by_the_next_one(
     assert of_four["verdict"].tolist() == ["no_labels", "decayed"]
 
 
+def test_windows_follow_a_time_zone_and_a_store_of_other_windows_opens(run_pipeline, tmp_path):
+    reader = lake_of(tmp_path / "lake", LOG)
+    before = monitor(run_pipeline, tmp_path, reader)
+    # the first two hours of a day in UTC are the evening before in New York, the morning in India
+    for zone, offset, begins in [
+        ("America/New_York", "0h", "05:00"),
+        ("Asia/Kolkata", "0h", "18:30"),
+        ("Asia/Kolkata", "6h", "00:30"),
+    ]:
+        settings = SETTINGS.model_copy(update={"time_zone": zone, "window_offset": offset})
+        made = monitor(run_pipeline, tmp_path, reader, settings)
+        columns = made["verdicts"][made["verdicts"]["column"].isin(COLUMNS)]
+        starts = columns["window_start"].drop_duplicates()
+        assert set(starts.dt.strftime("%H:%M")) == {begins}
+        assert (columns["window_end"] - columns["window_start"] == pd.Timedelta("1D")).all()
+        assert f"midnight {zone}" in made["monitoring_page_html"]
+        counted = made["verdicts"].query("column == 'traffic' and verdict == 'ok'")["n"].sum()
+        assert counted == len(LOG)
+    again = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    for name in TABLES:
+        assert_frame_equal(again[name], before[name])
+    kept = again["verdict_history"].merge(
+        before["verdict_history"], on=["window_start", "model_version", "subject", "revision"]
+    )
+    assert len(kept) == len(before["verdict_history"])
+
+
 def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
     run_pipeline, tmp_path, monkeypatch
 ):

@@ -1,8 +1,10 @@
 """`kedro monitoring`: accepting a period as what is normal, listing, taking it back."""
 
 import getpass
+import shutil
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
 from wine_quality.traffic.synthetic import draw_wines
 from wine_quality.wines import PREDICTION, QUALITY
 
+PROJECT = Path(__file__).parents[2]
 MODEL = "wine-quality"
 SETTINGS = DriftSettings(resamples=1000)
 
@@ -75,6 +78,21 @@ def test_a_period_is_accepted_listed_and_taken_back(judged, monitoring):
         "No period is accepted, --all lists those that were withdrawn.\n"
     )
     assert monitoring("accepted", "--all") == (0, f"{withdrawn}\n")
+
+
+def test_dates_are_those_of_the_time_zone(judged, monitoring, tmp_path, monkeypatch):
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf" / "test" / "parameters_monitoring.yml"
+    file.write_text("monitoring: { drift: { time_zone: America/New_York } }")
+    status, output = monitoring("accept", "--from", "2026-01-04", "--to", "2026-01-06")
+    # no wine of the first day's first hours, and 5 hours of the next day in UTC
+    assert (status, output) == (
+        1, "Error: The period has 725 wines, fewer than the 1,000 that a reference needs: accept a "
+        "longer one.\n",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

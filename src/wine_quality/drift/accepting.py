@@ -14,7 +14,6 @@ from wine_quality.drift.accepted import (
 )
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.profile_store import ProfileStore
-from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import version_of
@@ -78,7 +77,7 @@ class Acceptance:
         self._url = url
         self._versions = versions
         self._settings = settings
-        self._grain = grain_seconds(settings.window)
+        self._grain = settings.calendar.grain
 
     def accept(self, proposal: Proposal) -> AcceptedPeriod:
         """Make a period the reference of its version.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wine_quality.drift.accepted import AcceptedPeriod, epochs_of_windows
 from wine_quality.drift.performance import judge_performance
-from wine_quality.drift.profiles import Profile, count, grain_seconds
+from wine_quality.drift.profiles import Profile, count
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdicts import decide
@@ -73,7 +73,7 @@ def judge_log(log: pd.DataFrame, reference: Reference, settings: DriftSettings) 
         reference: What they are compared with.
         settings: Windows, false-alarm rate, sizes and floors.
     """
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     judged = [
         judge_hours(count(rows, reference, grain), reference, str(version), settings)
         for version, rows in log.groupby("model_version", sort=True)

@@ -85,7 +85,7 @@ class ProfileStore(StoreDatabase):
         Args:
             version: The model version that `profile` is of.
             reference: The reference it was counted with.
-            grain: Seconds of an hour, see `grain_seconds`.
+            grain: Seconds of an hour, see `WindowCalendar.grain`.
             states: State of the log by the hour's start. Hours without a row in `profile` are
                 stored as empty.
             profile: Counts of these hours alone.

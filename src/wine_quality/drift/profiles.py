@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache, partial
-from math import gcd
 from numbers import Real
 from typing import Self, TypeVar
 
@@ -36,7 +35,7 @@ from wine_quality.drift.reference import (
     joint_columns,
     parts_name,
 )
-from wine_quality.drift.settings import window_length
+from wine_quality.drift.window_calendar import HOUR_S
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import (
     INPUTS,
@@ -50,7 +49,6 @@ from wine_quality.wines import (
 )
 
 R = TypeVar("R", bound=Reference)
-HOUR_S = 3600
 COUNTED_COLUMNS = ("event_time", *INPUTS, PREDICTION, QUALITY)
 """All that a profile needs to know of a row of the log."""
 LARGEST_ERROR = 1e70
@@ -62,11 +60,6 @@ HOURS_TOGETHER = 256
 """Hours counted at a time: their dense counts take about 4 MB."""
 PARTS_TOGETHER = 64
 """Partial profiles merged at a time."""
-
-
-def grain_seconds(window: str) -> int:
-    """Seconds of event time that are counted together: an hour, or what divides hour and window."""
-    return gcd(int(window_length(window).total_seconds()), HOUR_S)
 
 
 @dataclass(frozen=True)

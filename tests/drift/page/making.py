@@ -15,7 +15,7 @@ from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.incidents import Incident
 from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.page.contents import PageInputs
-from wine_quality.drift.profiles import count, grain_seconds
+from wine_quality.drift.profiles import count
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdict_store import CHANGES_DTYPES, Changes
@@ -57,7 +57,7 @@ def sources_of(
     accepted: Mapping[str, Sequence[AcceptedPeriod]] = MappingProxyType({}),
 ) -> PageInputs:
     """What the pipeline would make of a log."""
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     hours = {
         str(version): count(rows.reset_index(drop=True), reference(), grain)
         for version, rows in log.groupby("model_version")

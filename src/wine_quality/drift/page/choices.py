@@ -26,11 +26,15 @@ def choices_in_words(
     Returns:
         Words, by what they are about.
     """
+    begin = f"at midnight {settings.time_zone}"
+    if settings.calendar.offset:
+        begin = f"{settings.window_offset} after midnight {settings.time_zone}"
     alerts = alert_settings.false_alerts_per_month
     small = "are not judged" if settings.small_windows == "insufficient_data" else "are merged"
     chosen = {
-        "windows": f"{settings.window} of event time, from midnight UTC on; those with fewer than "
-        f"{settings.min_rows} wines {small}",
+        "windows": f"{settings.window} of event time; days begin {begin}, weeks on Mondays; those "
+        f"with fewer than {settings.min_rows} wines {small}",
+        "moments": "all on this page are UTC",
         "false alarms": f"{percent(settings.false_alarm_rate)} of windows without a change; "
         f"{alerts:g} alert{'' if alerts == 1 else 's'} in 30 days",
         "too small to matter": f"fewer than {percent(settings.min_share_moved)} of wines moved, "

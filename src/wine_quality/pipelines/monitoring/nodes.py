@@ -22,7 +22,6 @@ from wine_quality.drift.page import render_page
 from wine_quality.drift.page.contents import PageInputs
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
-from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.selection import selected_hours
 from wine_quality.drift.settings import DriftSettings
@@ -149,7 +148,7 @@ def count_windows(
         How many hours were `counted`, and how many wines each version without a reference has.
     """
     references = _references(reference_profiles)
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     log = inference_log.divided(settings.sources)
     states = log.states(f"{grain}s", tuple(reference_profiles))
     known = states[states["model_version"].isin(list(references))]
@@ -183,7 +182,7 @@ def judge_windows(
         whose windows were judged because they have changed, see `ProfileStore.recounted`.
     """
     now = datetime.now(UTC)
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     references = _references(reference_profiles)
     accepted = _accepted(accepted_periods)
     past, future, recounted = {}, {}, {}
@@ -298,7 +297,7 @@ def settle_hours(
     Returns:
         How many hours were settled, by version.
     """
-    references, grain = _references(reference_profiles), grain_seconds(settings.window)
+    references, grain = _references(reference_profiles), settings.calendar.grain
     for version, hours in judged_hours.items():
         states = {int(start): state for start, state in hours.items()}
         profile_store.mark_judged(version, references[version], grain, states)
@@ -433,7 +432,7 @@ def write_monitoring_page(
     links = {"All windows in one picture": "monitoring.png"} | {
         _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }
-    references, grain = _references(reference_profiles), grain_seconds(settings.window)
+    references, grain = _references(reference_profiles), settings.calendar.grain
     since = int(verdicts["window_start"].min().timestamp())
     return render_page(
         PageInputs(
