@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
 
 import click
 from kedro.framework.cli.project import run as kedro_run
@@ -396,6 +397,84 @@ def test(env: str | None) -> None:
             click.echo(f"{name}: {'sent' if refusal is None else f'not sent ({refusal})'}")
         if any(refusal is not None for _, refusal in outcomes):
             sys.exit(1)
+
+
+@cli.group()
+def monitoring() -> None:
+    """Accept a period of the logged traffic as what is normal, or take that back."""
+
+
+_moment = partial(click.option, type=click.DateTime(), default=None)
+
+
+@monitoring.command()
+@_moment(
+    "--from", "start", help="Where the period begins, as 2026-01-31, in monitoring.drift.time_zone."
+)
+@_moment("--to", "end", help="Where it ends, without this moment itself.")
+@click.option("--version", default=None, help="Whose traffic; where only one has any, that one.")
+@click.option("--withdraw", "number", type=int, default=None, help="Take a period back instead.")
+@_note
+@_person
+@_environment
+def accept(
+    start: datetime | None,
+    end: datetime | None,
+    version: str | None,
+    number: int | None,
+    note: str,
+    person: str,
+    env: str | None,
+) -> None:
+    """Make the wines of a period the reference of their version, without training again.
+
+    From the period's start on windows are compared with its wines; open alerts of what was accepted
+    are resolved by the next run of monitoring.
+    """
+    from wine_quality.datasets.registry import References
+    from wine_quality.drift.acceptance_store import AcceptanceStore
+    from wine_quality.drift.accepted import Withdrawal
+    from wine_quality.drift.accepting import Acceptance, Proposal
+    from wine_quality.modelling.registry import ModelRegistry
+    from wine_quality.pipelines.parameters import check_parameters
+
+    if (start is None) != (end is None) or (number is None) == (start is None):
+        raise click.UsageError("give either --from and --to, or --withdraw with a period's number")
+    now = datetime.now(UTC)
+    with _configuration(env) as configured:
+        url = configured["credentials"]["monitoring"]["url"]
+        if start is None or end is None:
+            with AcceptanceStore(url) as store:
+                period = store.withdraw(number or 0, Withdrawal(person, note, now))
+        else:
+            settings = check_parameters(configured["parameters"]).monitoring.drift
+            versions = References(ModelRegistry(configured["globals"]["registered_model"]))
+            zone = ZoneInfo(settings.time_zone)
+            begins, ends = (moment.replace(tzinfo=zone).astimezone(UTC) for moment in (start, end))
+            proposal = Proposal(begins, ends, version, person, note, now)
+            period = Acceptance(url, versions, settings).accept(proposal)
+        click.echo(f"{period.number}  {period.describe()}")
+        click.echo("'kedro run --pipeline monitoring' judges by it.")
+
+
+@monitoring.command()
+@click.option("--all", "withdrawn_too", is_flag=True, help="With the periods that were withdrawn.")
+@_environment
+def accepted(withdrawn_too: bool, env: str | None) -> None:
+    """List the accepted periods, the newest last."""
+    from wine_quality.drift.acceptance_store import AcceptanceStore
+
+    with (
+        _configuration(env) as configured,
+        AcceptanceStore(configured["credentials"]["monitoring"]["url"]) as store,
+    ):
+        periods = store.periods()
+        shown = [period for period in periods if withdrawn_too or period.withdrawn is None]
+        for period in shown:
+            click.echo(f"{period.number}  {period.describe()}")
+        if not shown:
+            over = ", --all lists those that were withdrawn" if periods else ""
+            click.echo(f"No period is accepted{over}.")
 
 
 @contextmanager

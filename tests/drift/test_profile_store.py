@@ -119,6 +119,30 @@ def test_a_log_that_was_shortened_loses_no_count(lake, log, reference, url):
     assert_stored(url, log, reference)
 
 
+def test_hours_that_were_counted_again_are_to_be_judged_until_they_were(url, reference, log):
+    profile = count(log, reference, HOUR_S)
+    first, second, third = profile.starts[:3].tolist()
+
+    def states(word, *starts):
+        return dict.fromkeys(starts, word)
+
+    with ProfileStore(url) as store:
+        store.replace(
+            VERSION, reference, HOUR_S, states("a", first, second), profile.rows(0, 2),
+            is_first=True,
+        )  # fmt: skip
+        assert store.recounted(VERSION, reference, HOUR_S) == {}
+        store.replace(VERSION, reference, HOUR_S, states("b", second, third), profile.rows(1, 3))
+        seen = store.recounted(VERSION, reference, HOUR_S)
+        assert seen == states("b", second, third)
+        # another run counts again, while the verdicts are reached
+        store.replace(VERSION, reference, HOUR_S, states("c", third), profile.rows(2, 3))
+        store.mark_judged(VERSION, reference, HOUR_S, seen)
+        assert store.recounted(VERSION, reference, HOUR_S) == states("c", third)
+        store.mark_judged(VERSION, reference, HOUR_S, states("c", third))
+        assert store.recounted(VERSION, reference, HOUR_S) == {}
+
+
 def test_a_reference_is_kept_once(url, reference, held_out):
     with ProfileStore(url) as store:
         assert store.reference("wine-quality/3/abc") is None

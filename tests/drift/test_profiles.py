@@ -14,7 +14,6 @@ from wine_quality.drift.profiles import (
     Profile,
     count,
     count_batches,
-    grain_seconds,
     judged_counts,
     window_profile,
 )
@@ -28,6 +27,7 @@ from wine_quality.drift.reference import (
     Reference,
     parts_name,
 )
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PARTS_OF_TOTALS, TYPE
 
@@ -198,7 +198,7 @@ def test_hours_are_aligned_to_the_epoch_in_utc(reference, held_out):
     ("window", "grain"), [("1D", 3600), ("90min", 1800), ("15min", 900), ("50s", 50), ("7h", 3600)]
 )
 def test_the_grain_divides_hour_and_window(window, grain):
-    assert grain_seconds(window) == grain
+    assert DriftSettings(window=window).calendar.grain == grain
 
 
 def test_rows_of_a_log_may_come_in_any_order(reference, held_out, as_log):

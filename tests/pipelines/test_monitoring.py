@@ -3,6 +3,7 @@ import re
 from contextlib import closing
 from datetime import UTC, datetime
 from html import unescape
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from wine_quality.datasets import VerdictHistoryDataset
 from wine_quality.drift import evidently_reports
+from wine_quality.drift.acceptance_store import AcceptanceStore
 from wine_quality.drift.alerts import AlertSettings, ChannelSettings
 from wine_quality.drift.evidently_reports import KINDS, report_window
 from wine_quality.drift.evidently_workspace import ReportWorkspace
@@ -121,11 +123,13 @@ def monitor(run_pipeline, folder, reader, settings=SETTINGS, references=None):
     """One run, with the stores of the folder."""
     url = f"sqlite:///{folder}/monitoring.db"
     served = InferenceLog(f"sqlite:///{folder}/inference_log.db")
-    with ProfileStore(url) as store, IncidentStore(url) as incidents, served:
+    acceptances = AcceptanceStore(url)
+    with ProfileStore(url) as store, IncidentStore(url) as incidents, acceptances, served:
         given = {
             "inference_log": reader,
             "inference_log_connection": served,
             "profile_store": store,
+            "acceptance_store": acceptances,
             "references": references or Registered(),
             "verdict_history": VerdictHistoryDataset(credentials={"url": url}),
             "incident_store": incidents,
@@ -407,6 +411,85 @@ def test_a_run_counts_only_what_is_new_and_late_labels_change_the_verdict(
     assert "was no ground truth until" in page
 
 
+def test_a_window_whose_labels_change_is_judged_however_old_it_is(run_pipeline, tmp_path):
+    lake = tmp_path / "lake"
+    newest_only = SETTINGS.model_copy(update={"newest_windows": 1})
+
+    def run(log):
+        reader = lake_of(lake, log)
+        made = monitor(run_pipeline, tmp_path, reader, newest_only)
+        reader.close()
+        return made
+
+    day_four = LOG["event_time"].dt.day == 4
+    run(LOG[~day_four & (LOG["event_time"].dt.day < 5)])
+    unlabelled = LOG.assign(quality=LOG[QUALITY].mask(day_four))
+    # a run that saw nothing of the fourth day and all of the fifth
+    first = run(unlabelled[unlabelled["event_time"].dt.day >= 4])
+    assert of_day(first["verdict_history"].query("subject == 'model (all)'"), 4)[
+        "verdict"
+    ].tolist() == ["no_labels"]
+
+    late = run(LOG[day_four])
+    assert late["verdicts"]["window_start"].dt.day.unique().tolist() == [5]
+    of_four = of_day(late["verdict_history"].query("subject == 'model (all)'"), 4)
+    assert of_four["verdict"].tolist() == ["no_labels", "decayed"]
+    assert of_day(late["late_verdicts"], 4)["subject"].nunique() == len(SUBJECTS) + 3
+    assert "was no ground truth until" in unescape(late["monitoring_page_html"])
+
+    again = run(LOG.iloc[:0])
+    assert again["late_verdicts"].empty
+    assert_frame_equal(again["verdict_history"], late["verdict_history"])
+
+
+def test_what_a_killed_run_did_not_record_is_judged_by_the_next_one(
+    run_pipeline, tmp_path, monkeypatch
+):
+    lake = tmp_path / "lake"
+    newest_only = SETTINGS.model_copy(update={"newest_windows": 1})
+    day_four = LOG["event_time"].dt.day == 4
+    reader = lake_of(lake, LOG.assign(quality=LOG[QUALITY].mask(day_four)))
+    monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    reader = lake_of(lake, LOG[day_four])
+    with monkeypatch.context() as patch:
+        patch.setattr(VerdictStore, "record", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            monitor(run_pipeline, tmp_path, reader, newest_only)
+    made = monitor(run_pipeline, tmp_path, reader, newest_only)
+    reader.close()
+    of_four = of_day(made["verdict_history"].query("subject == 'model (all)'"), 4)
+    assert of_four["verdict"].tolist() == ["no_labels", "decayed"]
+
+
+def test_windows_follow_a_time_zone_and_a_store_of_other_windows_opens(run_pipeline, tmp_path):
+    reader = lake_of(tmp_path / "lake", LOG)
+    before = monitor(run_pipeline, tmp_path, reader)
+    # the first two hours of a day in UTC are the evening before in New York, the morning in India
+    for zone, offset, begins in [
+        ("America/New_York", "0h", "05:00"),
+        ("Asia/Kolkata", "0h", "18:30"),
+        ("Asia/Kolkata", "6h", "00:30"),
+    ]:
+        settings = SETTINGS.model_copy(update={"time_zone": zone, "window_offset": offset})
+        made = monitor(run_pipeline, tmp_path, reader, settings)
+        columns = made["verdicts"][made["verdicts"]["column"].isin(COLUMNS)]
+        starts = columns["window_start"].drop_duplicates()
+        assert set(starts.dt.strftime("%H:%M")) == {begins}
+        assert (columns["window_end"] - columns["window_start"] == pd.Timedelta("1D")).all()
+        assert f"midnight {zone}" in made["monitoring_page_html"]
+        counted = made["verdicts"].query("column == 'traffic' and verdict == 'ok'")["n"].sum()
+        assert counted == len(LOG)
+    again = monitor(run_pipeline, tmp_path, reader)
+    reader.close()
+    for name in TABLES:
+        assert_frame_equal(again[name], before[name])
+    kept = again["verdict_history"].merge(
+        before["verdict_history"], on=["window_start", "model_version", "subject", "revision"]
+    )
+    assert len(kept) == len(before["verdict_history"])
+
+
 def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
     run_pipeline, tmp_path, monkeypatch
 ):
@@ -414,11 +497,11 @@ def test_a_killed_run_leaves_nothing_behind_that_the_next_one_would_miss(
     whole = monitor(run_pipeline, tmp_path / "never killed", reader)
     store, kept = ProfileStore.replace, []
 
-    def replace(*arguments):
+    def replace(*arguments, **options):
         if len(kept) == 1:
             raise KeyboardInterrupt
         kept.append(arguments)
-        store(*arguments)
+        store(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(ProfileStore, "replace", replace)
@@ -742,7 +825,7 @@ def test_a_prediction_that_belongs_to_no_window_is_an_error(tmp_path, column, no
 
 def test_a_stored_reference_of_another_kind_is_an_error(store):
     with pytest.raises(WineQualityError, match="stored reference has the format None"):
-        nodes.judge_windows(store, {"1": {"rows": 5}}, {}, SETTINGS, AlertSettings())
+        nodes.judge_windows(store, {"1": {"rows": 5}}, [], {}, SETTINGS, AlertSettings())
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from wine_quality.drift.accepted import AcceptedPeriod
 from wine_quality.drift.alerts import Alert
+from wine_quality.drift.reference import Reference
 from wine_quality.modelling.shadow_comparison import ShadowComparison
 from wine_quality.running.summary import (
     MOST_ALERTS,
@@ -16,6 +18,7 @@ from wine_quality.running.summary import (
     print_summary,
     write_note,
 )
+from wine_quality.traffic.synthetic import draw_wines
 
 WINE_AUDIT = {
     "read": 6500,
@@ -160,6 +163,7 @@ def test_what_a_summary_tells_of():
         "model_verdicts",
         "alerts",
         "shadow_comparisons",
+        "accepted_periods",
         "retraining",
         "traffic_audit",
     } == SUMMARISED
@@ -452,6 +456,25 @@ def test_a_challenger_in_shadow():
     text = printed(judged | {"shadow_comparisons": [few]})
     assert "better by +0.014" in text
     assert "95 %" not in text
+
+
+def test_an_accepted_period_is_named():
+    judged = {
+        "verdicts": verdicts("2026-01-02", "column", pH="ok"),
+        "model_verdicts": verdicts("2026-01-02", "segment", all="ok"),
+    }
+    assert "accepted" not in printed(judged | {"accepted_periods": []})
+    made = Reference.from_wines(draw_wines(300, 1).assign(prediction=6.0))
+    start = datetime(2026, 1, 5, tzinfo=UTC)
+    period = AcceptedPeriod(
+        4, "3", start, start + timedelta(days=7), "registered", made, 250, "ann", "new vintage",
+        datetime(2026, 2, 1, tzinfo=UTC),
+    )  # fmt: skip
+    text = " ".join(printed(judged | {"accepted_periods": [period.to_dict()]}).split())
+    assert (
+        "Reference is an accepted period: version 3, 2026-01-05 to 2026-01-11 UTC: 300 wines, "
+        "errors of 250 labelled wines; accepted by ann on 2026-02-01: new vintage"
+    ) in text
 
 
 def test_an_alarming_verdict_is_coloured():

@@ -11,6 +11,7 @@ from wine_quality.datasets.inference_log import (
 from wine_quality.datasets.labelled_traffic import LabelledTrafficDataset
 from wine_quality.datasets.metrics import MetricsDataset
 from wine_quality.datasets.monitoring import (
+    AcceptanceStoreDataset,
     DecisionStoreDataset,
     IncidentStoreDataset,
     ProfileStoreDataset,
@@ -28,6 +29,7 @@ from wine_quality.datasets.registry import (
 from wine_quality.datasets.tuning import StudyDataset
 
 __all__ = [
+    "AcceptanceStoreDataset",
     "CandidateScoresDataset",
     "ChampionDataset",
     "DecisionStoreDataset",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
+from wine_quality.drift.acceptance_store import AcceptanceStore
 from wine_quality.drift.incident_store import IncidentStore
 from wine_quality.drift.profile_store import ProfileStore
 from wine_quality.drift.store_database import StoreDatabase
@@ -53,6 +54,12 @@ class ProfileStoreDataset(_StoreDataset[ProfileStore]):
     """The store of the windows' counts; load only."""
 
     kind = ProfileStore
+
+
+class AcceptanceStoreDataset(_StoreDataset[AcceptanceStore]):
+    """The periods that people have accepted as references; load only."""
+
+    kind = AcceptanceStore
 
 
 class IncidentStoreDataset(_StoreDataset[IncidentStore]):

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from wine_quality.drift.sources import timeline_of
 from wine_quality.drift.verdicts import COPIES
-from wine_quality.drift.vocabulary import UNFINISHED, Alarm
+from wine_quality.drift.vocabulary import SELECTED_LABELS, UNFINISHED, Alarm
 from wine_quality.drift.watching import MODEL, SETTLED_AFTER_S, Finding
 from wine_quality.drift.window_names import in_words
 from wine_quality.drift.windows import OF_VERSIONS
@@ -28,7 +28,7 @@ SEVERITY_OF: Mapping[Alarm, Severity] = {
 }
 LOG_CHANNEL = "log"
 """The channel that is always there: the log of the run."""
-UNJUDGED = frozenset({"insufficient_data", "no_labels", UNFINISHED})
+UNJUDGED = frozenset({"insufficient_data", "no_labels", SELECTED_LABELS, UNFINISHED})
 
 
 @dataclass(frozen=True)

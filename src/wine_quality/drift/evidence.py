@@ -299,7 +299,7 @@ def _statistics(streams: Sequence[Stream]) -> list[_Statistic]:
     for i, stream in enumerate(streams):
         stake = stream.weight / total
         if stream.kind is StreamKind.ORDINAL:
-            level, spread = _scores(_smoothed(stream.reference))
+            level, spread = level_and_spread(stream.reference)
             if spread is None:
                 scores.append(_Statistic(i, Aspect.LEVEL, None, stake, level))
             else:
@@ -316,6 +316,14 @@ def _statistics(streams: Sequence[Stream]) -> list[_Statistic]:
             for cell in wanted
         ]
     return scores + shares
+
+
+def level_and_spread(counts: Sequence[int]) -> tuple[Floats, Floats | None]:
+    """Scores of ordered cells, for their level and their spread, from a reference's counts.
+
+    Each has mean 0 and variance 1 under the reference; the spread is None of two cells.
+    """
+    return _scores(_smoothed(counts))
 
 
 def _smoothed(counts: Sequence[int]) -> Floats:

@@ -19,9 +19,10 @@ from wine_quality.drift.log_engines import (
     SparkEngine,
     open_database,
 )
-from wine_quality.drift.profiles import COUNTED_COLUMNS, HOUR_S, Profile
+from wine_quality.drift.profiles import COUNTED_COLUMNS, Profile
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.sources import MODEL_VERSION, SOURCE, Sources
+from wine_quality.drift.window_calendar import HOUR_S
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PREDICTION, QUALITY, TYPE
 
@@ -145,7 +146,7 @@ class LogReader(ABC):
 
         Args:
             reference: Says which cells there are.
-            grain: Seconds of event time that make a row, see `grain_seconds`.
+            grain: Seconds of event time that make a row, see `WindowCalendar.grain`.
             since: First event time counted, with a time zone; an hour's start, or that hour is
                 counted in part.
             until: First event time no longer counted, likewise.

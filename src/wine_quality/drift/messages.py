@@ -11,7 +11,7 @@ from wine_quality.drift.alerts import SEVERITIES, Alert, AlertSettings, Severity
 from wine_quality.drift.incident_store import Notification
 from wine_quality.drift.incidents import Event, Incident
 from wine_quality.drift.reference import ALL
-from wine_quality.drift.vocabulary import Alarm, count_of
+from wine_quality.drift.vocabulary import SELECTED_LABELS, Alarm, count_of
 from wine_quality.drift.window_names import in_words
 from wine_quality.wines import QUALITY_UNIT
 
@@ -161,6 +161,7 @@ def error_since(model_verdicts: pd.DataFrame) -> Cost:
         model_verdicts: Rows of `performance.judge_performance`.
     """
     judged = model_verdicts[(model_verdicts["segment"] == ALL) & (model_verdicts["n"] > 0)]
+    judged = judged[judged["verdict"] != SELECTED_LABELS]
 
     def cost(incident: Incident) -> str:
         own = judged[

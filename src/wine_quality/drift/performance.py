@@ -19,11 +19,14 @@ from wine_quality.drift.reference import (
     SEGMENTS,
     Reference,
 )
+from wine_quality.drift.selection import find_selection
 from wine_quality.drift.settings import DriftSettings
-from wine_quality.drift.vocabulary import count_of, window_table
+from wine_quality.drift.vocabulary import SELECTED_LABELS, count_of, window_table
 from wine_quality.wines import QUALITY_STEP
 
-ModelVerdict = Literal["ok", "decayed", "no_labels", "insufficient_data", "unfinished"]
+ModelVerdict = Literal[
+    "ok", "decayed", "no_labels", "selected_labels", "insufficient_data", "unfinished"
+]
 PERFORMANCE_DTYPES = {
     "window_start": "datetime64[us, UTC]",
     "window_end": "datetime64[us, UTC]",
@@ -100,7 +103,8 @@ def judge_performance(
     Two scores, in standard errors: the rise of the mean absolute error, of which only a rise
     counts, and the change of the mean error, in either direction. Their thresholds are calibrated
     together, by resampling the reference's errors on both sides, for all segments, so that the
-    false-alarm rate holds for the window.
+    false-alarm rate holds for the window. Where the labelled wines are a selection by their
+    predictions, their error is no verdict on the model.
 
     Args:
         profile: Counts and sums of the windows.
@@ -121,6 +125,8 @@ def judge_performance(
     shape = (len(COUNTED_SEGMENTS), len(layout.ERRORS))
     usual = np.array(reference.sums)[layout.errors].reshape(shape)
     rows = []
+    selection = find_selection(profile, reference, settings)
+    is_selected = selection.is_selected
     for k, (start, end) in enumerate(zip(profile.starts.tolist(), ends.tolist(), strict=True)):
         sums = profile.sums[k][layout.errors].reshape(shape)
         total = int(sums[:, 0].sum())
@@ -128,7 +134,7 @@ def judge_performance(
         if total >= settings.min_rows:
             limits = _limits(reference, total, settings)
         parts = _split(profile, k, reference)
-        for segment in SEGMENTS:
+        for s, segment in enumerate(SEGMENTS):
             change = _Change(
                 Errors.from_sums(_of(sums, segment)),
                 Errors.from_sums(_of(usual, segment)),
@@ -138,6 +144,10 @@ def judge_performance(
             )
             verdict = change.verdict()
             split = parts if segment == ALL else _NO_PARTS
+            reason = change.describe(verdict, split)
+            if change.is_judged and is_selected[k, s]:
+                verdict = SELECTED_LABELS
+                reason = selection.describe(k, segment, change.now.n)
             rows.append(
                 {
                     "window_start": start,
@@ -157,7 +167,7 @@ def judge_performance(
                     "covariate": split.covariate,
                     "concept": split.concept,
                     "expected_mae": split.expected,
-                    "reason": change.describe(verdict, split),
+                    "reason": reason,
                 }
             )
     return window_table(rows, PERFORMANCE_DTYPES)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from scipy import sparse
 
 from wine_quality.drift.profiles import Profile
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_SPAN_S = 7 * 86_400
 """Event time counted and stored in one go: so much is lost with a run that is killed."""
-PACKING = 1
-"""Version of the form in which an hour is stored."""
+PACKING = 2
+"""Version of the form in which an hour is stored; the first had no labelled wines by prediction."""
 _HEADER = struct.Struct("<BII")
 
 
@@ -76,16 +77,20 @@ class ProfileStore(StoreDatabase):
         grain: int,
         states: Mapping[int, str],
         profile: Profile,
+        *,
+        is_first: bool = False,
     ) -> None:
         """Store hours whole, in one transaction, in place of what was stored of them.
 
         Args:
             version: The model version that `profile` is of.
             reference: The reference it was counted with.
-            grain: Seconds of an hour, see `grain_seconds`.
+            grain: Seconds of an hour, see `WindowCalendar.grain`.
             states: State of the log by the hour's start. Hours without a row in `profile` are
                 stored as empty.
             profile: Counts of these hours alone.
+            is_first: Whether nothing was counted of the version before; else its windows are
+                noted to be judged again, see `recounted`.
         """
         packed = dict(zip(profile.starts.tolist(), _pack(profile), strict=True))
         # in order, so that two runs at once wait for each other instead of both being stuck
@@ -97,6 +102,7 @@ class ProfileStore(StoreDatabase):
                 "start_second": start,
                 "state": states[start],
                 "profile": packed.get(start),
+                "recounted": int(not is_first),
             }
             for start in sorted(states)
         ]
@@ -105,10 +111,54 @@ class ProfileStore(StoreDatabase):
         insert = self.insert(PROFILE_HOURS)
         upsert = insert.on_conflict_do_update(
             index_elements=list(PROFILE_HOURS.primary_key),
-            set_={"state": insert.excluded.state, "profile": insert.excluded.profile},
+            set_={
+                "state": insert.excluded.state,
+                "profile": insert.excluded.profile,
+                "recounted": 1,
+            },
         )
         with self.transaction() as connection:
             connection.execute(upsert, rows)
+
+    def recounted(self, version: str, reference: Reference, grain: int) -> dict[int, str]:
+        """The hours whose windows are to be judged again, with their states, by the start.
+
+        They were counted again, or are to be compared with another reference.
+        """
+        hours = PROFILE_HOURS.c
+        query = sa.select(hours.start_second, hours.state).where(
+            *_of(version, reference, grain), hours.recounted == 1
+        )
+        with self.transaction() as connection:
+            return {int(start): state for start, state in connection.execute(query)}
+
+    def mark_judged(
+        self, version: str, reference: Reference, grain: int, states: Mapping[int, str]
+    ) -> None:
+        """Note that the windows of hours were judged.
+
+        An hour that has been counted again meanwhile, so that it has another state, is left.
+
+        Args:
+            version: The model version.
+            reference: Its reference.
+            grain: Seconds of an hour.
+            states: What `recounted` gave before they were judged.
+        """
+        hours = PROFILE_HOURS.c
+        update = (
+            sa.update(PROFILE_HOURS)
+            .where(
+                *_of(version, reference, grain),
+                hours.start_second == sa.bindparam("start"),
+                hours.state == sa.bindparam("seen"),
+            )
+            .values(recounted=0)
+        )
+        rows = [{"start": start, "seen": state} for start, state in states.items()]
+        if rows:
+            with self.transaction() as connection:
+                connection.execute(update, rows)
 
     def remove(self, version: str, reference: Reference, grain: int, starts: Sequence[int]) -> None:
         """Forget stored hours, by their starts."""
@@ -119,6 +169,23 @@ class ProfileStore(StoreDatabase):
         if starts:
             with self.transaction() as connection:
                 connection.execute(delete, [{"start": start} for start in starts])
+
+    def versions_between(self, grain: int, since: int, until: int) -> list[str]:
+        """The model versions that have wines in hours that start from `since` to before `until`."""
+        hours = PROFILE_HOURS.c
+        query = (
+            sa.select(hours.model_version)
+            .where(
+                hours.grain_seconds == grain,
+                hours.start_second >= since,
+                hours.start_second < until,
+                hours.profile.is_not(None),
+            )
+            .distinct()
+            .order_by(hours.model_version)
+        )
+        with self.transaction() as connection:
+            return list(connection.scalars(query))
 
     def load(
         self, version: str, reference: Reference, grain: int, since: int | None = None
@@ -186,7 +253,7 @@ def update_profiles(
             )
             profile = log.profile(reference, grain, since, until, str(version))
             of_span = {start: current[start] for start in span}
-            store.replace(str(version), reference, grain, of_span, profile)
+            store.replace(str(version), reference, grain, of_span, profile, is_first=not stored)
         counted += len(stale)
         left = [
             start
@@ -233,20 +300,27 @@ def _pack(profile: Profile) -> Iterator[bytes]:
         yield _HEADER.pack(PACKING, filled, len(numbers)) + zlib.compress(body, 1)
 
 
+def _with_all_sums(numbers: NDArray[np.float64], reference: Reference) -> NDArray[np.float64]:
+    """An hour's sums, lows and highs; what its edition did not sum up is NaN."""
+    missing = reference.sums_layout.size + 2 * len(reference.columns) - len(numbers)
+    known = len(numbers) - 2 * len(reference.columns)
+    return np.insert(numbers, known, np.full(missing, np.nan)) if missing else numbers
+
+
 def _unpack(rows: Sequence[tuple[int, Any]], reference: Reference) -> Profile:
     if not rows:
         return Profile.empty(reference)
     indices, data, numbers, filled = [], [], [], [0]
     for _, packed in rows:
         form, n, many = _HEADER.unpack_from(packed)
-        if form != PACKING:
+        if form > PACKING:
             raise WineQualityError(
                 "The stored profiles were written by a newer version of this project: upgrade it."
             )
         body = zlib.decompress(packed[_HEADER.size :])
         indices.append(np.frombuffer(body, "<u4", n))
         data.append(np.frombuffer(body, "<i8", n, 4 * n))
-        numbers.append(np.frombuffer(body, "<f8", many, 12 * n))
+        numbers.append(_with_all_sums(np.frombuffer(body, "<f8", many, 12 * n), reference))
         filled.append(filled[-1] + n)
     width = len(COUNTED_SEGMENTS) * reference.width + BUCKETS
     counts = sparse.csr_matrix(

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache, partial
-from math import gcd
 from numbers import Real
 from typing import Self, TypeVar
 
@@ -33,11 +32,10 @@ from wine_quality.drift.reference import (
     Fault,
     JointSpace,
     Reference,
-    SumsLayout,
     joint_columns,
     parts_name,
 )
-from wine_quality.drift.settings import window_length
+from wine_quality.drift.window_calendar import HOUR_S
 from wine_quality.errors import WineQualityError
 from wine_quality.wines import (
     INPUTS,
@@ -51,7 +49,6 @@ from wine_quality.wines import (
 )
 
 R = TypeVar("R", bound=Reference)
-HOUR_S = 3600
 COUNTED_COLUMNS = ("event_time", *INPUTS, PREDICTION, QUALITY)
 """All that a profile needs to know of a row of the log."""
 LARGEST_ERROR = 1e70
@@ -63,11 +60,6 @@ HOURS_TOGETHER = 256
 """Hours counted at a time: their dense counts take about 4 MB."""
 PARTS_TOGETHER = 64
 """Partial profiles merged at a time."""
-
-
-def grain_seconds(window: str) -> int:
-    """Seconds of event time that are counted together: an hour, or what divides hour and window."""
-    return gcd(int(window_length(window).total_seconds()), HOUR_S)
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,10 @@ class Profile:
 
     def rows(self, first: int, last: int) -> "Profile":
         """The hours or windows from `first` up to, without, `last`."""
-        part = slice(first, last)
+        return self.take(slice(first, last))
+
+    def take(self, part: slice | NDArray[np.intp]) -> "Profile":
+        """Some of the hours or windows, by their places."""
         return Profile(
             self.starts[part],
             self.counts[part],
@@ -452,7 +447,7 @@ def _sum_up(
             finite = np.where(np.isfinite(numbers[rows]), numbers[rows], np.nan)
             lows[:, k] = np.fmin.reduceat(finite, first)
             highs[:, k] = np.fmax.reduceat(finite, first)
-    sums = _add_up(coded, rows, hour, group, len(hours), reference.sums_layout)
+    sums = _add_up(coded, rows, hour, group, len(hours), reference)
     return Profile(hours, sparse.csr_matrix(dense), sums, lows, highs)
 
 
@@ -462,8 +457,9 @@ def _add_up(
     hour: NDArray[np.int64],
     group: NDArray[np.int64],
     hours: int,
-    layout: SumsLayout,
+    reference: Reference,
 ) -> NDArray[np.float64]:
+    layout = reference.sums_layout
     sums = np.zeros((hours, layout.size))
     error = coded.error[rows]
     labelled = np.flatnonzero(np.isfinite(error))
@@ -487,6 +483,11 @@ def _add_up(
         sums[:, layout.by_leaf] = np.stack(
             [np.bincount(cell, terms[name], cells) for name in layout.BY_LEAF], axis=-1
         ).reshape(hours, -1)
+        place = reference.columns.index(reference.bins(PREDICTION))
+        width = FAULTS + layout.predictions
+        cell = group[labelled] * width + (coded.codes[place][rows][labelled] - LOWEST)
+        by_prediction = np.bincount(cell, minlength=groups * width).reshape(groups, width)
+        sums[:, layout.by_prediction] = judged_counts(by_prediction).reshape(hours, -1)
     moments = sums[:, layout.moments].reshape(hours, len(WINE_TYPES), layout.MOMENTS)
     upper = np.triu_indices(len(MEASUREMENT_NAMES))
     for place, at, z in coded.standardised:

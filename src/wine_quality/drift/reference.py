@@ -241,7 +241,8 @@ class Reference:
         joint: Of each type with enough wines.
         tree: Where errors are large.
         counts: Wines by segment (`COUNTED_SEGMENTS`) and cell, as `cells` places them.
-        sums: Sums of errors, of leaves and of products, as `sums_layout` places them.
+        sums: Sums of errors, of leaves, of products and of predictions, as `sums_layout` places
+            them; those of earlier editions end before the predictions.
         lows: Smallest finite number of each of `columns`, NaN for a category.
         highs: Largest finite number, likewise.
     """
@@ -287,7 +288,7 @@ class Reference:
     @cached_property
     def sums_layout(self) -> "SumsLayout":
         """Where each sum stands."""
-        return SumsLayout(self.tree.leaves)
+        return SumsLayout(self.tree.leaves, self.bins(PREDICTION).size)
 
     @cached_property
     def by_segment(self) -> NDArray[np.int64]:
@@ -416,9 +417,11 @@ class SumsLayout:
 
     Attributes:
         leaves: Leaves of the tree.
+        predictions: Bins of the prediction.
     """
 
     leaves: int
+    predictions: int
 
     ERRORS = ("labelled", "error", "absolute_error", "squared_error", "within_half", "within_one")
     """By segment: labelled wines, sums of e, |e| and e², and how many err by at most 0.5 and 1."""
@@ -444,9 +447,15 @@ class SumsLayout:
         return slice(start, start + len(WINE_TYPES) * self.MOMENTS)
 
     @property
+    def by_prediction(self) -> slice:
+        """Labelled wines, of shape (`COUNTED_SEGMENTS`, predictions)."""
+        start = self.moments.stop
+        return slice(start, start + len(COUNTED_SEGMENTS) * self.predictions)
+
+    @property
     def size(self) -> int:
         """Number of sums."""
-        return int(self.moments.stop)
+        return int(self.by_prediction.stop)
 
 
 def parts_name(part: str, whole: str) -> str:

@@ -1,12 +1,14 @@
 """What a user may choose about the monitoring."""
 
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from wine_quality.drift.reference import JOINT
 from wine_quality.drift.sources import Sources
+from wine_quality.drift.window_calendar import WindowCalendar
 from wine_quality.parameters import Parameters
 from wine_quality.wines import INPUTS, PREDICTION
 
@@ -19,8 +21,16 @@ class DriftSettings(Parameters):
 
     window: str = Field(
         "1D",
-        description="Length of a window of event time, as pandas writes it (1D, 6h, 15min); "
-        "windows are aligned to 1970-01-01 UTC",
+        description="Length of a window of event time, as pandas writes it (1D, 6h, 15min); days "
+        "begin at midnight, weeks (7D) on Mondays",
+    )
+    time_zone: str = Field(
+        "UTC", description="Time zone in whose days and weeks windows begin, such as Europe/Lisbon"
+    )
+    window_offset: str = Field(
+        "0h",
+        description="How long after midnight windows begin, as pandas writes it: 6h for days that "
+        "begin at six",
     )
     false_alarm_rate: float = Field(
         0.01,
@@ -40,7 +50,8 @@ class DriftSettings(Parameters):
     newest_windows: int = Field(
         400,
         ge=1,
-        description="Windows judged anew in each run; what older ones came to stays in the history",
+        description="Windows judged in each run; older ones are judged again when what is counted "
+        "of them changes, for the history",
     )
     min_traffic_share: float = Field(
         0.1,
@@ -114,6 +125,16 @@ class DriftSettings(Parameters):
     seed: int = Field(0, ge=0, description="Seed of the resampling")
 
     @property
+    def calendar(self) -> WindowCalendar:
+        """Where windows begin and end."""
+        second = pd.Timedelta(seconds=1)
+        return WindowCalendar(
+            window_length(self.window) // second,
+            self.time_zone,
+            pd.Timedelta(self.window_offset) // second,
+        )
+
+    @property
     def sources(self) -> Sources:
         """The sources set apart and left out."""
         return Sources(self.sources_apart, self.sources_left_out)
@@ -132,6 +153,41 @@ class DriftSettings(Parameters):
         if unknown:
             raise ValueError(f"there is no column {unknown[0]!r}, choose {', '.join(known)}")
         return columns
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ValueError(
+                f"there is no time zone {zone!r}: name one as in Europe/Lisbon, or UTC"
+            ) from error
+        return zone
+
+    @model_validator(mode="after")
+    def _has_whole_windows(self) -> Self:
+        length = window_length(self.window)
+        try:
+            offset = pd.Timedelta(self.window_offset)
+        except ValueError as error:
+            raise ValueError(
+                f"window_offset {self.window_offset!r} is no length of time such as 6h"
+            ) from error
+        day = pd.Timedelta("1D")
+        if not pd.Timedelta(0) <= offset < day or offset % pd.Timedelta("1s"):
+            raise ValueError(
+                f"window_offset {self.window_offset!r} must be whole seconds, from 0h to below 24h"
+            )
+        if self.time_zone == "UTC":
+            return self
+        nothing = pd.Timedelta(0)
+        if (length % day if length >= day else day % length) != nothing:
+            raise ValueError(
+                f"window {self.window!r} neither divides a day nor is made of days, which the "
+                f"time zone {self.time_zone} asks for: choose one that does, or UTC"
+            )
+        return self
 
     @model_validator(mode="after")
     def _enough_resamples(self) -> Self:

@@ -30,12 +30,36 @@ PROFILE_HOURS = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     # null: no wine of the version in this hour
     sa.Column("profile", sa.LargeBinary),
+    # 1: counted again, or to be compared with another reference, since its window was judged
+    sa.Column("recounted", sa.Integer, nullable=False, server_default="0"),
 )
 PROFILE_REFERENCES = sa.Table(
     "profile_references",
     METADATA,
     sa.Column("version_key", sa.Text, primary_key=True),
     sa.Column("reference", sa.Text, nullable=False),
+)
+ACCEPTED_PERIODS = sa.Table(
+    "accepted_periods",
+    METADATA,
+    # a number that people type
+    sa.Column("period", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+    # fingerprint of the version's own reference
+    sa.Column("registered", sa.Text, nullable=False),
+    sa.Column("period_start", sa.DateTime, nullable=False),
+    sa.Column("period_end", sa.DateTime, nullable=False),
+    # JSON of the reference that the period's wines make
+    sa.Column("reference", sa.Text, nullable=False),
+    # 0: its errors are those of the reference before
+    sa.Column("labelled", sa.BigInteger, nullable=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("accepted_at", sa.DateTime, nullable=False),
+    # null while it is in force
+    sa.Column("withdrawn_by", sa.Text),
+    sa.Column("withdrawn_note", sa.Text),
+    sa.Column("withdrawn_at", sa.DateTime),
 )
 VERDICTS = sa.Table(
     "verdicts",

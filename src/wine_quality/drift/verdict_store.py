@@ -4,7 +4,7 @@ A verdict is written once, and again only if it has changed: late labels make th
 an old window another one, and both stay readable.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +37,8 @@ HISTORY_DTYPES = {
 `window_seconds` the length of a window before any were merged."""
 CHANGES_DTYPES = {**HISTORY_DTYPES, "before": "str"}
 """Those of a change: `before` is the verdict that was replaced."""
+MOST_NAMED = 10_000
+"""Windows that a query names one by one."""
 _KEY = ("window_start", "window_seconds", "model_version", "subject")
 _DECIDED = ("verdict", "n", "reason", "window_end")
 """What makes a verdict another one: the reason names the figures as far as they matter."""
@@ -72,9 +74,8 @@ class VerdictStore(StoreDatabase):
         rows = [{**row, "decided_at": moment} for row in _plain(judged)]
         if not rows:
             return 0
-        first = min(row["window_start"] for row in rows)
         with self.transaction() as connection:
-            newest = _newest(connection, first)
+            newest = _newest(connection, {row["window_start"] for row in rows})
             fresh = []
             for row in rows:
                 known = newest.get(tuple(row[name] for name in _KEY))
@@ -91,13 +92,33 @@ class VerdictStore(StoreDatabase):
             Columns and types of `HISTORY_DTYPES`, in the order of event time; of a window's
             verdicts on a subject the one with the greatest `revision` holds.
         """
+        return self._history()
+
+    def _history(self, *which: sa.ColumnElement[bool]) -> pd.DataFrame:
         columns = VERDICTS.c
-        query = sa.select(*(columns[name] for name in HISTORY_DTYPES)).order_by(
-            *(columns[name] for name in _KEY), columns.revision
+        query = (
+            sa.select(*(columns[name] for name in HISTORY_DTYPES))
+            .where(*which)
+            .order_by(*(columns[name] for name in _KEY), columns.revision)
         )
         with self.transaction() as connection:
             rows = connection.execute(query).all()
         return _frame(rows, HISTORY_DTYPES)
+
+    def in_force_between(self, version: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Find the verdicts that hold of a version's windows in a stretch of time, or part of it.
+
+        Returns:
+            Rows of `history`, the newest revision of each.
+        """
+        columns = VERDICTS.c
+        since, until = (moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end))
+        found = self._history(
+            columns.model_version == version,
+            columns.window_start < until,
+            columns.window_end > since,
+        )
+        return found.drop_duplicates(list(_KEY), keep="last").reset_index(drop=True)
 
     def windows_judged(self, verdict: str) -> pd.DataFrame:
         """Find the windows of which a verdict holds now, on whatever subject.
@@ -182,11 +203,14 @@ def _frame(rows: Iterable[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
     return frame.assign(**zoned).astype(dtypes)
 
 
-def _newest(connection: sa.Connection, first: datetime) -> dict[tuple[Any, ...], sa.Row[Any]]:
-    """The verdicts that hold of the windows from the first on, by their key."""
-    query = (
-        sa.select(VERDICTS).where(VERDICTS.c.window_start >= first).order_by(VERDICTS.c.revision)
-    )
+def _newest(
+    connection: sa.Connection, starts: Collection[datetime]
+) -> dict[tuple[Any, ...], sa.Row[Any]]:
+    """The verdicts that hold of the windows with these starts, by their key."""
+    start = VERDICTS.c.window_start
+    # a database takes only so many values, and a late window may be years before the newest
+    which = start.in_(starts) if len(starts) <= MOST_NAMED else start >= min(starts)
+    query = sa.select(VERDICTS).where(which).order_by(VERDICTS.c.revision)
     # the newest comes last, and stays
     return {tuple(getattr(row, name) for name in _KEY): row for row in connection.execute(query)}
 

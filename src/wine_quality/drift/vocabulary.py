@@ -7,6 +7,8 @@ import pandas as pd
 
 Alarm = Literal["drift", "data_quality", "no_traffic", "decayed"]
 ALARMS: tuple[Alarm, ...] = ("drift", "data_quality", "no_traffic", "decayed")
+SELECTED_LABELS: Literal["selected_labels"] = "selected_labels"
+"""Verdict on a model whose labelled wines are not like the others."""
 UNFINISHED = "unfinished"
 """Verdict on a window that still goes on."""
 

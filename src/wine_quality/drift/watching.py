@@ -6,11 +6,17 @@ and what they found is put into words. All model versions share one promise.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wine_quality.drift.accepted import (
+    ERROR_COLUMNS,
+    AcceptedPeriod,
+    epochs_of_evidence,
+)
 from wine_quality.drift.calibration import reference_counts, select
 from wine_quality.drift.evidence import Aspect, Change, Stream, StreamKind, detect
 from wine_quality.drift.joint import describe_pairs
@@ -31,7 +37,7 @@ from wine_quality.drift.reference import (
 )
 from wine_quality.drift.verdicts import estimate_repetition, median_of, percent
 from wine_quality.drift.vocabulary import count_of
-from wine_quality.wines import MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION, TYPE
+from wine_quality.wines import INPUTS, MEASUREMENT_NAMES, PARTS_OF_TOTALS, PREDICTION, TYPE
 
 MODEL = "model"
 """What alerts about the model's errors are filed under."""
@@ -46,6 +52,7 @@ ORDINAL_COLUMNS: tuple[str, ...] = (
     ABSOLUTE_ERROR,
 )
 IMPOSSIBLE = "impossible"
+_PARTS = tuple(parts_name(part, whole) for part, whole in PARTS_OF_TOTALS)
 SETTLED_AFTER_S = 2 * 86_400
 """Event time without a change after which a subject that changes is a new finding."""
 
@@ -86,10 +93,35 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where a stream comes from."""
+class _Watched:
+    """Hours of a version that are compared with one reference.
+
+    Attributes:
+        version: Whose hours.
+        profile: Their counts.
+        reference: What they are compared with.
+        left_out: Subjects, and columns, that are not watched here.
+        selected: Hours in which the labels are a selection, see `selection`, shape (hours,
+            segments): their errors are no evidence.
+        ended_by: The accepted period with which this comparison ends.
+    """
 
     version: str
+    profile: Profile
+    reference: Reference
+    left_out: frozenset[str]
+    selected: NDArray[np.bool_]
+    ended_by: AcceptedPeriod | None = None
+
+    def watches(self, column: str) -> bool:
+        return not {column, subject_of(column)} & self.left_out
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a stream comes from: which of what is watched, and what of it."""
+
+    place: int
     column: str
     segment: str
     is_fault: bool
@@ -100,6 +132,8 @@ def find_changes(
     references: Mapping[str, Reference],
     false_alerts_per_month: float,
     left_out: Collection[str] = (),
+    accepted: Mapping[str, Sequence[AcceptedPeriod]] = MappingProxyType({}),
+    selected: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
 ) -> list[Finding]:
     """Find what changed, over all versions, columns and segments together.
 
@@ -109,21 +143,37 @@ def find_changes(
         references: The reference of each of them.
         false_alerts_per_month: How many false alerts to expect in 30 days, at most.
         left_out: Columns that are not watched.
+        accepted: The accepted periods of versions that have any, the earliest first. What is open
+            at the end of one is resolved; from there on its wines are the reference.
+        selected: By version, hours in which labels are a selection, see `selection`, shape (hours,
+            segments); their errors are no evidence.
 
     Returns:
         In the order in which they were found; of one subject's segments that changed together the
         one with most evidence.
     """
-    profiles = {version: profile for version, profile in profiles.items() if len(profile)}
-    if not profiles:
+    watched = [
+        one
+        for version, profile in profiles.items()
+        for one in _watched(
+            version,
+            profile,
+            references[version],
+            frozenset(left_out),
+            accepted.get(version, ()),
+            selected.get(version, np.zeros((len(profile), len(SEGMENTS)), dtype=bool)),
+        )
+        if len(one.profile)
+    ]
+    if not watched:
         return []
-    hours = np.unique(np.concatenate([profile.starts for profile in profiles.values()]))
+    hours = np.unique(np.concatenate([one.profile.starts for one in watched]))
     streams: list[Stream] = []
     counts: list[NDArray[np.float64]] = []
     sources: dict[str, _Source] = {}
-    for version, profile in profiles.items():
-        rows = np.searchsorted(hours, profile.starts)
-        worth, own = _streams(version, profile, references[version], frozenset(left_out))
+    for place, one in enumerate(watched):
+        rows = np.searchsorted(hours, one.profile.starts)
+        worth, own = _streams(place, one)
         for stream, table, source in own:
             aligned = np.zeros((len(hours), table.shape[1]))
             # an hour's copies are worth as many different wines
@@ -136,12 +186,46 @@ def find_changes(
     changes = [
         (change, sources[change.stream]) for alert in found.alerts for change in alert.changes
     ]
-    findings = [
-        _describe(change, source, kind, hours, profiles, references)
-        for change, source in sorted(changes, key=lambda pair: pair[0].alerted)
-        if (kind := _kind(source, change)) is not None
+    findings: list[list[Finding]] = [[] for _ in watched]
+    for change, source in sorted(changes, key=lambda pair: pair[0].alerted):
+        if (kind := _kind(source, change)) is not None:
+            described = _describe(change, source, kind, hours, watched[source.place])
+            findings[source.place].append(described)
+    # what is compared with another reference is another finding
+    kept = [finding for own in findings for finding in _one_per_incident(own)]
+    return sorted(kept, key=lambda finding: finding.found)
+
+
+def _watched(
+    version: str,
+    profile: Profile,
+    registered: Reference,
+    left_out: frozenset[str],
+    accepted: Sequence[AcceptedPeriod],
+    selected: NDArray[np.bool_],
+) -> list[_Watched]:
+    """Divide a version's hours by what they are compared with.
+
+    Where an accepted period has too few labels, the model's errors go on being compared with those
+    before, and so does what is known of them.
+    """
+    with_errors = [period for period in accepted if period.labelled]
+    others = frozenset((*ORDINAL_COLUMNS, *INPUTS, *_PARTS)) - {*ERROR_COLUMNS}
+    groups = [(accepted, left_out)]
+    if len(with_errors) < len(accepted):
+        groups = [(accepted, left_out | {*ERROR_COLUMNS}), (with_errors, left_out | others)]
+    return [
+        _Watched(
+            version,
+            profile.between(epoch.since, epoch.until),
+            epoch.reference,
+            skipped,
+            selected[(epoch.since <= profile.starts) & (profile.starts < epoch.until)],
+            epoch.ended_by,
+        )
+        for periods, skipped in groups
+        for epoch in epochs_of_evidence(registered, periods)
     ]
-    return _one_per_incident(findings)
 
 
 def _one_per_incident(findings: Sequence[Finding]) -> list[Finding]:
@@ -169,9 +253,10 @@ def _one_per_incident(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _streams(
-    version: str, profile: Profile, reference: Reference, left_out: frozenset[str]
+    place: int, watched: _Watched
 ) -> tuple[NDArray[np.float64], list[tuple[Stream, NDArray[np.int64], _Source]]]:
-    """A version's streams, and by hour what a wine is worth."""
+    """The streams of what is watched, and by hour what a wine is worth."""
+    profile, reference = watched.profile, watched.reference
     by_segment, buckets = profile.dense(reference)
     worth = 1 / estimate_repetition(buckets, reference).worth
     made = []
@@ -185,33 +270,38 @@ def _streams(
         weight: float,
     ) -> None:
         is_fault = kind is StreamKind.FAULT
-        name = f"{version}|{column}|{segment}|{kind}"
+        name = f"{place}|{column}|{segment}|{kind}"
         stream = Stream(name, kind, tuple(before.tolist()), reference.repetition, weight)
-        made.append((stream, now, _Source(version, column, segment, is_fault)))
+        made.append((stream, now, _Source(place, column, segment, is_fault)))
 
-    for segment in SEGMENTS:
+    for s, segment in enumerate(SEGMENTS):
         counts = select(by_segment, segment)
         for column in ORDINAL_COLUMNS:
-            if subject_of(column) in left_out:
+            if not watched.watches(column):
                 continue
             now = judged_counts(counts[:, reference.cells[column]])
+            if column in ERROR_COLUMNS:
+                now = now * ~watched.selected[:, s, None]
             before = reference_counts(reference, segment, column)
             weight = WHOLE_WEIGHT if segment == ALL else SEGMENT_WEIGHT
             add(column, segment, StreamKind.ORDINAL, before, now, weight)
     counts = select(by_segment, ALL)
     usual = select(reference.by_segment, ALL)
-    if TYPE not in left_out:
-        place = reference.cells[TYPE]
-        add(TYPE, ALL, StreamKind.NOMINAL, usual[place][FAULTS:], counts[:, place][:, FAULTS:], 1.0)
+    if watched.watches(TYPE):
+        own = reference.cells[TYPE]
+        add(TYPE, ALL, StreamKind.NOMINAL, usual[own][FAULTS:], counts[:, own][:, FAULTS:], 1.0)
     for column in (TYPE, *MEASUREMENT_NAMES, PREDICTION):
-        if column in left_out:
+        if not watched.watches(column):
             continue
-        place = reference.cells[column]
-        before, now = _sound_and_faulty(usual[place]), _sound_and_faulty(counts[:, place])
+        own = reference.cells[column]
+        before, now = _sound_and_faulty(usual[own]), _sound_and_faulty(counts[:, own])
         add(column, ALL, StreamKind.FAULT, before, now, SEGMENT_WEIGHT)
     for part, whole in PARTS_OF_TOTALS:
-        place = reference.cells[parts_name(part, whole)]
-        before, now = usual[place][FAULTS:], counts[:, place][:, FAULTS:]
+        name = parts_name(part, whole)
+        if not watched.watches(name):
+            continue
+        own = reference.cells[name]
+        before, now = usual[own][FAULTS:], counts[:, own][:, FAULTS:]
         add(f"{part}|{IMPOSSIBLE}", ALL, StreamKind.FAULT, before, now, SEGMENT_WEIGHT)
     return worth, made
 
@@ -245,10 +335,9 @@ def _describe(
     source: _Source,
     kind: Kind,
     hours: NDArray[np.int64],
-    profiles: Mapping[str, Profile],
-    references: Mapping[str, Reference],
+    watched: _Watched,
 ) -> Finding:
-    profile, reference = profiles[source.version], references[source.version]
+    profile, reference, period = watched.profile, watched.reference, watched.ended_by
     moments = [
         int(hours[k]) for k in (change.alerted, change.onset, change.earliest, change.latest)
     ]
@@ -257,16 +346,20 @@ def _describe(
     part = profile.between(since, until)
     whole = part.regroup(np.zeros(len(part), np.int64))
     words, n = _words(change, source, whole, reference)
+    resolved = None if change.resolved is None else int(hours[change.resolved])
+    if resolved is None and period is not None:
+        resolved = int(period.end.timestamp())
+        words += f"; accepted as normal with {period.span} (accepted period {period.number})"
     return Finding(
         verdict=kind,
-        model_version=source.version,
+        model_version=watched.version,
         subject=_subject(source),
         segment=source.segment,
         found=found,
         since=since,
         earliest=earliest,
         latest=latest,
-        resolved=None if change.resolved is None else int(hours[change.resolved]),
+        resolved=resolved,
         n=n,
         reason=words,
     )

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wine_quality.drift.profiles import Profile
-from wine_quality.drift.settings import DriftSettings, window_length
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import timeline_of
 from wine_quality.drift.verdicts import TRAFFIC, VERDICTS_DTYPES
-from wine_quality.drift.vocabulary import ALARMS, UNFINISHED, count_of
+from wine_quality.drift.vocabulary import ALARMS, UNFINISHED, count_of, window_table
 
 PRECEDING = 14
 """Windows whose median is the ordinary traffic: two weeks of days."""
@@ -23,8 +23,7 @@ CLOCK_TOLERANCE = timedelta(hours=1)
 
 def window_of(starts: NDArray[np.int64], settings: DriftSettings) -> NDArray[np.int64]:
     """Find the window of each hour; all in seconds since 1970, shape (h,)."""
-    length = int(window_length(settings.window).total_seconds())
-    return starts // length * length
+    return settings.calendar.starts(starts)
 
 
 def split_future(profile: Profile, now: datetime) -> tuple[Profile, Profile]:
@@ -47,14 +46,13 @@ def make_windows(profile: Profile, settings: DriftSettings) -> tuple[Profile, ND
         The profile by window, a merged one under the start of its first; and the end of each,
         seconds since 1970.
     """
-    length = int(window_length(settings.window).total_seconds())
     windows = profile.regroup(window_of(profile.starts, settings))
     if settings.small_windows != "merge" or not len(windows):
-        return windows, windows.starts + length
+        return windows, settings.calendar.ends(windows.starts)
     first = _firsts(windows.starts.tolist(), windows.wines.tolist(), settings.min_rows)
     merged = windows.regroup(np.array(first, dtype=np.int64))
     last = np.append(np.flatnonzero(np.diff(first)), len(first) - 1)
-    return merged, windows.starts[last] + length
+    return merged, settings.calendar.ends(windows.starts[last])
 
 
 def newest_starts(starts: Iterable[NDArray[np.int64]], windows: int) -> int | None:
@@ -98,7 +96,7 @@ def judge_traffic(
         filed under the model version that made most of the window's predictions; a stretch without
         traffic under that of the window before it.
     """
-    length = window_length(settings.window)
+    calendar = settings.calendar
     sizes = pd.concat(
         [
             pd.DataFrame(
@@ -110,26 +108,34 @@ def judge_traffic(
     by_version = sizes.groupby(["start", "version"])["n"].sum().reset_index()
     ordered = by_version.sort_values(["start", "n"], kind="stable")
     windows = ordered.groupby("start").agg({"n": "sum", "version": "last"})
-    windows.index = pd.to_datetime(windows.index, unit="s", utc=True)
+    ends = calendar.ends(windows.index.to_numpy(np.int64))
     rows = []
     for place, (start, n, version) in enumerate(windows.itertuples(name=None)):
         before = windows["n"].iloc[max(0, place - PRECEDING) : place]
         verdict, limit, words = _judge_number(int(n), before, settings)
-        rows.append((start, start + length, version, verdict, n, limit, words))
+        end = int(ends[place])
+        rows.append((start, end, version, verdict, n, limit, words))
         next_start = _next(windows.index, place)
         if next_start is None and now is not None and settings.traffic_until == "now":
-            next_start = pd.Timestamp(now) - (pd.Timestamp(now) - start) % length
-        if next_start is not None and next_start > start + length:
-            missed = (next_start - start) // length - 1
+            next_start = _current_window(now, settings)[0]
+        if next_start is not None and next_start > end:
+            missed = calendar.between(end, next_start)
             words = f"not one wine in {count_of(missed, 'window')}"
-            rows.append((start + length, next_start, version, "no_traffic", 0, limit, words))
-    return pd.DataFrame(
+            rows.append((end, next_start, version, "no_traffic", 0, limit, words))
+    return window_table(
         [
             (start, end, version, TRAFFIC, "all", verdict, n, limit, n, np.nan, words)
             for start, end, version, verdict, n, limit, words in rows
         ],
-        columns=list(VERDICTS_DTYPES),
-    ).astype(VERDICTS_DTYPES)
+        VERDICTS_DTYPES,
+    )
+
+
+def _current_window(now: datetime, settings: DriftSettings) -> tuple[int, int]:
+    """Start of the window that goes on, and of the one before it, seconds since 1970."""
+    (start,) = window_of(np.array([int(now.timestamp())]), settings).tolist()
+    (before,) = window_of(np.array([start - 1]), settings).tolist()
+    return start, before
 
 
 def _judge_number(n: int, before: pd.Series, settings: DriftSettings) -> tuple[str, float, str]:
@@ -169,9 +175,7 @@ def whole_versions(
     Returns:
         Tables with the columns and types of `VERDICTS_DTYPES`.
     """
-    length = window_length(settings.window)
-    moment = pd.Timestamp(now)
-    end = moment - (moment - pd.Timestamp(0, tz="UTC")) % length
+    end, start = _current_window(now, settings)
     found: list[tuple[str, str, int, str]] = [
         (version, REFERENCE, 0, f"not judged: {why}")
         for version, why in references.items()
@@ -187,12 +191,10 @@ def whole_versions(
             )
             found.append((version, EVENT_TIME, n, words))
     rows = [
-        (end - length, end, version, subject, "all", "data_quality", 1.0, 0.0, n, np.nan, words)
+        (start, end, version, subject, "all", "data_quality", 1.0, 0.0, n, np.nan, words)
         for version, subject, n, words in found
     ]
-    return (
-        [pd.DataFrame(rows, columns=list(VERDICTS_DTYPES)).astype(VERDICTS_DTYPES)] if rows else []
-    )
+    return [window_table(rows, VERDICTS_DTYPES)] if rows else []
 
 
 def newest_window(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -250,5 +252,5 @@ def _firsts(starts: list[int], wines: list[int], enough: int) -> list[int]:
     return firsts
 
 
-def _next(starts: pd.Index, place: int) -> pd.Timestamp | None:
-    return starts[place + 1] if place + 1 < len(starts) else None
+def _next(starts: pd.Index, place: int) -> int | None:
+    return int(starts[place + 1]) if place + 1 < len(starts) else None

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from wine_quality.drift.accepted import AcceptedPeriod
 from wine_quality.drift.alerts import Alert, by_subject
 from wine_quality.drift.sources import timeline_of, timelines
 from wine_quality.drift.vocabulary import count_of
@@ -295,6 +296,8 @@ def _verdicts(outputs: Outputs) -> RenderableType:
         )
         parts += [Text(title), table]
     alerts = [Alert.from_dict(alert) for alert in outputs.get("alerts", [])]
+    periods = [AcceptedPeriod.from_dict(plain) for plain in outputs.get("accepted_periods", [])]
+    parts += [Text(f"Reference is an accepted period: {period.describe()}") for period in periods]
     shadows = [Text(f"\n{_shadow(each)}") for each in outputs.get("shadow_comparisons", [])]
     return Group(*parts, *_alerts(alerts), *shadows)
 
@@ -348,7 +351,8 @@ SECTIONS: dict[str, tuple[frozenset[str], Callable[[Outputs], RenderableType]]] 
     "Retraining": (frozenset({"retraining", "traffic_audit"}), _retraining),
 }
 SUMMARISED: frozenset[str] = frozenset().union(
-    *(needed for needed, _ in SECTIONS.values()), {"split_audit", "alerts", "shadow_comparisons"}
+    *(needed for needed, _ in SECTIONS.values()),
+    {"split_audit", "accepted_periods", "alerts", "shadow_comparisons"},
 )
 """The datasets that a summary tells of."""
 

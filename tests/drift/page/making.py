@@ -1,19 +1,21 @@
 """Pages to test with: what the pipeline would give them, of synthetic wines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
+from wine_quality.drift.accepted import AcceptedPeriod
 from wine_quality.drift.alerts import AlertSettings
 from wine_quality.drift.incidents import Incident
 from wine_quality.drift.judging import judge_hours
 from wine_quality.drift.page.contents import PageInputs
-from wine_quality.drift.profiles import count, grain_seconds
+from wine_quality.drift.profiles import count
 from wine_quality.drift.reference import Reference
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdict_store import CHANGES_DTYPES, Changes
@@ -52,14 +54,18 @@ def sources_of(
     log: pd.DataFrame,
     incidents: Sequence[Incident] = (),
     settings: DriftSettings = SETTINGS,
+    accepted: Mapping[str, Sequence[AcceptedPeriod]] = MappingProxyType({}),
 ) -> PageInputs:
     """What the pipeline would make of a log."""
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     hours = {
         str(version): count(rows.reset_index(drop=True), reference(), grain)
         for version, rows in log.groupby("model_version")
     }
-    judged = [judge_hours(own, reference(), name, settings) for name, own in hours.items()]
+    judged = [
+        judge_hours(own, reference(), name, settings, accepted=accepted.get(name, ()))
+        for name, own in hours.items()
+    ]
     verdicts, model = (pd.concat(tables, ignore_index=True) for tables in zip(*judged, strict=True))
     verdicts = pd.concat([verdicts, judge_traffic(hours, settings, NOW)], ignore_index=True)
     return PageInputs(
@@ -70,6 +76,8 @@ def sources_of(
         changes=NO_CHANGES,
         hours=hours,
         references=dict.fromkeys(hours, reference()),
+        accepted=accepted,
+        settings=settings,
         alert_settings=AlertSettings(),
         links={"Evidently's <drift> report": "evidently/drift.html"},
         now=NOW,

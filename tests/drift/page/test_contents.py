@@ -15,19 +15,34 @@ from tests.drift.page.making import (
     SETTINGS,
     START,
     log_of,
+    predicted,
     quiet,
+    reference,
     sources_of,
     stronger,
     with_incidents,
 )
+from wine_quality.drift.accepted import AcceptedPeriod, make_reference
 from wine_quality.drift.incidents import Handling, Incident, by_cause
 from wine_quality.drift.page.contents import MOST_NAMED, MOST_RESOLVED, make_contents
+from wine_quality.drift.profiles import window_profile
 from wine_quality.drift.verdict_store import CHANGES_DTYPES, Changes
 from wine_quality.drift.verdicts import JUDGED_COLUMNS
 from wine_quality.drift.vocabulary import UNFINISHED
 from wine_quality.wines import QUALITY
 
 SECOND = (START + pd.Timedelta("1D")).to_pydatetime()
+
+
+def accepted_period():
+    """Stronger wines are normal from the second day on."""
+    wines = predicted(1500, 8)
+    stronger_wines = window_profile(wines.assign(alcohol=wines["alcohol"] + 2), reference())
+    made, labelled = make_reference(stronger_wines, reference(), SETTINGS)
+    end = SECOND + timedelta(days=1)
+    return AcceptedPeriod(
+        3, "1", SECOND, end, reference().fingerprint, made, labelled, "ann", "new vintage", NOW
+    )
 
 
 def incident(*alerts, number=7, handling=None):
@@ -335,3 +350,41 @@ def test_changed_verdicts_say_what_they_were():
     assert found.words == "was no ground truth until 2026-01-05 00:01 UTC"
     assert contents.more_changes == 7
     assert contents.written == "2026-02-01 00:00 UTC"
+
+
+def test_each_window_is_shown_beside_the_reference_that_it_is_compared_with():
+    log = log_of(3)
+    later = log["event_time"].dt.day > 1
+    stronger_log = log.assign(alcohol=log["alcohol"] + 2 * later)
+    page = make_contents(sources_of(stronger_log, accepted={"1": (accepted_period(),)}))
+    since = "1, 2026-01-02 UTC"
+    assert page.compared_with == ("1", since, since)
+    alcohol = next(subject for subject in page.columns if subject.key == "alcohol")
+    assert [panel.verdict for panel in alcohol.panels] == ["ok", "ok", "ok"]
+    medians = [
+        float(alcohol.references[name][0].words.rpartition("median ")[2].split()[0])
+        for name in ("1", since)
+    ]
+    assert medians[1] - medians[0] == pytest.approx(2, abs=0.4)
+    assert all(panel.histograms for panel in alcohol.panels)
+    packed = json.loads(gzip.decompress(b64decode(page.packed())))
+    assert [window["reference"] for window in packed["windows"]] == ["1", since, since]
+
+
+def test_what_is_chosen_is_said():
+    settings = SETTINGS.model_copy(
+        update={"columns_left_out": ("pH",), "sources_left_out": ("load-test",)}
+    )
+    sources = sources_of(log_of(3), settings=settings, accepted={"1": (accepted_period(),)})
+    chosen = make_contents(sources).choices
+    assert chosen["windows"].startswith("1D of event time")
+    assert "1 alerts in 30 days" not in chosen["false alarms"]
+    assert chosen["false alarms"] == "1 % of windows without a change; 1 alert in 30 days"
+    assert chosen["columns left out"] == "pH"
+    assert chosen["sources judged apart"] == "simulation"
+    assert chosen["sources left out"] == "load-test"
+    assert chosen["accepted period 3"].startswith(
+        "since then the reference is version 1, 2026-01-02 UTC: 1,500 wines, errors of 1,500 "
+        "labelled wines; accepted by ann on 2026-02-01: new vintage"
+    )
+    assert "accepted period 3" not in make_contents(sources_of(log_of(3))).choices

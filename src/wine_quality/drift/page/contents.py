@@ -9,18 +9,21 @@ from datetime import datetime
 
 import pandas as pd
 
+from wine_quality.drift.accepted import AcceptedPeriod
 from wine_quality.drift.alerts import SEVERITIES, Alert, AlertSettings
 from wine_quality.drift.incidents import Incident
 from wine_quality.drift.messages import ADVICE, certainty_in_words, error_since, onset_in_words
 from wine_quality.drift.page.charts import Chart
+from wine_quality.drift.page.choices import choices_in_words
 from wine_quality.drift.page.curves import model_charts, traffic_charts
 from wine_quality.drift.page.shown_windows import ShownWindows
 from wine_quality.drift.page.subjects import Subject, SubjectMaker
 from wine_quality.drift.page.words import VERDICTS, change_in_words, label_of
 from wine_quality.drift.profiles import Profile
 from wine_quality.drift.reference import ALL, Reference
+from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.verdict_store import Changes
-from wine_quality.drift.vocabulary import ALARMS, count_of
+from wine_quality.drift.vocabulary import ALARMS, SELECTED_LABELS, count_of
 from wine_quality.drift.window_names import in_words, span_in_words
 from wine_quality.drift.windows import OF_VERSIONS
 from wine_quality.wines import QUALITY_UNIT
@@ -44,7 +47,9 @@ class PageInputs:
         raised: The alerts of this run, as `notify` gave them.
         changes: As `VerdictStore.changes` gave them.
         hours: By model version, the counts of its hours.
-        references: By model version, what they are compared with.
+        references: By model version, the one that it was registered with.
+        accepted: By model version, the accepted periods that are references since then.
+        settings: What windows are, and which choices there are beside.
         alert_settings: What alerts promise.
         links: Further pages: addresses, relative to this one, by what they are called.
         now: When the page is written, with a time zone.
@@ -57,6 +62,8 @@ class PageInputs:
     changes: Changes
     hours: Mapping[str, Profile]
     references: Mapping[str, Reference]
+    accepted: Mapping[str, Sequence[AcceptedPeriod]]
+    settings: DriftSettings
     alert_settings: AlertSettings
     links: Mapping[str, str]
     now: datetime
@@ -138,6 +145,8 @@ class Contents:
         resolved: Those that are over, the latest first.
         more_resolved: How many of them are left out.
         shown: The windows.
+        compared_with: For each window, which of a subject's references it is compared with.
+        choices: What people have chosen about the monitoring, by what it is about.
         columns: What is judged of the wines.
         model: What is judged of the model.
         model_charts: Its error over time.
@@ -156,6 +165,8 @@ class Contents:
     resolved: tuple[Card, ...]
     more_resolved: int
     shown: ShownWindows
+    compared_with: tuple[str, ...]
+    choices: Mapping[str, str]
     columns: tuple[Subject, ...]
     model: tuple[Subject, ...]
     model_charts: tuple[Chart, ...]
@@ -193,8 +204,8 @@ class Contents:
         plain = {
             "verdicts": VERDICTS,
             "windows": [
-                {"key": window.key, "name": window.name, "version": window.version}
-                for window in self.shown.windows
+                {"key": window.key, "name": window.name, "reference": reference}
+                for window, reference in zip(self.shown.windows, self.compared_with, strict=True)
             ],
             "at": [self.middle(k) for k in range(len(self.shown.windows))],
             "subjects": [
@@ -218,7 +229,7 @@ def make_contents(of: PageInputs) -> Contents:
     """Compute all that stands on the page."""
     judged = of.verdicts[~of.verdicts["column"].isin(OF_VERSIONS)]
     shown = ShownWindows.of(judged, of.model_verdicts, of.hours)
-    make = SubjectMaker(shown, of.references)
+    make = SubjectMaker(shown, of.references, of.accepted)
     columns = make.columns(judged) if shown.windows else ()
     model = make.model(of.model_verdicts) if shown.windows else ()
     opened = [incident for incident in of.incidents if incident.is_open]
@@ -236,6 +247,8 @@ def make_contents(of: PageInputs) -> Contents:
         resolved=tuple(_card(incident, of, shown) for incident in closed[:MOST_RESOLVED]),
         more_resolved=max(len(closed) - MOST_RESOLVED, 0),
         shown=shown,
+        compared_with=make.compared_with,
+        choices=choices_in_words(of.settings, of.alert_settings, of.references, of.accepted),
         columns=columns,
         model=model,
         model_charts=model_charts(of.model_verdicts, shown) if shown.windows else (),
@@ -349,7 +362,7 @@ def _figures(
         Figure(f"{window.labelled:,}", "of them with ground truth"),
     ]
     judged = shown.rows(model_verdicts[model_verdicts["segment"] == ALL])
-    known = judged[judged["mae"].notna()]
+    known = judged[judged["mae"].notna() & (judged["verdict"] != SELECTED_LABELS)]
     if len(known):
         last, (start, _) = known.iloc[-1], known.index[-1]
         off = f"{QUALITY_UNIT} off on average, {last['reference_mae']:.2f} is usual"

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from wine_quality.drift.page.charts import HEIGHT, Chart, Path, Scale, band, bars, columns, steps
 from wine_quality.drift.page.shown_windows import ShownWindows, Window, time_ticks
-from wine_quality.drift.profiles import HOUR_S, Profile
+from wine_quality.drift.profiles import Profile
 from wine_quality.drift.reference import ALL
 from wine_quality.drift.sources import timeline_of
 from wine_quality.drift.verdicts import TRAFFIC
 from wine_quality.drift.vocabulary import count_of
+from wine_quality.drift.window_calendar import HOUR_S
 from wine_quality.drift.window_names import in_words, span_in_words
 from wine_quality.wines import QUALITY_UNIT
 

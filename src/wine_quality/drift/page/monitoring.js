@@ -47,7 +47,7 @@
       const panels = { a: subject.panels[a], b: b === null ? null : subject.panels[b] };
       fill(element, "a", said, panels.a);
       if (panels.b) fill(element, "b", said, panels.b);
-      draw(element, panels, subject.references[known.windows[a].version] || []);
+      draw(element, panels, subject.references[known.windows[a].reference] || []);
     }
     root.classList.toggle("compared", b !== null);
     for (const [side, k] of [["a", a], ["b", b ?? a]]) {

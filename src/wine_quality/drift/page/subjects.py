@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wine_quality.drift.accepted import AcceptedPeriod, epochs_of_windows
 from wine_quality.drift.alerts import model_subject
 from wine_quality.drift.joint import changed_pairs
 from wine_quality.drift.page.charts import HEIGHT, Path, columns
@@ -70,7 +71,7 @@ class Subject:
         axis: Below its histograms.
         segments: Of which there are histograms.
         panels: For each window on the page.
-        references: For each model version the reference's histograms.
+        references: The histograms of each reference, see `SubjectMaker.compared_with`.
     """
 
     key: str
@@ -86,7 +87,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class _Counted:
-    """A version's windows as counts; `rows` says where the windows on the page stand in them."""
+    """A version's windows that are compared with one reference, as counts.
+
+    `rows` says where the windows on the page stand in them.
+    """
 
     profile: Profile
     by_segment: NDArray[np.int64]
@@ -97,25 +101,39 @@ class _Counted:
 class SubjectMaker:
     """Describes subjects; what they share is computed once."""
 
-    def __init__(self, shown: ShownWindows, references: Mapping[str, Reference]) -> None:
+    def __init__(
+        self,
+        shown: ShownWindows,
+        references: Mapping[str, Reference],
+        accepted: Mapping[str, Sequence[AcceptedPeriod]],
+    ) -> None:
         """Prepare the counts.
 
         Args:
             shown: The windows, with their counts.
-            references: By model version, what they are compared with.
+            references: By model version, the one that it was registered with.
+            accepted: By model version, the accepted periods that are references since then.
         """
         self._shown = shown
         self._counted: dict[str, _Counted] = {}
-        for version, profile in shown.counts.items():
-            row_of = {start: row for row, start in enumerate(profile.starts.tolist())}
-            rows = {
-                k: row_of[start]
-                for k in shown.of_version(version)
-                if (start := int(shown.windows[k].start.timestamp())) in row_of
-            }
-            reference = references[version]
-            by_segment, _ = profile.dense(reference)
-            self._counted[version] = _Counted(profile, by_segment, reference, rows)
+        compared_with = [window.version for window in shown.windows]
+        for version, of_version in shown.counts.items():
+            own = shown.of_version(version)
+            for epoch in epochs_of_windows(references[version], accepted.get(version, ())):
+                name = version if epoch.period is None else f"{version}, {epoch.period.span}"
+                profile = of_version.between(epoch.since, epoch.until)
+                row_of = {start: row for row, start in enumerate(profile.starts.tolist())}
+                rows: dict[int, int] = {}
+                for k in own:
+                    start = int(shown.windows[k].start.timestamp())
+                    if epoch.since <= start < epoch.until:
+                        compared_with[k] = name
+                        rows |= {k: row_of[start]} if start in row_of else {}
+                if rows:
+                    by_segment, _ = profile.dense(epoch.reference)
+                    self._counted[name] = _Counted(profile, by_segment, epoch.reference, rows)
+        self.compared_with = tuple(compared_with)
+        """For each window the name of the reference that it is compared with."""
 
     def columns(self, verdicts: pd.DataFrame) -> tuple[Subject, ...]:
         """Describe the columns, how they go together, and copies.
@@ -165,15 +183,15 @@ class SubjectMaker:
         judged = self._shown.rows(rows)
         times = (judged["value"] / judged["threshold"]).to_numpy(float)
         verdicts = judged["verdict"].fillna("").tolist()
-        axis, of_versions = self._histograms(column, segments)
-        notes = self._notes(key, column, judged, of_versions)
+        axis, drawn_by_reference = self._histograms(column, segments)
+        notes = self._notes(key, column, judged, drawn_by_reference)
         panels = tuple(
             Panel(
                 verdict,
                 "" if np.isnan(ratio) else f"{max(ratio, 0.0):.1f} × threshold",
                 reason,
                 notes[k],
-                self._of_window(k, of_versions),
+                self._of_window(k, drawn_by_reference),
             )
             for k, (verdict, ratio, reason) in enumerate(
                 zip(verdicts, times.tolist(), judged["reason"].fillna("").tolist(), strict=True)
@@ -186,15 +204,15 @@ class SubjectMaker:
             self._paths(times, verdicts),
             self._summary(name, verdicts),
             axis,
-            segments if of_versions else (),
+            segments if drawn_by_reference else (),
             panels,
-            {version: drawn.reference for version, drawn in of_versions.items()},
+            {version: drawn.reference for version, drawn in drawn_by_reference.items()},
         )
 
     def _histograms(
         self, column: str, segments: Sequence[str]
     ) -> tuple[Axis, Mapping[str, Distributions]]:
-        """Draw a column by version; nothing where it is not counted, or never has a value."""
+        """Draw a column by reference; nothing where it is not counted, or never has a value."""
         known = {
             version: counted
             for version, counted in self._counted.items()
@@ -210,17 +228,19 @@ class SubjectMaker:
             for version, counted in known.items()
         }
 
-    def _of_window(self, k: int, of_versions: Mapping[str, Distributions]) -> tuple[Histogram, ...]:
-        version = self._shown.windows[k].version
-        row = self._counted[version].rows.get(k) if version in of_versions else None
-        return () if row is None else of_versions[version].by_window[row]
+    def _of_window(
+        self, k: int, drawn_by_reference: Mapping[str, Distributions]
+    ) -> tuple[Histogram, ...]:
+        name = self.compared_with[k]
+        row = self._counted[name].rows.get(k) if name in drawn_by_reference else None
+        return () if row is None else drawn_by_reference[name].by_window[row]
 
     def _notes(
         self,
         key: str,
         column: str,
         judged: pd.DataFrame,
-        of_versions: Mapping[str, Distributions],
+        drawn_by_reference: Mapping[str, Distributions],
     ) -> list[str]:
         """What is known beside the verdict: faults, pairs, or where an error comes from."""
         notes = [""] * len(judged)
@@ -229,12 +249,12 @@ class SubjectMaker:
             return [_parts_in_words(covariate, concept) for covariate, concept in parts]
         if column == ERROR:
             return notes
-        for version, counted in self._counted.items():
+        for name, counted in self._counted.items():
             for k, row in counted.rows.items():
                 if key == JOINT:
                     notes[k] = _pairs_in_words(counted.profile.sums[row], counted.reference)
-                elif version in of_versions:
-                    notes[k] = of_versions[version].faults[row]
+                elif name in drawn_by_reference:
+                    notes[k] = drawn_by_reference[name].faults[row]
         return notes
 
     def _paths(self, times: NDArray[np.float64], verdicts: Sequence[str]) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from wine_quality.drift.alerts import Alert
 from wine_quality.drift.reference import JOINT
 from wine_quality.drift.verdicts import COPIES, TRAFFIC
-from wine_quality.drift.vocabulary import UNFINISHED
+from wine_quality.drift.vocabulary import SELECTED_LABELS, UNFINISHED
 from wine_quality.drift.watching import MODEL
 from wine_quality.drift.windows import EVENT_TIME, REFERENCE
 from wine_quality.wines import MEASUREMENTS, PREDICTION, QUALITY_UNIT, TYPE
@@ -16,6 +16,7 @@ VERDICTS = {
     "no_traffic": "○ no traffic",
     "insufficient_data": "– too few wines",
     "no_labels": "– no ground truth",
+    SELECTED_LABELS: "– labels are a selection",
     UNFINISHED: "– goes on",
     "": "– not judged",
 }

@@ -4,11 +4,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from wine_quality.drift import alerts, evidently_reports
+from wine_quality.drift.acceptance_store import AcceptanceStore
+from wine_quality.drift.accepted import AcceptedPeriod, in_force
 from wine_quality.drift.alerts import Alert, AlertSettings, FailingAlertsError
 from wine_quality.drift.evidently_workspace import ReportWorkspace
 from wine_quality.drift.incident_store import IncidentStore
@@ -20,8 +24,8 @@ from wine_quality.drift.page import render_page
 from wine_quality.drift.page.contents import PageInputs
 from wine_quality.drift.performance import PERFORMANCE_DTYPES
 from wine_quality.drift.profile_store import ProfileStore, update_profiles
-from wine_quality.drift.profiles import grain_seconds
 from wine_quality.drift.reference import Reference
+from wine_quality.drift.selection import selected_hours
 from wine_quality.drift.settings import DriftSettings
 from wine_quality.drift.sources import name_traffic, timeline_of, version_of
 from wine_quality.drift.verdict_store import VerdictStore, subject_verdicts
@@ -111,6 +115,25 @@ def _reference(version: str, references: VersionReferences, store: ProfileStore)
     return reference
 
 
+def list_accepted_periods(
+    acceptance_store: AcceptanceStore, reference_profiles: Json
+) -> list[Json]:
+    """List the accepted periods that are in force: their wines are the reference since then.
+
+    Returns:
+        Plain values that `AcceptedPeriod.from_dict` reads. A period of a version that was deleted,
+        and whose number another one has got, is none of them.
+    """
+    references = _references(reference_profiles)
+    periods = acceptance_store.periods()
+    return [
+        period.to_dict()
+        for version, reference in references.items()
+        for period in in_force(periods, version)
+        if period.registered == reference.fingerprint
+    ]
+
+
 def count_windows(
     inference_log: LogReader,
     profile_store: ProfileStore,
@@ -126,7 +149,7 @@ def count_windows(
         How many hours were `counted`, and how many wines each version without a reference has.
     """
     references = _references(reference_profiles)
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     log = inference_log.divided(settings.sources)
     states = log.states(f"{grain}s", tuple(reference_profiles))
     known = states[states["model_version"].isin(list(references))]
@@ -137,42 +160,61 @@ def count_windows(
 def judge_windows(
     profile_store: ProfileStore,
     reference_profiles: Json,
+    accepted_periods: list[Json],
     counted: Json,
     settings: DriftSettings,
     alert_settings: AlertSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Json]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Json], pd.DataFrame, Json]:
     """Judge every column of every window, the model, the traffic; and what changed over time.
+
+    Judged are the newest windows, and for the history those before whose hours have changed since.
 
     Args:
         profile_store: Counts of all hours.
         reference_profiles: What they are compared with.
+        accepted_periods: What they are compared with instead, from the start of each on.
         counted: What `count_windows` has counted before.
         settings: Windows, false-alarm rate, sizes and floors.
         alert_settings: How many false alerts are bearable.
 
     Returns:
-        Verdicts on columns, verdicts on the model, and the findings of `find_changes`.
+        Verdicts on columns and on the model of the newest windows, the findings of `find_changes`,
+        rows of `subject_verdicts` of older windows that have changed, and by version the hours
+        whose windows were judged because they have changed, see `ProfileStore.recounted`.
     """
     now = datetime.now(UTC)
-    grain = grain_seconds(settings.window)
+    grain = settings.calendar.grain
     references = _references(reference_profiles)
-    past, future = {}, {}
+    accepted = _accepted(accepted_periods)
+    past, future, recounted = {}, {}, {}
     for version, reference in references.items():
+        # before the counts: what changes meanwhile is judged by the next run
+        recounted[version] = profile_store.recounted(version, reference, grain)
         past[version] = profile_store.load(version, reference, grain)
         if not timeline_of(version):
             past[version], future[version] = split_future(past[version], now)
     past = {version: profile for version, profile in past.items() if len(profile)}
     tables, model_tables = [], []
+    late: list[pd.DataFrame] = []
     for timeline in sorted(set(map(timeline_of, past))):
         own = {version: past[version] for version in past if timeline_of(version) == timeline}
         starts = [window_of(hours.starts, settings) for hours in own.values()]
         since = newest_starts(starts, settings.newest_windows) or 0
-        for version, hours in own.items():
-            columns, model = judge_hours(hours, references[version], version, settings, since)
-            tables.append(columns)
-            model_tables.append(model)
         # a timeline apart does not end at the present
         traffic = judge_traffic(own, settings, None if timeline else now)
+        for version, hours in own.items():
+            judged = (
+                hours, references[version], version, settings, since, accepted.get(version, ())
+            )  # fmt: skip
+            columns, model = judge_hours(*judged)
+            tables.append(columns)
+            model_tables.append(model)
+            changed = np.array(list(recounted[version]), dtype=np.int64)
+            columns, model = judge_hours(*judged, changed)
+            of_windows = traffic["window_start"].isin(columns["window_start"])
+            of_windows &= traffic["model_version"] == version
+            columns = pd.concat([columns, traffic[of_windows]], ignore_index=True)
+            late.append(subject_verdicts(columns, model, settings.window))
         tables.append(traffic[traffic["window_start"] >= pd.Timestamp(since, unit="s", tz="UTC")])
     tables += whole_versions(reference_profiles, future, settings, now)
     if not tables:
@@ -185,9 +227,35 @@ def judge_windows(
         for empty in [pd.DataFrame(columns=list(dtypes)).astype(dtypes)]
     )
     findings = find_changes(
-        past, references, alert_settings.false_alerts_per_month, settings.columns_left_out
+        past,
+        references,
+        alert_settings.false_alerts_per_month,
+        settings.columns_left_out,
+        accepted,
+        {
+            version: selected_hours(hours, references[version], settings)
+            for version, hours in past.items()
+        },
     )
-    return verdicts, model_verdicts, [asdict(finding) for finding in findings]
+    nothing = subject_verdicts(verdicts.iloc[:0], model_verdicts.iloc[:0], settings.window)
+    late_verdicts = pd.concat([nothing, *late], ignore_index=True).astype(nothing.dtypes)
+    again = late_verdicts[["window_start", "model_version"]].drop_duplicates()
+    if len(again):
+        logger.info(
+            "Judged %s again that had changed, the oldest from %s UTC",
+            count_of(len(again), "window"),
+            in_words(again["window_start"].min()),
+        )
+    judged_hours = {
+        version: {
+            str(start): state
+            for start, state in hours.items()
+            # what lies in the future is judged when its time has come
+            if timeline_of(version) or start <= now.timestamp()
+        }
+        for version, hours in recounted.items()
+    }
+    return verdicts, model_verdicts, [asdict(f) for f in findings], late_verdicts, judged_hours
 
 
 def _references(reference_profiles: Json) -> dict[str, Reference]:
@@ -199,11 +267,42 @@ def _references(reference_profiles: Json) -> dict[str, Reference]:
     }
 
 
+def _accepted(accepted_periods: list[Json]) -> dict[str, tuple[AcceptedPeriod, ...]]:
+    """The accepted periods that there are, by version."""
+    periods = [AcceptedPeriod.from_dict(plain) for plain in accepted_periods]
+    return {
+        version: in_force(periods, version) for version in {one.model_version for one in periods}
+    }
+
+
 def record_verdicts(
-    verdicts: pd.DataFrame, model_verdicts: pd.DataFrame, settings: DriftSettings
+    verdicts: pd.DataFrame,
+    model_verdicts: pd.DataFrame,
+    late_verdicts: pd.DataFrame,
+    settings: DriftSettings,
 ) -> pd.DataFrame:
     """Put all verdicts into one table for the history."""
-    return subject_verdicts(verdicts, model_verdicts, settings.window)
+    newest = subject_verdicts(verdicts, model_verdicts, settings.window)
+    return pd.concat([late_verdicts, newest], ignore_index=True)
+
+
+def settle_hours(
+    profile_store: ProfileStore,
+    reference_profiles: Json,
+    judged_hours: Json,
+    settings: DriftSettings,
+    _: object,
+) -> Json:
+    """Note which changed hours were judged, once their verdicts are in the history.
+
+    Returns:
+        How many hours were settled, by version.
+    """
+    references, grain = _references(reference_profiles), settings.calendar.grain
+    for version, hours in judged_hours.items():
+        states = {int(start): state for start, state in hours.items()}
+        profile_store.mark_judged(version, references[version], grain, states)
+    return {version: len(hours) for version, hours in judged_hours.items()}
 
 
 def compare_challengers(
@@ -273,6 +372,7 @@ def report_windows(
     references: VersionReferences,
     verdicts: pd.DataFrame,
     model_verdicts: pd.DataFrame,
+    accepted_periods: list[Json],
     verdict_history: VerdictStore,
     workspace: ReportWorkspace,
     settings: DriftSettings,
@@ -299,15 +399,23 @@ def report_windows(
             table[(table["window_start"] == start) & (table["model_version"] == version)]
             for table in (verdicts[verdicts["column"].isin(REPORTED_COLUMNS)], model_verdicts)
         )
-        reference = references.key(version_of(version))
-        state = evidently_reports.state_of(judged, model, reference, settings.seed)
+        key, usual = references.key(version_of(version)), None
+        for period in _accepted(accepted_periods).get(version, ()):
+            if period.start <= start:
+                key, usual = f"accepted period {period.number}", (period.start, period.end)
+        state = evidently_reports.state_of(judged, model, key, settings.seed)
         drawn = workspace.drawn_pages(state)
         if not drawn.keys() >= set(evidently_reports.KINDS):
-            rows = log.read(
-                start, end, version, evidently_reports.MOST_ROWS, settings.seed, REPORTED_COLUMNS
+            read = partial(
+                log.read,
+                version=version,
+                limit=evidently_reports.MOST_ROWS,
+                seed=settings.seed,
+                columns=REPORTED_COLUMNS,
             )
+            before = read(*usual) if usual else references.wines(version_of(version))
             reports = evidently_reports.report_window(
-                rows, references.wines(version_of(version)), judged, settings.seed
+                read(start, end), before, judged, settings.seed
             )
             made = {kind: getattr(reports, kind) for kind in evidently_reports.KINDS}
             workspace.add(page.json for page in made.values() if page)
@@ -347,6 +455,7 @@ def write_monitoring_page(
     verdict_history: VerdictStore,
     profile_store: ProfileStore,
     reference_profiles: Json,
+    accepted_periods: list[Json],
     evidently_pages: Mapping[str, object],
     settings: DriftSettings,
     alert_settings: AlertSettings,
@@ -359,7 +468,7 @@ def write_monitoring_page(
     links = {"All windows in one picture": "monitoring.png"} | {
         _report_title(name): f"evidently/{name}.html" for name in (*of_newest, *of_others)
     }
-    references, grain = _references(reference_profiles), grain_seconds(settings.window)
+    references, grain = _references(reference_profiles), settings.calendar.grain
     since = int(verdicts["window_start"].min().timestamp())
     return render_page(
         PageInputs(
@@ -373,6 +482,8 @@ def write_monitoring_page(
                 for version, reference in references.items()
             },
             references=references,
+            accepted=_accepted(accepted_periods),
+            settings=settings,
             alert_settings=alert_settings,
             links=links,
             now=datetime.now(UTC),

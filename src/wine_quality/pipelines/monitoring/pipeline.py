@@ -17,14 +17,26 @@ def create_pipeline() -> Pipeline:
                 "reference_profiles",
             ),
             step(
+                nodes.list_accepted_periods,
+                ["acceptance_store", "reference_profiles"],
+                "accepted_periods",
+            ),
+            step(
                 nodes.count_windows,
                 ["inference_log", "profile_store", "reference_profiles", settings],
                 "counted_hours",
             ),
             step(
                 nodes.judge_windows,
-                ["profile_store", "reference_profiles", "counted_hours", settings, alert_settings],
-                ["verdicts", "model_verdicts", "findings"],
+                {
+                    "profile_store": "profile_store",
+                    "reference_profiles": "reference_profiles",
+                    "accepted_periods": "accepted_periods",
+                    "counted": "counted_hours",
+                    "settings": settings,
+                    "alert_settings": alert_settings,
+                },
+                ["verdicts", "model_verdicts", "findings", "late_verdicts", "judged_hours"],
             ),
             step(
                 nodes.raise_alerts,
@@ -40,7 +52,20 @@ def create_pipeline() -> Pipeline:
             step(figures.plot_error_over_time, "model_verdicts", "error_figure"),
             step(figures.plot_summary, ["verdicts", "model_verdicts"], "monitoring_picture"),
             step(
-                nodes.record_verdicts, ["verdicts", "model_verdicts", settings], "verdict_history"
+                nodes.record_verdicts,
+                ["verdicts", "model_verdicts", "late_verdicts", settings],
+                "verdict_history",
+            ),
+            step(
+                nodes.settle_hours,
+                [
+                    "profile_store",
+                    "reference_profiles",
+                    "judged_hours",
+                    settings,
+                    "verdict_history",
+                ],
+                "settled_hours",
             ),
             step(
                 nodes.report_windows,
@@ -49,6 +74,7 @@ def create_pipeline() -> Pipeline:
                     "references": "references",
                     "verdicts": "verdicts",
                     "model_verdicts": "model_verdicts",
+                    "accepted_periods": "accepted_periods",
                     "verdict_history": "verdict_history",
                     "workspace": "evidently_workspace",
                     "settings": settings,
@@ -65,6 +91,7 @@ def create_pipeline() -> Pipeline:
                     "verdict_history": "verdict_history",
                     "profile_store": "profile_store",
                     "reference_profiles": "reference_profiles",
+                    "accepted_periods": "accepted_periods",
                     "evidently_pages": "evidently_pages",
                     "settings": settings,
                     "alert_settings": alert_settings,
