@@ -279,6 +279,12 @@ def test_the_new_version_answers_traffic_and_the_champion_s_answers_are_those_in
     assert (found[PREDICTION] == found[QUALITY]).all()
     assert found["champion_prediction"].tolist() == traffic[PREDICTION].tolist()[50:150]
     assert found["event_time"].tolist() == traffic["event_time"].tolist()[50:150]
+    # wines that it was fitted on count by what another fold's model says; not so the champion's
+    said = pd.Series(3.25, wine_hashes(TRAFFIC.iloc[:40]))
+    both = replay(traffic, replace(new, out_of_fold=said), told("5", judged(0.7), TRAFFIC[20:50]))
+    assert both["wine"].tolist() == wine_hashes(TRAFFIC.drop(range(20, 50))[:120]).tolist()
+    assert both[PREDICTION].tolist()[:20] == [3.25] * 20
+    assert (both[PREDICTION] == both[QUALITY]).iloc[20:].all()
     none = replay(traffic.iloc[:20], new, told("5", judged(0.7), OTHERS))
     assert none.empty
     assert set(none) == set(found)

@@ -16,6 +16,7 @@ from wine_quality.modelling.registry import TrainedModel
 from wine_quality.pipelines.retraining import create_pipeline, nodes
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.retraining.decision import Decision
 from wine_quality.retraining.decision_store import DecisionStore
 from wine_quality.system.project import project_folder
 from wine_quality.traffic.synthetic import draw_wines
@@ -140,6 +141,8 @@ def test_where_nothing_asks_for_it_nothing_is_trained(retrain, registry):
         "decided_at": made["retraining"]["decided_at"],
         "reason": "nothing asks for another model",
         "undone": "",
+        "since": "",
+        "newest_label": "2026-03-13T11:00:00+00:00",
         "review": {
             "champion": "1",
             "former": None,
@@ -171,6 +174,36 @@ def test_a_better_version_is_promoted_after_it_answered_the_traffic(retrain, reg
     again = retrain({"tree": FOREST}, oldest_days=1e-9)["retraining"]
     assert again["action"] == "keep"
     assert "h have to lie between two" in again["reason"]
+
+
+def test_after_a_change_of_the_tasters_what_they_say_since_decides(
+    registry, champion, labelled_wines
+):
+    """Raw wines, and 300 of traffic that are judged two points worse, as are those held out."""
+    answered = usable(labelled_wines, champion.predict(TRAFFIC[list(INPUTS)]))
+    moments = pd.Series(pd.Timestamp(START), HELD_OUT.index[:100])
+    held_out = HELD_OUT.assign(event_time=moments)
+    wines, held_out = (
+        frame.assign(
+            **{QUALITY: (frame[QUALITY] - 2 * frame["event_time"].notna()).clip(0).astype(int)}
+        )
+        for frame in (answered, held_out)
+    )
+    since = START.isoformat()
+    claim = nodes.Claim("id", Decision("retrain", ("so",), (), "1", 300, since, since=since))
+    given = (registry, WINE_AUDIT, SPLIT_AUDIT, training_parameters({"tree": FOREST}))
+    trained = nodes.retrain_champion(claim, wines, held_out, *given).trained
+    assert trained.tags["judged_since"] == since
+    # kept they would contradict those since, and left out there are few
+    assert trained.tags["earlier_labels"].startswith("moved by -")
+    assert set(trained.fitted) == set(wine_hashes(wines))
+    assert len(trained.reference) == 100
+    error = trained.reference[PREDICTION] - trained.reference[QUALITY]
+    assert abs(error.mean()) < 0.3
+    before = nodes.Claim("id", Decision("retrain", ("so",), (), "1", 300, since))
+    kept = nodes.retrain_champion(before, wines, held_out, *given).trained
+    assert "judged_since" not in kept.tags
+    assert len(kept.reference) == 150
 
 
 def test_a_version_that_is_no_better_stays_challenger(retrain, registry):

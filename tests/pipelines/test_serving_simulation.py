@@ -280,9 +280,11 @@ def test_without_wines_there_is_no_traffic(labelled_wines, period):
 
 
 def test_drift_is_added_where_asked_for(labelled_wines, period):
-    before = pd.concat(queued(labelled_wines, period)).drop(columns="request_id")
+    before = pd.concat(queued(labelled_wines, period)).drop(columns=["request_id", "source"])
     assert_frame_equal(before, planned(labelled_wines, period))
-    after = pd.concat(queued(labelled_wines, period, drift=DRY)).drop(columns="request_id")
+    after = pd.concat(queued(labelled_wines, period, drift=DRY)).drop(
+        columns=["request_id", "source"]
+    )
     assert after["alcohol"].dropna().tolist() == (before["alcohol"] - 5).dropna().tolist()
     assert_frame_equal(after.drop(columns="alcohol"), before.drop(columns="alcohol"))
 
@@ -578,7 +580,8 @@ def test_the_pipeline_fills_the_log_period_by_period(run, log, labelled_wines):
     first = run(ground_truth=half)
     second = run(ground_truth=half, drift=DRY)
     assert_frame_equal(first["traffic_wines"], labelled_wines)
-    assert_frame_equal(first["traffic"].drop(columns="request_id"), first["planned_traffic"])
+    sent_of_plan = first["traffic"].drop(columns=["request_id", "source"])
+    assert_frame_equal(sent_of_plan, first["planned_traffic"])
     assert len(LABELLED_WINES.validate(second["traffic"])) == 60
     moved = second["traffic"]["alcohol"] - second["planned_traffic"]["alcohol"]
     assert moved.dropna().tolist() == pytest.approx([-5] * int(moved.notna().sum()))

@@ -12,14 +12,23 @@ from wine_quality.retraining.decision_store import INTERRUPTED, DecisionStore
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 CHAMPION = RegisteredVersion("wine-quality", "3", "run", NOW - 10 * DAY, {})
-LABELS = pd.DataFrame({"event_time": [NOW - k * DAY / 100 for k in range(600)]})
+LABELS = pd.DataFrame(
+    {
+        "event_time": [NOW - k * DAY / 100 for k in range(600)],
+        "model_version": "3",
+        "prediction": 6.0,
+        "quality": 5,
+    }
+)
 PLAIN = {
     "force": False,
     "least_concept": 0.05,
     "least_drift_labels": 500,
     "oldest_days": None,
     "least_labels": 200,
+    "most_growth": None,
     "cool_down_hours": 24,
+    "least_new_share": 0.5,
     "most_in_vain": 3,
 }
 
@@ -44,7 +53,9 @@ def judged(verdict="decayed", concept=0.2, version="3"):
     """The champion's two newest windows; the one before was fine."""
     return pd.DataFrame(
         {
+            "window_start": [NOW - 2 * DAY, NOW - DAY],
             "window_end": [NOW - DAY, NOW],
+            "reference_mae": 0.5,
             "model_version": version,
             "segment": "all",
             "verdict": ["ok", verdict],
@@ -54,11 +65,18 @@ def judged(verdict="decayed", concept=0.2, version="3"):
 
 
 def decide(
-    alerts=(), verdicts=None, labels=LABELS, past=(), champion=CHAMPION, sources=(), **changes
+    alerts=(),
+    verdicts=None,
+    labels=LABELS,
+    past=(),
+    champion=CHAMPION,
+    sources=(),
+    raw=0,
+    **changes,
 ):
     settings = DecisionSettings(**PLAIN | changes)
     table = judged("ok") if verdicts is None else verdicts
-    return decide_retraining(champion, alerts, table, labels, past, settings, NOW, sources)
+    return decide_retraining(champion, alerts, table, labels, past, settings, NOW, sources, raw)
 
 
 def test_simulated_traffic_asks_for_another_model_only_where_its_wines_may_train_one():
@@ -91,6 +109,14 @@ def test_decay_that_the_wines_do_not_explain_asks_for_another_model():
 )
 def test_decay_that_the_wines_explain_and_that_of_others_do_not(verdicts):
     assert decide(verdicts=verdicts).causes == ()
+
+
+def test_decay_by_labels_that_may_not_train_is_none():
+    as_usual = LABELS.assign(quality=5.45)
+    assert decide([alert("decayed", "model")], judged(), labels=as_usual).causes == ()
+    # another version's errors are not the champion's, and without labels nobody contradicts
+    others = as_usual.assign(model_version="2")
+    assert decide([alert("decayed", "model")], judged(), labels=others).causes != ()
 
 
 def test_drift_asks_once_enough_labels_came_since():
@@ -134,6 +160,72 @@ def test_a_person_may_ask_whatever_the_limits_say():
     found = decide([alert("data_quality")], labels=LABELS.head(0), past=past, force=True)
     assert (found.action, found.obstacles) == ("retrain", ())
     assert decide(champion=None, force=True).action == "keep"
+
+
+# Since when wines are judged as they are now
+
+
+def test_after_a_change_of_the_tasters_the_labels_since_then_count():
+    since = NOW - 3 * DAY
+    found = decide([alert("decayed", "model", since=since)], judged())
+    assert (found.action, found.labels, found.since) == ("retrain", 301, since.isoformat())
+    # drift alone, or decay that the wines explain, leaves the labels worth what they were
+    assert decide([alert("drift")]).since == ""
+    assert decide([alert("decayed", "model", since=since)], judged(concept=0.0)).since == ""
+
+
+def test_the_next_version_knows_of_it_and_a_newer_change_goes_before():
+    before = NOW - 5 * DAY
+    champion = replace(CHAMPION, tags={"judged_since": before.isoformat()})
+    found = decide([alert("drift")], champion=champion)
+    assert (found.since, found.labels) == (before.isoformat(), 501)
+    newer = decide([alert("decayed", "model", since=NOW - 4 * DAY)], judged(), champion=champion)
+    assert newer.since == (NOW - 4 * DAY).isoformat()
+
+
+def test_too_few_labels_since_a_change_train_nothing_unless_a_person_asks():
+    changed = [alert("decayed", "model", since=NOW - DAY / 2)]
+    found = decide(changed, judged(), least_labels=0)
+    assert found.obstacles == (
+        "there are 51 usable labels since 2026-05-31 12:00 UTC, and 100 are needed",
+    )
+    forced = decide(changed, judged(), force=True)
+    assert (forced.action, forced.since, forced.labels) == ("retrain", "", 600)
+
+
+def test_many_more_wines_than_the_champion_was_fitted_on_ask_for_another_model():
+    champion = replace(CHAMPION, tags={"fitted_wines": "500"})
+    words = "there are 1,500 usable wines, and version 3 was fitted on 500"
+    assert decide(champion=champion, raw=900, most_growth=3).causes == (words,)
+    assert decide(champion=champion, raw=899, most_growth=3).causes == ()
+    assert decide(champion=champion, raw=900).causes == ()
+    # raw wines were judged before the change
+    tags = champion.tags | {"judged_since": (NOW - 5 * DAY).isoformat()}
+    assert decide(champion=replace(champion, tags=tags), raw=9000, most_growth=3).causes == ()
+
+
+def past_in_vain(labels, newest=NOW - 2 * DAY):
+    return PastRetraining(NOW - 2 * DAY, False, labels, newest)
+
+
+def test_after_one_in_vain_the_next_needs_more_labels():
+    # 200 labels are of the two days since
+    assert decide([alert("drift")], past=[past_in_vain(400)]).action == "retrain"
+    found = decide([alert("drift")], past=[past_in_vain(402)])
+    assert found.obstacles == (
+        "the last retraining was in vain with 402 labels: the next one needs 201 newer ones, and "
+        "there are 200",
+    )
+    unknown = decide([alert("drift")], past=[past_in_vain(401, None)])
+    assert "needs 200 newer ones, and there are 199" in " ".join(unknown.obstacles)
+
+
+def test_what_was_in_vain_before_a_cause_began_says_nothing_about_it():
+    past = [past_in_vain(600, NOW - 7 * DAY)] * 3
+    assert decide([alert("drift", since=NOW - 6 * DAY)], past=past).action == "retrain"
+    assert decide([alert("drift", since=NOW - 8 * DAY)], past=past).action == "keep"
+    # a decision of an earlier version does not say what it knew
+    assert decide([alert("drift")], past=[past_in_vain(600, None)]).action == "keep"
 
 
 # In the database

@@ -29,6 +29,7 @@ PLAIN = {
     "left_out": (),
     "most_apart": 2,
     "most_source_share": 1.0,
+    "most_source_error": 1.5,
 }
 
 
@@ -85,14 +86,54 @@ def test_what_cannot_be_is_left_out(changes):
 
 def test_windows_with_bad_data_are_left_out_of_their_version_alone():
     windows = pd.DataFrame(
-        {"window_start": [START], "window_end": [START + 0.25 * DAY], "model_version": ["3"]}
+        {
+            "window_start": [START + 2 * DAY / 24],
+            "window_end": [START + 4 * DAY / 24],
+            "model_version": ["3"],
+        }
     )
+    # the windows beside it are left out as well: hours 0 to 5
     assert rules(traffic_of(TEN), windows) == ["data_quality"] * 6 + [""] * 4
     assert rules(traffic_of(TEN, model_version="4"), windows) == [""] * 10
     # what is judged apart spoils no other wines
     apart = windows.assign(model_version="3 (replay)")
     assert rules(traffic_of(TEN), apart) == [""] * 10
     assert rules(traffic_of(TEN, source="replay"), apart) == ["data_quality"] * 6 + [""] * 4
+
+
+def two_sources(error, share=0.5):
+    """Four weeks of two sources; the predictions are right but for noise, and one source's labels
+    from the third week on."""
+    wines, rng = draw_wines(800, 3), np.random.default_rng(3)
+    theirs = rng.random(800) < share
+    prediction = wines[QUALITY] + rng.normal(0, 0.5, 800)
+    # weeks begin on Thursdays
+    first = START + 4 * DAY
+    moments = first + pd.to_timedelta(np.arange(800) * 28 * 24 / 800, unit="h")
+    rows = traffic_of(wines, event_time=moments, prediction=prediction)
+    rows = rows.assign(source=np.where(theirs, "partner", "shop"))
+    wrong = rows[QUALITY].mask(theirs & (moments >= first + 14 * DAY), error(rows[QUALITY], rng))
+    return rows.assign(**{QUALITY: wrong.clip(1, 10)}), theirs & (moments >= first + 7 * DAY)
+
+
+def test_a_source_that_mixes_up_its_labels_is_left_out_for_these_weeks_and_the_one_before():
+    traffic, wrong = two_sources(lambda quality, rng: rng.permutation(quality))
+    found = np.array(rules(traffic, most_apart=10))
+    assert (found[wrong] == "source_error").all()
+    assert (found[~wrong] == "").all()
+    assert set(rules(traffic, most_apart=10, most_source_error=None)) == {""}
+    # of the last week there are too few labels yet
+    first = traffic.iloc[:620]
+    assert np.array_equal(np.array(rules(first, most_apart=10)) != "", wrong[:620])
+
+
+def test_tasters_who_change_for_all_sources_are_no_error_of_one():
+    traffic, _ = two_sources(lambda quality, rng: quality)
+    stricter = traffic.assign(**{QUALITY: traffic[QUALITY] - 1})
+    assert set(rules(stricter, most_apart=10)) == {""}
+    # nor is one source alone: there is nobody to compare it with
+    alone, _ = two_sources(lambda quality, rng: rng.permutation(quality), share=1.0)
+    assert set(rules(alone, most_apart=10)) == {""}
 
 
 def test_contradictory_labels_of_one_wine_are_left_out_all_of_them():

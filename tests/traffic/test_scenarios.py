@@ -35,12 +35,14 @@ EVERY_KIND = {
     "label_shift": {"odds": 3},
     "concept": {"points": -1.5},
     "staleness": {"column": "alcohol", "points": 2, "ramp_hours": 0},
+    "wrong_labels": {"source": "partner", "share": 0.5},
 }
 TOUCHED = {
     "mix": [*INPUTS, QUALITY],
     "label_shift": [*INPUTS, QUALITY],
     "concept": [QUALITY],
     "staleness": [QUALITY],
+    "wrong_labels": [QUALITY],
 }
 kinds = st.sampled_from(list(EVERY_KIND))
 moments = st.floats(0, 30)
@@ -83,6 +85,8 @@ def test_a_scenario_touches_its_own_from_its_onset_until_its_end(
     before, after = drift(wines, one, seed=seed)
 
     assert_frame_equal(wines, pristine)
+    # a source is named from the first wine on that has another one
+    after = after.drop(columns="source", errors="ignore")
     touched = TOUCHED.get(kind, ["alcohol"])
     assert_frame_equal(after.drop(columns=touched), before.drop(columns=touched))
     hours = (before["event_time"] - START) / HOUR
@@ -340,6 +344,7 @@ def test_what_is_injected_is_written_down():
         ("label_shift", "prediction", "drift"),
         ("concept", "model", "decayed"),
         ("staleness", "model", "decayed"),
+        ("wrong_labels", "model", "decayed"),
     ],
 )
 def test_every_kind_names_its_subject_and_the_verdict_to_be_expected(kind, subject, verdict):
@@ -362,6 +367,19 @@ def test_what_is_written_down_is_what_is_done(make_wines, kind, onset, length, r
             assert (one.weigh(events, START)[(events >= full) & (events < until)] == 1).all()
     else:
         assert not works.any()
+
+
+def test_one_source_hands_in_the_labels_of_other_wines(make_wines):
+    before, after = drift(make_wines(4_000), some("wrong_labels"))
+    theirs = after["source"] == "partner"
+    assert theirs.mean() == pytest.approx(0.5, abs=0.03)
+    assert after.loc[~theirs, "source"].isna().all()
+    assert after.loc[~theirs, QUALITY].equals(before.loc[~theirs, QUALITY])
+    assert after[list(INPUTS)].equals(before[list(INPUTS)])
+    # as good on average as the right ones, and no more alike than chance makes them
+    said, true = after.loc[theirs, QUALITY], before.loc[theirs, QUALITY]
+    assert said.mean() == pytest.approx(true.mean(), abs=0.15)
+    assert np.corrcoef(said, true)[0, 1] == pytest.approx(0, abs=0.1)
 
 
 # Mistakes
@@ -390,6 +408,8 @@ def test_what_is_written_down_is_what_is_done(make_wines, kind, onset, length, r
             "lies before onset",
         ),
         ({"kind": "concept", "points": 1, "until": 100_000}, "100000 hours are not"),
+        ({"kind": "wrong_labels", "source": "", "share": 0.5}, "source"),
+        ({"kind": "wrong_labels", "source": "a partner", "share": 0.5}, "source"),
         ({"column": "pH"}, "kind"),
     ],
 )
@@ -413,7 +433,7 @@ def test_a_mix_needs_wines_of_both_types(make_wines):
         drift(whites, scenario("mix", shares={"red": 0.5, "white": 0.5}))
 
 
-@pytest.mark.parametrize("kind", ["concept", "label_shift", "staleness"])
+@pytest.mark.parametrize("kind", ["concept", "label_shift", "staleness", "wrong_labels"])
 def test_judgements_cannot_drift_without_any(make_wines, kind):
     with pytest.raises(WineQualityError, match="no quality"):
         drift(make_wines(20).drop(columns=QUALITY), some(kind))

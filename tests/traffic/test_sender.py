@@ -109,7 +109,9 @@ def test_every_wine_is_in_one_batch(make_wines, samples, batch_size, batches, se
     frames = list(plan_traffic(make_wines(200), **asked, chunk_rows=batches * batch_size))
     queued = queue(frames, batch_size=batch_size)
     whole = pd.concat(queued)
-    assert_frame_equal(whole.drop(columns="request_id"), pd.concat(frames), check_index_type=False)
+    assert set(whole["source"]) == {"simulation"}
+    sent = whole.drop(columns=["request_id", "source"])
+    assert_frame_equal(sent, pd.concat(frames), check_index_type=False)
     sizes = whole.groupby("request_id", sort=False).size().tolist()
     assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
     assert len(sizes) == -(-samples // batch_size)
@@ -136,6 +138,26 @@ def test_requests_are_told_apart_by_prefix_number_content_and_time(plan):
     assert not ids(plan(), "run-2") & first
     assert not ids(plan(seed=2)) & first
     assert not ids([plan()[0].assign(event_time=lambda f: f["event_time"] + DAY)]) & first
+
+
+def test_a_batch_is_of_one_source(backend, log, plan):
+    frames = [
+        frame.assign(source=pd.Series("partner", frame.index).where(frame.index % 3 == 0))
+        for frame in plan()
+    ]
+    queued = pd.concat(queue(frames))
+    assert queued.index.tolist() == list(range(95))
+    batches = queued.groupby("request_id", sort=False)
+    assert queued.drop_duplicates(["request_id", "source"])["request_id"].is_unique
+    assert batches.size().max() <= 20
+    deliver(backend, [queued])
+    assert log.read()["source"].value_counts().to_dict() == {"simulation": 63, "partner": 32}
+
+
+def test_what_an_earlier_version_could_not_deliver_names_no_source(plan):
+    left = queue(plan(20), "run-0")[0].drop(columns="source")
+    (queued,) = queue([], undelivered=[left])
+    assert set(queued["source"]) == {"simulation"}
 
 
 def test_what_was_not_delivered_comes_first_in_its_batches(plan):

@@ -35,6 +35,8 @@ class Contender:
             versions of earlier editions.
         answer: Predicts wines; None where nobody needs it.
         problem: Why there is no reference, in words.
+        out_of_fold: Of wines that it was fitted on, by their hash, what a model of the same kind
+            says that was not; None where that is not known.
     """
 
     version: RegisteredVersion
@@ -42,6 +44,7 @@ class Contender:
     fitted: NDArray[np.uint64] | None = None
     answer: Answer | None = None
     problem: str = ""
+    out_of_fold: pd.Series | None = None
 
     def is_new(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Tell which wines it was surely not fitted on, shape as given.
@@ -154,18 +157,24 @@ def replay(traffic: pd.DataFrame, new: Contender, champion: Contender) -> pd.Dat
 
     Returns:
         The rows that the champion answered and neither was fitted on, in their order, with the
-        columns of `PAIR_COLUMNS` beside the others.
+        columns of `PAIR_COLUMNS` beside the others. Wines that the new version was fitted on count
+        where its `out_of_fold` has them: they are most of the newest traffic, and a model fitted on
+        fewer wines speaks rather against it than for it.
 
     Raises:
         WineQualityError: The new version's model must not be loaded.
     """
-    rows = traffic[traffic["model_version"] == champion.version.version]
+    rows: pd.DataFrame = traffic[traffic["model_version"] == champion.version.version]
     hashes = wine_hashes(rows)
-    is_new = new.is_new(hashes) & champion.is_new(hashes)
+    other = np.full(len(rows), np.nan)
+    if new.out_of_fold is not None:
+        known = new.out_of_fold[~new.out_of_fold.index.duplicated()]
+        other = known.reindex(hashes).to_numpy(float, copy=True)
+    is_new = (new.is_new(hashes) | ~np.isnan(other)) & champion.is_new(hashes)
     rows = rows[is_new].reset_index(drop=True)
     if rows.empty or new.answer is None:
         return rows.iloc[:0].assign(**{WINE: [], CHAMPION_PREDICTION: []})
     rows[CHAMPION_PREDICTION] = rows[PREDICTION]
-    rows[PREDICTION] = new.answer(rows)
+    rows[PREDICTION] = np.where(np.isnan(other[is_new]), new.answer(rows), other[is_new])
     rows[WINE] = hashes[is_new]
     return rows

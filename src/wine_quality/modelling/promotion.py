@@ -112,6 +112,7 @@ def settle(
     metric: Metric = "rmse",
     settings: PromotionSettings = SHIPPED,
     traffic: pd.DataFrame | None = None,
+    out_of_fold: pd.Series | None = None,
 ) -> Settlement:
     """Decide whether a new version replaces the champion, and set the registry's aliases.
 
@@ -127,6 +128,7 @@ def settle(
         settings: See `decide`.
         traffic: Labelled predictions, which the new version answers as well; see
             `contenders.replay`.
+        out_of_fold: See `Contender`.
 
     Returns:
         The decision, which the registry has accepted.
@@ -140,7 +142,7 @@ def settle(
         raise WineQualityError(
             f"Version {new.version} of {new.name} was deleted while it was judged: train again."
         )
-    contender = replace(contender_of(registry, new), reference=reference)
+    contender = replace(contender_of(registry, new), reference=reference, out_of_fold=out_of_fold)
     undone = [
         contender_of(registry, version) for version in registry.tagged(REVIEW_TAG, UNDOING, UNDONE)
     ]

@@ -37,13 +37,15 @@ class DecisionStore(StoreDatabase):
         """
         identifier = str(uuid4())
         begun = sa.and_(_C.model == model, _C.action == RETRAIN)
-        query = sa.select(_C.decided_at, _C.promoted).where(begun, _C.promoted.is_not(None))
+        query = sa.select(_C.decided_at, _C.promoted, _C.details).where(
+            begun, _C.promoted.is_not(None)
+        )
         interrupted = sa.update(RETRAININGS).where(begun, _C.outcome.is_(None))
         with self.transaction() as connection:
             connection.execute(interrupted.values(outcome=INTERRUPTED))
             past = [
-                PastRetraining(moment.replace(tzinfo=UTC), bool(won))
-                for moment, won in connection.execute(query.order_by(_C.decided_at))
+                _past(moment, bool(won), Decision.from_dict(json.loads(details)))
+                for moment, won, details in connection.execute(query.order_by(_C.decided_at))
             ]
             decision = decide(past)
             row = {
@@ -92,3 +94,9 @@ class DecisionStore(StoreDatabase):
             {name: "" if value is None else str(value) for name, value in row._mapping.items()}
             for row in rows
         ]
+
+
+def _past(moment: datetime, promoted: bool, decision: Decision) -> PastRetraining:
+    # decisions of earlier versions do not say what their newest label was
+    newest = datetime.fromisoformat(decision.newest_label) if decision.newest_label else None
+    return PastRetraining(moment.replace(tzinfo=UTC), promoted, decision.labels, newest)

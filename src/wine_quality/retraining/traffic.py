@@ -13,6 +13,7 @@ from wine_quality.parameters import Parameters
 from wine_quality.traffic.sender import SIMULATION
 from wine_quality.wines import (
     MEASUREMENTS,
+    PREDICTION,
     QUALITY,
     QUALITY_BOUNDS,
     QUALITY_DTYPE,
@@ -29,13 +30,22 @@ RULES = {
     "source": "its source is left out",
     "simulated": "it is simulated, and retraining.traffic.sources does not name its source",
     "impossible": "its label or an input cannot be",
-    "data_quality": "monitoring found bad data in its window",
+    "data_quality": "monitoring found bad data in its window, or in one beside it",
+    "source_error": "labels of its source lie far from what others' labels lead to expect",
     "contradictory": "labels of this wine lie too far apart",
     "known": "the raw files hold this wine",
     "repeated": "a newer label of this wine counts",
     "source_share": "its source has its share of the wines",
 }
 """The rules in their order, with why a row that breaks it is left out."""
+
+
+FEWEST_OF_SOURCE = 30
+"""Labels of a source in a week, and of all others, below which the two are not compared."""
+SURE = 4.0
+"""Standard errors by which a source's mean loss has to exceed the others': chance does so once in
+30,000 weeks."""
+WEEK = pd.Timedelta("7D")
 
 
 class TrafficSettings(Parameters):
@@ -51,6 +61,11 @@ class TrafficSettings(Parameters):
     )
     most_source_share: float = Field(
         gt=0, le=1, description="Share of all wines, raw ones too, that one source may have"
+    )
+    most_source_error: float | None = Field(
+        gt=1,
+        description="Mean squared error of the predictions by the labels of one source in a week, "
+        "as a multiple of that by the labels of all others; null: any",
     )
 
 
@@ -86,6 +101,9 @@ def sort_traffic(
         refuse("source", ~source.isin(settings.sources))
     refuse("impossible", _impossible(traffic))
     refuse("data_quality", _in_windows(traffic, faulty_windows))
+    if settings.most_source_error is not None:
+        far = _far_from_others(traffic[rule == ""], settings.most_source_error)
+        refuse("source_error", far.reindex(rule.index, fill_value=False))
     wine = pd.Series(wine_hashes(traffic), index=traffic.index)
     sound = rule == ""
     labels = traffic.loc[sound, QUALITY].groupby(wine[sound])
@@ -153,15 +171,52 @@ def _impossible(traffic: pd.DataFrame) -> pd.Series:
 
 
 def _in_windows(traffic: pd.DataFrame, windows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell which rows lie in faulty windows, or in those beside them.
+
+    A fault seldom begins or ends with a window, and a part of one need not show.
+    """
     inside = np.zeros(len(traffic), dtype=bool)
     columns = ["window_start", "window_end", "model_version"]
     for start, end, name in windows[columns].drop_duplicates().itertuples(index=False):
-        rows = (traffic[EVENT_TIME] >= start) & (traffic[EVENT_TIME] < end)
+        reach = end - start
+        rows = (traffic[EVENT_TIME] >= start - reach) & (traffic[EVENT_TIME] < end + reach)
         rows &= traffic[MODEL_VERSION] == version_of(name)
         if source := timeline_of(name):
             rows &= traffic[SOURCE] == source
         inside |= rows.to_numpy()
     return inside
+
+
+def _far_from_others(traffic: pd.DataFrame, most: float) -> pd.Series:
+    """Tell which rows come from a source whose labels of that week agree with nobody else's.
+
+    The weeks beside it count for it, as windows do beside a faulty one; in the newest there may be
+    too few labels to tell.
+
+    What the champion said is the common measure: where tasters change it errs by all sources'
+    labels, where one source mixes up its labels by those alone.
+    """
+    rows = pd.DataFrame(
+        {
+            "source": traffic[SOURCE],
+            "week": traffic[EVENT_TIME].dt.floor(WEEK),
+            "n": 1.0,
+            "sum": (traffic[PREDICTION] - traffic[QUALITY]) ** 2,
+        }
+    )
+    rows["squares"] = rows["sum"] ** 2
+    own = rows.groupby(["week", "source"])[["n", "sum", "squares"]].sum()
+    others = own.groupby("week").sum().reindex(own.index, level="week") - own
+    enough = (own["n"] >= FEWEST_OF_SOURCE) & (others["n"] >= FEWEST_OF_SOURCE)
+    mean, usual = own["sum"] / own["n"], others["sum"] / others["n"]
+    variance = (own["squares"] / own["n"] - mean**2) / own["n"]
+    variance += (others["squares"] / others["n"] - usual**2) / others["n"]
+    far = enough & (mean > most * usual) & (mean - usual > SURE * np.sqrt(variance))
+    wrong = far[far].index.to_frame(index=False)
+    weeks = pd.concat([wrong.assign(week=wrong["week"] + k * WEEK) for k in (-1, 0, 1)])
+    keys = pd.MultiIndex.from_frame(rows[["week", "source"]])
+    left_out = keys.isin(pd.MultiIndex.from_frame(weeks[["week", "source"]]))
+    return pd.Series(left_out, traffic.index)
 
 
 def join_traffic(wines: pd.DataFrame, sorted_traffic: pd.DataFrame) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 A scenario starts at a moment and works in full at once or after a ramp: its weight rises from 0 to
 1, and scales the effect, or the share of the wines that are affected. Scenarios are composed in the
-order in which things happen: which wines come, how they taste, what the instruments say; among
-those of one stage, in the order in which they are declared.
+order in which things happen: which wines come, how they taste, what the instruments say, what is
+handed in as their label; among those of one stage, in the order in which they are declared.
 
 What would leave the range of possible values stops at its end, as a real instrument does (the
 service would refuse it otherwise). A measurement that is missing stays missing.
@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
+from wine_quality.drift.sources import SOURCE
 from wine_quality.errors import WineQualityError
 from wine_quality.parameters import Parameters
 from wine_quality.serving.moments import utc_moment
+from wine_quality.serving.schemas import Source
 from wine_quality.traffic.planning import EVENT_TIME
 from wine_quality.traffic.streams import Floats, Frames, RowDice
 from wine_quality.wines import (
@@ -110,7 +112,7 @@ class _Scenario(Parameters):
     """What all scenarios have in common."""
 
     stage: ClassVar[int] = 2
-    """0: which wines come; 1: how they taste; 2: what the instruments say."""
+    """0: which wines come; 1: how they taste; 2: what the instruments say; 3: what is handed in."""
     expected: ClassVar[str] = "drift"
     """The verdict that the monitoring should come to while it works in full."""
 
@@ -431,8 +433,42 @@ class Staleness(_Taste):
         return self.points * np.nan_to_num(distance)
 
 
+class WrongLabels(_Scenario):
+    """A share of the wines comes from one source, which hands in the labels of other wines."""
+
+    kind: Literal["wrong_labels"]
+    source: Source
+    share: Share
+    stage = 3
+    expected = "decayed"
+
+    @property
+    def subject(self) -> str:
+        """The model, whose errors seem to grow."""
+        return "model"
+
+    def apply(self, frame: pd.DataFrame, weight: Floats, pool: Pool, dice: RowDice) -> pd.DataFrame:
+        """Change quality and source."""
+        theirs = dice.throw("affected") < weight * self.share
+        others = _quality(pool.wines).dropna().to_numpy()
+        wrong = pd.Series(others[(dice.throw("label") * others.size).astype(np.int64)], frame.index)
+        source = pd.Series(self.source, frame.index, dtype="str").where(theirs, frame.get(SOURCE))
+        quality = _quality(frame).mask(theirs, wrong).astype(frame[QUALITY].dtype)
+        return frame.assign(**{QUALITY: quality, SOURCE: source})
+
+
 Scenario = Annotated[
-    Noise | Shift | UnitError | Stuck | Missing | Outliers | Mix | LabelShift | Concept | Staleness,
+    Noise
+    | Shift
+    | UnitError
+    | Stuck
+    | Missing
+    | Outliers
+    | Mix
+    | LabelShift
+    | Concept
+    | Staleness
+    | WrongLabels,
     Field(discriminator="kind"),
 ]
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from wine_quality.drift.sources import SOURCE
 from wine_quality.errors import RefusedBatchError, WineQualityError
 from wine_quality.system.retrying import doubling, retry
 from wine_quality.traffic.backends import Backend, BackendUnavailableError
@@ -162,29 +163,40 @@ def queue_traffic(
     Args:
         undelivered: What an earlier run could not deliver, in its batches.
         traffic: Frames with the twelve inputs, ``event_time`` and, where known, ``quality``, of
-            ``chunk_rows`` rows but for the last.
-        batch_size: Wines in a batch.
+            ``chunk_rows`` rows but for the last; and ``source`` where others than the simulation
+            ask.
+        batch_size: Wines in a batch, at most: each is of one source.
         request_prefix: Tells this traffic from any other; printable ASCII.
 
     Yields:
-        Frames with ``request_id``, which equals only in a batch; indexed from 0 on through all.
+        Frames with ``request_id``, which equals only in a batch, and ``source``; indexed from 0 on
+        through all.
 
     Raises:
         WineQualityError: If the batch size is below 1.
     """
     check_batch_size(batch_size)
-    return renumber(
-        itertools.chain(undelivered, _number_batches(traffic, batch_size, request_prefix))
-    )
+    # what earlier versions could not deliver names no source
+    before = map(_name_source, undelivered)
+    named = map(_name_source, traffic)
+    return renumber(itertools.chain(before, _number_batches(named, batch_size, request_prefix)))
+
+
+def _name_source(frame: pd.DataFrame) -> pd.DataFrame:
+    source = frame.get(SOURCE, pd.Series(None, frame.index, dtype="str"))
+    return frame.assign(**{SOURCE: source.fillna(SIMULATION)})
 
 
 def _number_batches(traffic: Frames, batch_size: int, prefix: str) -> Iterator[pd.DataFrame]:
     number = 0
-    for frame in traffic:
+    for unsorted in traffic:
+        batch = np.arange(len(unsorted)) // batch_size
+        order = np.lexsort((unsorted[SOURCE].to_numpy(), batch))
+        frame = unsorted.iloc[order]
+        other = (np.diff(batch) != 0) | (np.diff(pd.factorize(frame[SOURCE])[0]) != 0)
         rows = pd.util.hash_pandas_object(frame[[*INPUTS, EVENT_TIME]], index=False).to_numpy()
         ids = []
-        for first in range(0, len(frame), batch_size):
-            content = rows[first : first + batch_size]
+        for content in np.split(rows, np.flatnonzero(other) + 1):
             digest = hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
             ids += [f"{prefix}-{number:06d}-{digest}"] * len(content)
             number += 1
@@ -198,7 +210,6 @@ def send(
     concurrency: int = 1,
     rate: float | None = None,
     patience_seconds: float = 0.0,
-    source: str = SIMULATION,
 ) -> Iterator[pd.DataFrame]:
     """Send traffic batch by batch. A batch that fails does not stop the others.
 
@@ -212,7 +223,6 @@ def send(
         concurrency: Batches under way at a time.
         rate: Most wines a second; None: as fast as can be.
         patience_seconds: How long a batch is tried while the backend is away.
-        source: Who asks, as the inference log will say.
 
     Yields:
         Receipts, a frame for each of the traffic's with its index: ``request_id``,
@@ -221,7 +231,7 @@ def send(
         sending it again would change nothing), ``error`` (why the batch failed; missing if it did
         not) and ``quality``, where the traffic has one.
     """
-    post = _Post(backend, source, Pace(rate), patience_seconds)
+    post = _Post(backend, Pace(rate), patience_seconds)
     total = traffic.rows if isinstance(traffic, Stream) else None
     # disable=None: the bar shows on a terminal only.
     with (
@@ -247,9 +257,8 @@ def _batches(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 class _Post:
     """Sends batches for several threads, and knows when to give up."""
 
-    def __init__(self, backend: Backend, source: str, pace: Pace, patience_seconds: float) -> None:
+    def __init__(self, backend: Backend, pace: Pace, patience_seconds: float) -> None:
         self._backend = backend
-        self._source = source
         self._pace = pace
         self._patience = patience_seconds
         self._gave_up = ""
@@ -268,7 +277,7 @@ class _Post:
             answer = self._backend.predict(
                 batch[list(INPUTS)],
                 event_time=batch[EVENT_TIME],
-                source=self._source,
+                source=batch[SOURCE].iloc[0],
                 request_id=batch[REQUEST_ID].iloc[0],
             )[list(_ANSWER)]
             if not answer.index.equals(batch.index):

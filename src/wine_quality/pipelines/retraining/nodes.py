@@ -11,13 +11,14 @@ import plotly.graph_objects as go
 
 from wine_quality.drift.alerts import Alert, AlertSettings
 from wine_quality.drift.log_engines import EVENT_TIME, PREDICTION_ID
+from wine_quality.drift.log_reader import LABELLED_DTYPES
 from wine_quality.drift.notifying import announce_rollback
 from wine_quality.errors import WineQualityError
 from wine_quality.figures import ACCENT, MUTED, titled
 from wine_quality.modelling.candidates import Candidate
 from wine_quality.modelling.contenders import CHAMPION_PREDICTION
 from wine_quality.modelling.model_card import errors_by_quality
-from wine_quality.modelling.promotion import PromotionSettings, settle
+from wine_quality.modelling.promotion import PromotionSettings, losses, settle
 from wine_quality.modelling.registry import (
     CHAMPION,
     ModelRegistry,
@@ -28,21 +29,26 @@ from wine_quality.modelling.review import Review, end_review, review_promotion
 from wine_quality.pages import render
 from wine_quality.pipelines.retraining.parameters import RetrainingParameters
 from wine_quality.pipelines.training import nodes as training
-from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.pipelines.training.parameters import ComparisonParameters, TrainingParameters
 from wine_quality.retraining.decision import (
     RETRAIN,
+    SINCE_TAG,
     Decision,
     PastRetraining,
     decide_retraining,
 )
 from wine_quality.retraining.decision_store import DecisionStore
-from wine_quality.wines import PREDICTION, QUALITY
+from wine_quality.retraining.tasters import move_labels
+from wine_quality.wines import PREDICTION, QUALITY, wine_hashes
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 CLAIM_TAG = "retraining"
 """Tag of a version: the decision that it was trained for."""
+EARLIER_TAG = "earlier_labels"
+"""Tag of a version: what was done with labels from before `SINCE_TAG`."""
+KEPT = "kept"
 FORMAT = 1
 """Of `retraining.json`: another number where a key changes its meaning or goes."""
 MOST_DECISIONS = 20
@@ -66,9 +72,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Retrained:
-    """What training again came to; `trained` is None where nothing was to be trained."""
+    """What training again came to.
+
+    Attributes:
+        trained: The model; None where nothing was to be trained.
+        out_of_fold: Of the wines that it was fitted on, by their hash, what the model of the other
+            folds says.
+    """
 
     trained: TrainedModel | None
+    out_of_fold: pd.Series | None = None
 
 
 def review_champion(
@@ -109,7 +122,7 @@ def decide_to_retrain(
         now, settings = datetime.now(UTC), parameters.decision
         decision = decide_retraining(
             champion, raised, model_verdicts, labels, past, settings, now,
-            parameters.traffic.sources or (),
+            parameters.traffic.sources or (), len(usable_wines) - len(labels),
         )  # fmt: skip
         return replace(decision, undone=undone)
 
@@ -138,8 +151,13 @@ def _interrupted(registry: ModelRegistry, store: DecisionStore) -> Claim | None:
 def _labelled(usable_wines: pd.DataFrame) -> pd.DataFrame:
     """The wines that came as traffic."""
     if PREDICTION_ID not in usable_wines:
-        return usable_wines.iloc[:0].assign(**{EVENT_TIME: pd.Series(dtype="datetime64[us, UTC]")})
+        return pd.DataFrame(columns=list(LABELLED_DTYPES)).astype(LABELLED_DTYPES)
     return usable_wines[usable_wines[PREDICTION_ID].notna()]
+
+
+def _judged_since(wines: pd.DataFrame, since: str) -> pd.DataFrame:
+    """The wines that came as traffic from a moment on; all of them without one."""
+    return wines[wines[EVENT_TIME] >= pd.Timestamp(since)] if since else wines
 
 
 def retrain_champion(
@@ -153,7 +171,10 @@ def retrain_champion(
 ) -> Retrained:
     """Train the champion's candidate, with its settings, on the wines of today.
 
-    Nothing is trained if that was decided.
+    Where wines are judged otherwise since some moment, labels of before may do more harm than good:
+    they are kept, left out, or moved by how much stricter the tasters became, whichever leads to
+    the lowest error on wines judged since by cross-validation; and the version is evaluated on
+    these alone. Nothing is trained if that was decided.
 
     Raises:
         WineQualityError: The champion does not say what it was built with, and its candidate is not
@@ -164,9 +185,21 @@ def retrain_champion(
     champion = model_registry.version(str(claim.decision.champion))
     name, candidate, origin = _built_with(champion.tags if champion else {}, settings)
     comparison = settings.comparison
-    folds = training.assign_folds(training_wines, comparison)
-    found = training.cross_validate_candidate(training_wines, folds, candidate, {}, comparison)
-    scores = {name: found | {"tuned": origin}}
+    since = claim.decision.since
+    recent = _judged_since(training_wines, since)
+    held_out_wines = _judged_since(held_out_wines, since)
+    all_folds = training.assign_folds(training_wines, comparison)
+    earlier = {KEPT: training_wines}
+    if since:
+        moved, words = move_labels(training_wines, recent.index, candidate, comparison.seed)
+        earlier |= {"left out": recent, words: moved}
+    tried = [
+        _cross_validate(how, wines, all_folds, recent.index, candidate, comparison)
+        for how, wines in earlier.items()
+    ]
+    best = min(tried, key=lambda one: one.error)
+    training_wines, folds = best.wines, best.folds
+    scores = {name: best.found | {"tuned": origin}}
     table = training.compare_candidates(folds, comparison, **scores)
     model = training.fit_best_candidate(training_wines, table, comparison, **scores)
     reference = training.predict_held_out(model, held_out_wines)
@@ -186,11 +219,48 @@ def retrain_champion(
         **scores,
     )
     profile = training.describe_reference(training_wines, reference, table, **scores)
-    return Retrained(
-        training.describe_version(
-            model, reference, metrics, table, training_wines, profile, card[0], card[1], **scores
-        )
+    version = training.describe_version(
+        model, reference, metrics, table, training_wines, profile, card[0], card[1], **scores
     )
+    own = {SINCE_TAG: since, EARLIER_TAG: best.earlier} if since else {}
+    out_of_fold = pd.Series(best.found["out_of_fold"], wine_hashes(training_wines))
+    return Retrained(replace(version, tags=version.tags | own), out_of_fold)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Wines that a version may be fitted on, with its scores on them.
+
+    Attributes:
+        earlier: What was done with labels from before wines were judged as they are now.
+        wines: The wines.
+        folds: Their folds.
+        found: What `cross_validate_candidate` found.
+        error: Mean loss on those of them that the version is to be judged by.
+    """
+
+    earlier: str
+    wines: pd.DataFrame
+    folds: pd.DataFrame
+    found: Json
+    error: float
+
+
+def _cross_validate(
+    earlier: str,
+    wines: pd.DataFrame,
+    all_folds: pd.DataFrame,
+    judged_by: pd.Index,
+    candidate: Candidate,
+    comparison: ComparisonParameters,
+) -> _Tried:
+    """Cross-validate a candidate on wines; the rows `judged_by` tell how good it is."""
+    rows = wines.index.isin(judged_by)
+    folds = all_folds.loc[wines.index].reset_index(drop=True)
+    wines = wines.reset_index(drop=True)
+    found = training.cross_validate_candidate(wines, folds, candidate, {}, comparison)
+    pairs = wines.assign(**{PREDICTION: found["out_of_fold"], CHAMPION_PREDICTION: 0.0})[rows]
+    return _Tried(earlier, wines, folds, found, float(losses(pairs, comparison.metric)[0].mean()))
 
 
 def _built_with(
@@ -240,7 +310,7 @@ def settle_retraining(
         return plain | none, pd.DataFrame()
     promoted, reason, replayed = True, "it was promoted before its run was interrupted", None
     if not new.is_same_as(model_registry.version(CHAMPION)):
-        labels = _labelled(usable_wines)
+        labels = _judged_since(_labelled(usable_wines), claim.decision.since)
         settled = settle(
             model_registry,
             new,
@@ -249,6 +319,7 @@ def settle_retraining(
             settings.comparison.metric,
             promotion,
             labels if len(labels) else None,
+            retrained.out_of_fold,
         )
         promoted, reason = settled.promotion.promoted, settled.promotion.reason
         replayed = settled.replayed

@@ -168,7 +168,6 @@ def send_traffic(backend: Backend, traffic: Stream, parameters: SimulationParame
             concurrency=parameters.concurrency,
             rate=parameters.rate,
             patience_seconds=parameters.patience_seconds,
-            source=sender.SIMULATION,
         )
     )
 
