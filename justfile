@@ -112,10 +112,11 @@ format:
 sample:
     python -m wine_quality.traffic.synthetic data/01_raw/sample
 
-# resolve all dependencies anew into the two locks
+# resolve all dependencies anew into the three locks
 lock:
     {{ uv_compile }} --all-extras --output-file requirements-all.lock
     {{ uv_compile }} --extra dev --constraint requirements-all.lock --output-file requirements.lock
+    {{ uv_compile }} --extra orchestration --extra postgres --extra s3 --constraint requirements-all.lock --output-file requirements-production.lock
 
 # what a commit has to pass
 check: lint coverage
