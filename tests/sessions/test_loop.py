@@ -74,7 +74,8 @@ def test_labelled_traffic_trains_the_next_version(with_traffic, kedro_here, load
     assert audit["accepted"] == found["labels"]
     assert 150 < audit["accepted"] < audit["labelled"]
     assert audit["left_out"]["known"] > 0
-    assert 0 < found["replayed"] < found["labels"] / 2
+    # training wines replay too, answered by the model of the other folds
+    assert 0 < found["replayed"] <= found["labels"]
     assert "\nRetraining\n" in made.output
     assert f"{audit['accepted']} of {audit['labelled']} labelled predictions usable" in made.output
     assert f"Retraining: {found['action']}" in (root / "08_reporting/retraining.html").read_text()
