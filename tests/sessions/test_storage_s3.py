@@ -129,17 +129,23 @@ def test_evidentlys_pages_read_the_workspace_in_the_store(store):
     from evidently.metrics import RowCount
     from evidently.ui.workspace import Workspace
 
-    from wine_quality.datasets import EvidentlyWorkspaceDataset
+    from wine_quality.drift.evidently_workspace import ReportWorkspace
 
-    folder = f"{store.address}/workspace"
-    dataset = EvidentlyWorkspaceDataset(folder=folder, project="wines")
-    assert not dataset.exists()
+    folder, pages = f"{store.address}/workspace", f"{store.address}/pages"
+    workspace = ReportWorkspace(folder, "wines", pages)
+    assert not workspace.exists()
     report = Report([RowCount()]).run(pd.DataFrame({"pH": [3.1, 3.2]}), name="Drift: a day")
-    dataset.save({"drift": report.dumps()})
+    workspace.add([report.dumps()])
     (project,) = Workspace(folder).list_projects()
     assert project.name == "wines"
     assert [panel.title for panel in project.dashboard.model().panels] == ["Drift", "Error"]
-    assert list(dataset.load()) == ["Drift: a day"]
+    assert list(workspace.read()) == ["Drift: a day"]
+    assert workspace.drawn_pages("now") == {}
+    page = workspace.mark("<html>a day</html>", "now", "Drift: a day")
+    store.files.pipe(f"{pages}/drift.html", page.encode())
+    assert workspace.drawn_pages("now") == {"drift": page}
+    assert workspace.remove(["Drift: a day", "Drift: another"]) == 1
+    assert workspace.read() == workspace.drawn_pages("now") == {}
 
 
 # mistakes
