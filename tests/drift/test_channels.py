@@ -318,7 +318,7 @@ def test_the_log_has_a_line_an_incident(caplog):
     )
 
 
-def verdicts(*days, version="1", segment="all"):
+def verdicts(*days, version="1", segment="all", verdict="ok"):
     """Days from `FIRST` on, each with its labelled wines and mean absolute error."""
     return pd.DataFrame(
         [
@@ -327,6 +327,7 @@ def verdicts(*days, version="1", segment="all"):
                 "window_end": pd.Timestamp(FIRST) + pd.Timedelta(days=k + 1),
                 "model_version": version,
                 "segment": segment,
+                "verdict": verdict,
                 "n": n,
                 "mae": mae,
                 "reference_mae": 0.4,
@@ -337,11 +338,13 @@ def verdicts(*days, version="1", segment="all"):
 
 
 def test_the_cost_is_the_error_of_the_incidents_own_windows():
-    # not its version, not all wines, before it, two of its own, one without labels, after it
+    # not its version, not all wines, labels that are a selection; before it, two of its own, one
+    # without labels, after it
     table = pd.concat(
         [
             verdicts((9, 9.0), (9, 9.0), version="2"),
             verdicts((9, 9.0), (9, 9.0), segment="red"),
+            verdicts((9, 9.0), (9, 9.0), verdict="selected_labels"),
             verdicts((9, 9.0), (100, 0.5), (300, 0.7), (0, float("nan")), (9, 9.0)),
         ]
     )

@@ -200,7 +200,8 @@ def test_without_a_whole_row_there_are_no_accepted_wines(
     [
         (
             "trainng.metric=mae",
-            "trainng: there is no such parameter (those of a pipeline of your own stand in a group",
+            "trainng: there is no such parameter (those of a pipeline of your own stand in a group "
+            "with its name)",
         ),
         (
             "training.comparison.metrik=mae",
@@ -218,7 +219,8 @@ def test_without_a_whole_row_there_are_no_accepted_wines(
             "serving_simulation.drift.scenarios.sweeter.kind=earthquake",
             "serving_simulation.drift.scenarios.sweeter: Input tag 'earthquake' found using 'kind' "
             "does not match any of the expected tags: 'noise', 'shift', 'unit_error', 'stuck', "
-            "'missing', 'outliers', 'mix', 'label_shift', 'concept', 'staleness'",
+            "'missing', 'outliers', 'mix', 'label_shift', 'concept', 'staleness', "
+            "'wrong_labels'",
         ),
         (
             "serving_simulation.samples=-3",
