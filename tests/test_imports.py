@@ -52,3 +52,15 @@ def test_what_is_not_there_is_found():
     text = "from wine_quality.wines import INPUTS, VINTAGE\nfrom wine_quality.cellar import cask\n"
     assert missing(text) == ["wine_quality.wines.VINTAGE", "wine_quality.cellar.cask"]
     assert missing("from wine_quality.drift import verdicts\n") == []
+
+
+def test_monitoring_imports_nothing_that_takes_a_second():
+    # scipy.special has the same functions; each run of monitoring would wait for the other
+    for path in (PROJECT / "src/wine_quality/drift").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", ())]
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            elif not isinstance(node, ast.Import):
+                continue
+            assert not any(f"{name}.".startswith("scipy.stats.") for name in names), path

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from wine_quality.drift.calibration import reference_counts, select
 from wine_quality.drift.evidence import level_and_spread
@@ -86,8 +87,6 @@ def find_selection(windows: Profile, reference: Reference, settings: DriftSettin
         reference: Says how predictions are divided, and which ranks they have.
         settings: Has the false-alarm rate.
     """
-    from scipy.stats import norm
-
     by_segment, buckets = windows.dense(reference)
     worth = estimate_repetition(buckets, reference).worth
     place = reference.cells[PREDICTION]
@@ -119,7 +118,7 @@ def find_selection(windows: Profile, reference: Reference, settings: DriftSettin
                 excess[:, s, a], scale, out=np.zeros_like(scale), where=scale > 0
             )
     rate = RATE_SHARE * settings.false_alarm_rate / (4 * len(SEGMENTS) * len(_ASPECTS))
-    limit = float(norm.isf(rate))
+    limit = float(-ndtri(rate))
     score = _score(excess, variance)
     # a window that shows it alone speaks for itself, and not against those after it
     alone = Selection(score, difference, limit).is_selected[..., None]
