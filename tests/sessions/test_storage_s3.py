@@ -140,12 +140,14 @@ def test_evidentlys_pages_read_the_workspace_in_the_store(store):
     assert project.name == "wines"
     assert [panel.title for panel in project.dashboard.model().panels] == ["Drift", "Error"]
     assert list(workspace.read()) == ["Drift: a day"]
-    assert workspace.drawn_pages("now") == {}
+    assert workspace.drawn_pages() == {}
     page = workspace.mark("<html>a day</html>", "now", "Drift: a day")
     store.files.pipe(f"{pages}/drift.html", page.encode())
-    assert workspace.drawn_pages("now") == {"drift": page}
+    (path,) = workspace.drawn_pages()["now"].values()
+    assert path.endswith("/drift.html")
+    assert workspace.read_page(path) == page
     assert workspace.remove(["Drift: a day", "Drift: another"]) == 1
-    assert workspace.read() == workspace.drawn_pages("now") == {}
+    assert workspace.read() == workspace.drawn_pages() == {}
 
 
 # mistakes

@@ -82,18 +82,18 @@ class ReportWorkspace:
 
     def read(self) -> dict[str, str]:
         """Read the reports: each as it was added, by its title."""
-        files, root = self._place()
-        snapshots = (files.cat_file(path).decode() for path in files.glob(f"{root}/snapshots/*"))
+        files, _ = self._place()
+        snapshots = (files.cat_file(path).decode() for path in self._reports().values())
         return dict(sorted((title_of(snapshot), snapshot) for snapshot in snapshots))
 
     def remove(self, titles: Iterable[str]) -> int:
         """Remove the reports of these titles that are there; how many those were."""
-        files, root = self._place()
-        there = {PurePosixPath(path).name for path in files.glob(f"{root}/snapshots/*.json")}
-        names = {PurePosixPath(self._file(title)).name for title in titles} & there
-        for name in names:
-            files.rm_file(f"{root}/snapshots/{name}")
-        return len(names)
+        files, _ = self._place()
+        there = self._reports()
+        gone = there.keys() & set(map(self._file, titles))
+        for name in gone:
+            files.rm_file(there[name])
+        return len(gone)
 
     def mark(self, page: str, state: str, title: str | None) -> str:
         """Write below a page what it was drawn from, for `drawn_pages` to find.
@@ -106,21 +106,34 @@ class ReportWorkspace:
         name = self._file(title) if title else _NO_REPORT
         return page + _MARK.format(state=state, name=name)
 
-    def drawn_pages(self, state: str) -> dict[str, str]:
-        """Read the pages of the last run that were drawn from this state, by the file's name.
+    def drawn_pages(self) -> dict[str, dict[str, str]]:
+        """Find the pages of the last run that say what they were drawn from.
 
-        A page whose report has been removed from the workspace is not among them.
+        Returns:
+            By that state, their paths by the file's name. A page whose report has been removed from
+            the workspace is not among them.
         """
-        files, root = self._place()
-        _, pages = fsspec.core.url_to_fs(self._pages)
-        found = {}
+        files, pages = fsspec.core.url_to_fs(self._pages)
+        known = {_NO_REPORT, *self._reports()}
+        found: dict[str, dict[str, str]] = {}
         for path in (*files.glob(f"{pages}/*.html"), *files.glob(f"{pages}/*/*.html")):
             marked = _MARKED.search(files.tail(path, _LONGEST_MARK).decode(errors="replace"))
-            if marked is None or marked[1] != state:
-                continue
-            if marked[2] == _NO_REPORT or files.exists(f"{root}/{marked[2]}"):
-                found[PurePosixPath(path).stem] = files.cat_file(path).decode()
+            if marked and marked[2] in known:
+                found.setdefault(marked[1], {})[PurePosixPath(path).stem] = path
         return found
+
+    def read_page(self, path: str) -> str:
+        """Read a page that `drawn_pages` has found."""
+        files, _ = fsspec.core.url_to_fs(self._pages)
+        return str(files.cat_file(path).decode())
+
+    def _reports(self) -> dict[str, str]:
+        """The paths of all reports, by their name in the project."""
+        files, root = self._place()
+        return {
+            f"snapshots/{PurePosixPath(path).name}": path
+            for path in files.glob(f"{root}/snapshots/*.json")
+        }
 
     def _place(self) -> tuple[Any, str]:
         files, folder = fsspec.core.url_to_fs(self.folder)

@@ -209,6 +209,8 @@ def judge_windows(
             columns, model = judge_hours(*judged)
             tables.append(columns)
             model_tables.append(model)
+            if not recounted[version]:
+                continue
             changed = np.array(list(recounted[version]), dtype=np.int64)
             columns, model = judge_hours(*judged, changed)
             of_windows = traffic["window_start"].isin(columns["window_start"])
@@ -393,18 +395,20 @@ def report_windows(
     pages = {kind: _empty_page(kind, (remark,)) for kind in evidently_reports.KINDS}
     reportable = verdicts[~verdicts["column"].isin(OF_VERSIONS)]
     windows = chosen_windows(reportable, model_verdicts, settings.reported_windows)
-    log = inference_log.divided(settings.sources)
+    log, accepted = inference_log.divided(settings.sources), _accepted(accepted_periods)
+    drawn_before = workspace.drawn_pages() if windows else {}
     for place, (start, end, version) in enumerate(windows):
         judged, model = (
             table[(table["window_start"] == start) & (table["model_version"] == version)]
             for table in (verdicts[verdicts["column"].isin(REPORTED_COLUMNS)], model_verdicts)
         )
         key, usual = references.key(version_of(version)), None
-        for period in _accepted(accepted_periods).get(version, ()):
+        for period in accepted.get(version, ()):
             if period.start <= start:
                 key, usual = f"accepted period {period.number}", (period.start, period.end)
         state = evidently_reports.state_of(judged, model, key, settings.seed)
-        drawn = workspace.drawn_pages(state)
+        paths = drawn_before.get(state, {})
+        drawn = {kind: workspace.read_page(path) for kind, path in paths.items()}
         if not drawn.keys() >= set(evidently_reports.KINDS):
             read = partial(
                 log.read,
