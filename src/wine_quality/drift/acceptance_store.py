@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Row
 
 from wine_quality.drift.accepted import AcceptedPeriod, Withdrawal
 from wine_quality.drift.reference import Reference
-from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_database import StoreDatabase, without_zone
 from wine_quality.drift.store_schema import ACCEPTED_PERIODS, PROFILE_HOURS
 from wine_quality.errors import WineQualityError
 
@@ -40,13 +40,13 @@ class AcceptanceStore(StoreDatabase):
                 "period": number,
                 "model_version": period.model_version,
                 "registered": period.registered,
-                "period_start": _plain(period.start),
-                "period_end": _plain(period.end),
+                "period_start": without_zone(period.start),
+                "period_end": without_zone(period.end),
                 "reference": json.dumps(period.reference.to_dict()),
                 "labelled": period.labelled,
                 "person": period.person,
                 "note": period.note,
-                "accepted_at": _plain(period.accepted_at),
+                "accepted_at": without_zone(period.accepted_at),
             }
             connection.execute(sa.insert(ACCEPTED_PERIODS), row)
             _judge_again(connection, period)
@@ -72,7 +72,7 @@ class AcceptanceStore(StoreDatabase):
             values = {
                 "withdrawn_by": withdrawal.person,
                 "withdrawn_note": withdrawal.note,
-                "withdrawn_at": _plain(withdrawal.at),
+                "withdrawn_at": without_zone(withdrawal.at),
             }
             own = _C.period == number
             connection.execute(sa.update(ACCEPTED_PERIODS).where(own).values(values))
@@ -117,7 +117,3 @@ def _period(row: Row[Any]) -> AcceptedPeriod:
         accepted_at=row.accepted_at.replace(tzinfo=UTC),
         withdrawn=withdrawn,
     )
-
-
-def _plain(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)

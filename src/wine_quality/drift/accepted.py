@@ -2,7 +2,7 @@
 
 An accepted period's counts become the reference that the version's windows from its beginning on
 are compared with, in the cells of the registered one, so that no row is counted again. Evidence
-over time begins anew where the period ends.
+over time begins again where the period ends.
 """
 
 from collections.abc import Iterator, Sequence

@@ -30,7 +30,7 @@ from wine_quality.drift.incidents import (
     follow,
     next_event,
 )
-from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_database import StoreDatabase, without_zone
 from wine_quality.drift.store_schema import (
     INCIDENT_ACTIONS,
     INCIDENT_ALERTS,
@@ -125,14 +125,14 @@ class IncidentStore(StoreDatabase):
             "incident": incident.number,
             "model_version": incident.model_version,
             "title": incident.title,
-            "opened_at": _plain(incident.opened_at),
-            "closed_at": _plain(incident.closed_at),
+            "opened_at": without_zone(incident.opened_at),
+            "closed_at": without_zone(incident.closed_at),
         }
         put = self.insert(INCIDENTS).values(row)
         connection.execute(put.on_conflict_do_update(index_elements=["incident"], set_=row))
         for alert in incident.alerts:
             values = {name: getattr(alert, name) for name in _ALERT}
-            values |= {name: _plain(getattr(alert, name)) for name in _MOMENTS}
+            values |= {name: without_zone(getattr(alert, name)) for name in _MOMENTS}
             values["certain"] = int(alert.certain)
             keys = [column.name for column in INCIDENT_ALERTS.primary_key]
             put = self.insert(INCIDENT_ALERTS).values(values)
@@ -165,7 +165,7 @@ class IncidentStore(StoreDatabase):
         with self.transaction() as connection:
             for notification in taken:
                 row = {
-                    "sent_at": _plain(now),
+                    "sent_at": without_zone(now),
                     "severity": notification.incident.severity,
                     "failure": None,
                 }
@@ -203,7 +203,9 @@ class IncidentStore(StoreDatabase):
                     own = INCIDENT_ALERTS.c.incident == incident.number
                     unmarked = INCIDENT_ALERTS.c.sent_at.is_(None)
                     connection.execute(
-                        sa.update(INCIDENT_ALERTS).where(own, unmarked).values(sent_at=_plain(now))
+                        sa.update(INCIDENT_ALERTS)
+                        .where(own, unmarked)
+                        .values(sent_at=without_zone(now))
                     )
                     unsent = False
                 if not unsent:
@@ -257,8 +259,8 @@ class IncidentStore(StoreDatabase):
                 "more is sent of it."
             )
         row = {
-            "incident": number, "action": action, "until": _plain(until), "person": person,
-            "note": note, "acted_at": _plain(now),
+            "incident": number, "action": action, "until": without_zone(until), "person": person,
+            "note": note, "acted_at": without_zone(now),
         }  # fmt: skip
         with self.transaction() as connection:
             connection.execute(sa.insert(INCIDENT_ACTIONS), row)
@@ -338,7 +340,7 @@ def _owe(
     )
     row = {
         "incident": incident.number, "channel": channel, "event": event,
-        "severity": incident.severity, "decided_at": _plain(now),
+        "severity": incident.severity, "decided_at": without_zone(now),
     }  # fmt: skip
     connection.execute(sa.insert(NOTIFICATIONS), row)
 
@@ -346,11 +348,6 @@ def _owe(
 def _of(notification: Notification) -> sa.Update:
     c = NOTIFICATIONS.c
     return sa.update(NOTIFICATIONS).where(c.notification_id == notification.identifier)
-
-
-def _plain(moment: datetime | None) -> datetime | None:
-    """As the database takes it: UTC without a zone."""
-    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _zoned(moment: datetime | None) -> datetime | None:

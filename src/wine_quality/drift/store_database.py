@@ -6,11 +6,17 @@ one waits for the other: neither fails, and neither decides by what the other is
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
 from wine_quality.database.database import Database
 from wine_quality.drift.store_schema import MONITORING
+
+
+def without_zone(moment: datetime | None) -> datetime | None:
+    """A moment as the tables have it: UTC without a zone; None stays None."""
+    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 class StoreDatabase(Database):

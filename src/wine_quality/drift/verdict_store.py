@@ -6,7 +6,7 @@ an old window another one, and both stay readable.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from wine_quality.drift.alerts import by_subject
 from wine_quality.drift.settings import window_length
-from wine_quality.drift.store_database import StoreDatabase
+from wine_quality.drift.store_database import StoreDatabase, without_zone
 from wine_quality.drift.store_schema import VERDICTS
 from wine_quality.drift.vocabulary import ALARMS
 
@@ -70,7 +70,7 @@ class VerdictStore(StoreDatabase):
         Returns:
             How many were appended.
         """
-        moment = decided_at.astimezone(UTC).replace(tzinfo=None)
+        moment = without_zone(decided_at)
         rows = [{**row, "decided_at": moment} for row in _plain(judged)]
         if not rows:
             return 0
@@ -111,14 +111,12 @@ class VerdictStore(StoreDatabase):
         Returns:
             Rows of `history`, the newest revision of each.
         """
-        columns = VERDICTS.c
-        since, until = (moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end))
-        found = self._history(
-            columns.model_version == version,
-            columns.window_start < until,
-            columns.window_end > since,
+        return self._history(
+            VERDICTS.c.model_version == version,
+            VERDICTS.c.window_start < without_zone(end),
+            VERDICTS.c.window_end > without_zone(start),
+            _holds(),
         )
-        return found.drop_duplicates(list(_KEY), keep="last").reset_index(drop=True)
 
     def windows_judged(self, verdict: str) -> pd.DataFrame:
         """Find the windows of which a verdict holds now, on whatever subject.
@@ -126,17 +124,7 @@ class VerdictStore(StoreDatabase):
         Returns:
             Rows of `history`, the newest revision of each.
         """
-        later = VERDICTS.alias()
-        same = [later.c[name] == VERDICTS.c[name] for name in _KEY]
-        is_replaced = sa.exists().where(*same, later.c.revision > VERDICTS.c.revision)
-        query = (
-            sa.select(*(VERDICTS.c[name] for name in HISTORY_DTYPES))
-            .where(VERDICTS.c.verdict == verdict, ~is_replaced)
-            .order_by(*(VERDICTS.c[name] for name in _KEY))
-        )
-        with self.transaction() as connection:
-            rows = connection.execute(query).all()
-        return _frame(rows, HISTORY_DTYPES)
+        return self._history(VERDICTS.c.verdict == verdict, _holds())
 
     def windows(self) -> pd.DataFrame:
         """List all windows that were ever judged.
@@ -201,6 +189,13 @@ def _frame(rows: Iterable[Any], dtypes: Mapping[str, str]) -> pd.DataFrame:
     moments = [name for name, dtype in dtypes.items() if dtype.startswith("datetime64")]
     zoned = {name: pd.to_datetime(frame[name], utc=True) for name in moments}
     return frame.assign(**zoned).astype(dtypes)
+
+
+def _holds() -> sa.ColumnElement[bool]:
+    """Tell which verdicts were not replaced since."""
+    later = VERDICTS.alias()
+    same = (later.c[name] == VERDICTS.c[name] for name in _KEY)
+    return ~sa.exists().where(*same, later.c.revision > VERDICTS.c.revision)
 
 
 def _newest(
