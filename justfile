@@ -108,11 +108,11 @@ format:
     ruff check --fix .
     ruff format .
 
-# draw the embedded sample anew; it comes out byte for byte as committed
+# draw the embedded sample again; it comes out byte for byte as committed
 sample:
     python -m wine_quality.traffic.synthetic data/01_raw/sample
 
-# resolve all dependencies anew into the three locks
+# resolve all dependencies again, into the three locks
 lock:
     {{ uv_compile }} --all-extras --output-file requirements-all.lock
     {{ uv_compile }} --extra dev --constraint requirements-all.lock --output-file requirements.lock

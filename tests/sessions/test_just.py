@@ -91,8 +91,8 @@ def test_a_changed_lock_is_installed(checkout):
 def test_pip_installs_what_uv_cannot(checkout):
     (checkout.folder / ".venv/.installed").unlink()
     _, errors = checkout.just(NO_UV="1")
-    told = "uv could not do it here, so pip does, which takes longer ..."
-    assert errors.splitlines()[1:] == [told]
+    said = "uv could not do it here, so pip does, which takes longer ..."
+    assert errors.splitlines()[1:] == [said]
     assert checkout.installers == ["uv", "uv", "python"]
 
 

@@ -486,10 +486,10 @@ class ModelRegistry:
     def _known(self, version: str) -> RegisteredVersion:
         found = self.version(version) if version.isdigit() else None
         if found is None:
-            known = sorted((int(one.version) for one in self._versions()), reverse=True)
+            newest = max((int(one.version) for one in self._versions()), default=None)
             raise WineQualityError(
                 f"{self.name} has no version {version}: "
-                + (f"the newest is {known[0]}." if known else "it has none yet.")
+                + (f"the newest is {newest}." if newest else "it has none yet.")
             )
         return found
 

@@ -47,7 +47,7 @@ NODE_FAILURES = WithoutTexts("failed with error")
 
 
 def step_in_words(node: str) -> str:
-    """Name a node as people are told of it, such as `training: xgboost: tune candidate`."""
+    """Name a node in plain words, such as `training: xgboost: tune candidate`."""
     return node.replace(".", ": ").replace("_", " ")
 
 
