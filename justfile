@@ -6,6 +6,10 @@ export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
 # instead of a shell before it. Servers that start further processes do not pass it on, this does.
 server := "exec python -m wine_quality.system.foreground"
 
+# MLflow's pages for one person: four workers and those of jobs that nobody has would each import it
+export MLFLOW_WORKERS := env("MLFLOW_WORKERS", "1")
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+
 uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'just lock' pyproject.toml"
 
 # list the recipes

@@ -41,6 +41,9 @@ from wine_quality.wines import INPUTS
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+# a server of the tests needs one process, and none for jobs: each imports MLflow for seconds
+os.environ.setdefault("MLFLOW_WORKERS", "1")
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,11 +17,11 @@ class Load:
 
     Args:
         url: Of the service.
-        pause: Seconds between an answer and the next request of a customer; without any, service
-            and customers keep all cores busy.
+        pause: Seconds between an answer and the next request of a customer; with few, service and
+            customers keep all cores busy, and a service that starts beside them has none.
     """
 
-    def __init__(self, url: str, pause: float = 0.005) -> None:
+    def __init__(self, url: str, pause: float = 0.05) -> None:
         self.url = url
         self._pause = pause
         self.acknowledged: dict[str, str] = {}

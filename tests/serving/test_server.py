@@ -20,7 +20,7 @@ from wine_quality.serving.challenger import is_canary
 from wine_quality.serving.inference_log import InferenceLog
 from wine_quality.wines import WINE_EXAMPLE as WINE
 
-KILLS = 6
+KILLS = 3
 
 
 @pytest.mark.slow

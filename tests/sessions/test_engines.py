@@ -23,7 +23,7 @@ def tracking_server(tmp_path, free_port, run_server):
     folder = tmp_path / "server"
     folder.mkdir()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     address = f"http://127.0.0.1:{port}"
     with run_server(command, f"{address}/health", folder / "log"):

@@ -219,7 +219,7 @@ def test_a_tracking_server_keeps_artifacts_in_the_store(
 
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
     command += ["--artifacts-destination", f"{store.address}/artifacts"]
     with run_server(command, f"{address}/health", tmp_path / "log"):
         # whoever logs needs no key of the store: the server has it
