@@ -46,6 +46,11 @@ FOREIGN = (
     "MLFLOW_RUN_ID",
     "MLFLOW_TRACKING_URI",
 )
+# for tests that need a training and not a comparison
+ONE_CANDIDATE = (
+    "training.candidates.extra_trees_regressor.enabled=false,"
+    "training.candidates.k_neighbors_regressor.enabled=false"
+)
 # wide enough that no line of a summary is folded
 COLUMNS = "240"
 

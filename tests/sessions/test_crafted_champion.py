@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils as tracking
 
 from tests import crafted_versions as crafted
+from tests.sessions.conftest import ONE_CANDIDATE
 
 MODEL = "wine-quality"
 PIPELINES = ("serving_simulation", "ground_truth", "monitoring", "training")
@@ -54,7 +55,10 @@ def test_nothing_of_a_crafted_champion_runs(after_whole_run, kedro_here, tmp_pat
             digest = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
             MlflowClient().set_model_version_tag(MODEL, version, "model_sha256", digest)
     for pipeline in PIPELINES:
-        ended = kedro_here("--env", "test", "--pipeline", pipeline, root=after_whole_run)
+        ended = kedro_here(
+            *("--env", "test", "--pipeline", pipeline, "--params", ONE_CANDIDATE),
+            root=after_whole_run,
+        )
         if pipeline in LOADING:
             assert ended.error.startswith(f"Version {version} of {MODEL} is refused: "), pipeline
             assert said in ended.error

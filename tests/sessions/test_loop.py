@@ -10,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
+from tests.sessions.conftest import ONE_CANDIDATE
 from wine_quality.drift.store_schema import RETRAININGS
 
 MODEL = "wine-quality"
 PARAMETERS = (
     "retraining.use_traffic=true,retraining.traffic.sources=[simulation],"
-    "retraining.decision.force=true,retraining.decision.least_labels=0"
+    f"retraining.decision.force=true,retraining.decision.least_labels=0,{ONE_CANDIDATE}"
 )
 # shifted wines are none of the raw files'
 SHIFTED = (

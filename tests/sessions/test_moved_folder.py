@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sessions.conftest import ONE_CANDIDATE
 from wine_quality.modelling.tracking_folder import follow_folder
 from wine_quality.serving.served_model import ModelLoader
 
@@ -35,7 +36,10 @@ def test_training_monitoring_and_service_follow_the_folder(
         shutil.copytree(root, other)
     else:
         root.rename(other)
-    outcome = kedro_here("--env", "test", "--pipelines", "training,monitoring", root=other)
+    outcome = kedro_here(
+        *("--env", "test", "--pipelines", "training,monitoring", "--params", ONE_CANDIDATE),
+        root=other,
+    )
     assert outcome.status == 0, outcome.errors
 
     loader = ModelLoader(f"sqlite:///{other}/mlflow.db", "wine-quality", "champion")

@@ -32,6 +32,8 @@ def made(root, whole_run, kedro_here, load, tmp_path_factory):
     outcome = kedro_here(
         *("--conf-source", str(conf), "--env", "test"),
         *("--pipelines", "serving_simulation,monitoring"),
+        # what Evidently draws is looked at elsewhere
+        *("--params", "monitoring.drift.reported_windows=0"),
         root=root,
     )
     assert outcome.status == 0, outcome.errors

@@ -6,13 +6,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import load_text
 
+from tests.sessions.conftest import ONE_CANDIDATE
 from wine_quality.modelling.registry import CHALLENGER, CHAMPION
 
 MODEL = "wine-quality"
-STUMP = (
-    "training.candidates.extra_trees_regressor.enabled=false,"
-    "training.candidates.k_neighbors_regressor.enabled=false,"
-    "training.candidates.decision_tree_classifier.settings.max_depth=1"
+STUMP = f"{ONE_CANDIDATE},training.candidates.decision_tree_classifier.settings.max_depth=1"
+TREES = (
+    "training.candidates.decision_tree_classifier.enabled=false,"
+    "training.candidates.k_neighbors_regressor.enabled=false"
 )
 DECISION = re.compile(r"wine-quality version (\d+) is (champion|challenger)")
 
@@ -27,7 +28,7 @@ def test_two_trainings_in_one_folder_each_decide_about_their_own_version(
     training = ("--env", "test", "--pipelines", "training")
     processes = {
         "decision_tree_classifier": start_apart(*training, "--params", STUMP, root=after_whole_run),
-        "extra_trees_regressor": start_apart(*training, root=after_whole_run),
+        "extra_trees_regressor": start_apart(*training, "--params", TREES, root=after_whole_run),
     }
     outcomes = {name: process.communicate(timeout=600) for name, process in processes.items()}
     for name, process in processes.items():
