@@ -1,8 +1,6 @@
-"""The same wines, run by threads, counted by PostgreSQL and by Spark: the default's verdicts."""
+"""The same wines, run by threads, counted by Spark: the default's verdicts."""
 
-import re
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,20 +12,6 @@ SMALL = {
     for name in ("parameters_training.yml", "parameters_tuning.yml", "parameters_monitoring.yml")
 }
 TABLES = ("verdicts", "model_verdicts")
-
-
-@pytest.fixture
-def tracking_server(tmp_path, free_port, run_server):
-    """An MLflow server on a free loopback port."""
-    port = free_port()
-    folder = tmp_path / "server"
-    folder.mkdir()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    address = f"http://127.0.0.1:{port}"
-    with run_server(command, f"{address}/health", folder / "log"):
-        yield address
 
 
 def tables(root):
@@ -55,31 +39,6 @@ def test_threads_reach_the_verdicts_of_the_default(kedro_here, whole_run, fresh_
     done = kedro_here("--env", "test", "--runner", "ThreadRunner", root=fresh_root)
     assert done.status == 0, done.output + done.errors
     assert_same_verdicts(fresh_root, whole_run)
-
-
-@pytest.mark.slow
-def test_production_reaches_the_verdicts_of_the_default(
-    kedro_apart, whole_run, project_environment, postgres_schema, tracking_server, tmp_path
-):
-    root = tmp_path / "root"
-    environment = project_environment("small_production", like="production", files=SMALL)
-    with postgres_schema("keep the log, the profiles and the studies in PostgreSQL") as url:
-        variables = {
-            "MLFLOW_TRACKING_URI": tracking_server,
-            "WINE_QUALITY_LOG_URL": url,
-            "WINE_QUALITY_ROOT": str(root),
-        }
-        done = kedro_apart(*environment, root=tmp_path, variables=variables)
-        assert done.status == 0, done.errors
-        assert_same_verdicts(root, whole_run)
-        again = kedro_apart(
-            *environment, "--pipeline", "monitoring", root=tmp_path, variables=variables
-        )
-    assert again.status == 0, again.errors
-    assert re.search(r"Counted 0 of \d+ hours; the others are known", again.output)
-    assert_same_verdicts(root, whole_run)
-    # all that is kept in databases is in that of the environment
-    assert not list(root.rglob("*.db"))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Raw wines, layers, reports and artifacts in an object store: the same verdicts as on a disk."""
+"""Production as a team has it: files in an object store, tables in a database, an MLflow server."""
 
 import json
 import os
@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from moto.core import set_initial_no_auth_action_count
 
+from tests.sessions.conftest import ONE_CANDIDATE
+
 PROJECT = Path(__file__).parents[2]
 SMALL = {
     name: (PROJECT / "conf" / "test" / name).read_text()
@@ -18,6 +20,10 @@ SMALL = {
 }
 PROCESSING = ("--pipeline", "processing")
 REPORTS = ("verdicts", "model_verdicts")
+ARTIFACTS = {
+    *("model.skops", "onnx/model.onnx", "reference/profile.json"),
+    *("model_card.html", "figures/comparison.json"),
+}
 
 
 @pytest.fixture
@@ -72,25 +78,52 @@ def table(files, root, path):
         return pd.read_parquet(file)
 
 
+@pytest.fixture
+def database(variables, request):
+    """URL of the log's database: PostgreSQL where the tests were given one, else SQLite."""
+    if not os.environ.get("WINE_QUALITY_TEST_POSTGRES_URL"):
+        yield variables["WINE_QUALITY_LOG_URL"]
+        return
+    open_schema = request.getfixturevalue("postgres_schema")
+    with open_schema("keep the log, the profiles and the studies in PostgreSQL") as url:
+        yield url
+
+
+@pytest.fixture
+def tracking_server(store, tmp_path, free_port, run_server):
+    """An MLflow server that keeps artifacts in the store; its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    command += ["--artifacts-destination", f"{store.address}/mlflow"]
+    address = f"http://127.0.0.1:{port}"
+    with run_server(command, f"{address}/health", tmp_path / "log"):
+        yield address
+
+
 @pytest.mark.slow
-def test_all_that_is_no_database_lies_in_the_store(
-    store, variables, environment, kedro_apart, run_in_store, whole_run, tmp_path
+def test_production_reaches_the_verdicts_of_the_default(
+    store, variables, environment, kedro_apart, database, tracking_server, whole_run, tmp_path
 ):
     files, root = store.files, f"{store.bucket}/team"
-    done = kedro_apart(*environment, root=tmp_path / "local", variables=variables)
+    ours = variables | {"WINE_QUALITY_LOG_URL": database, "TRACKING_URI": tracking_server}
+    del ours["WINE_QUALITY_ARTIFACTS"]
+    done = kedro_apart(*environment, root=tmp_path / "local", variables=ours)
     assert done.status == 0, done.errors
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in done.output + done.errors
 
-    # the same champion and verdicts
-    promotion = json.loads(files.cat_file(f"{root}/08_reporting/promotion.json"))
-    default = json.loads((whole_run.root / "08_reporting/promotion.json").read_text())
-    del promotion["run_id"], default["run_id"]
-    assert promotion == default
-    for name in REPORTS:
-        ours = table(files, root, f"08_reporting/{name}.parquet").drop(columns="reason")
-        theirs = pd.read_parquet(whole_run.root / f"08_reporting/{name}.parquet")
-        pd.testing.assert_frame_equal(ours, theirs.drop(columns="reason"), rtol=1e-9)
+    def check_verdicts():
+        # the same champion and verdicts
+        promotion = json.loads(files.cat_file(f"{root}/08_reporting/promotion.json"))
+        default = json.loads((whole_run.root / "08_reporting/promotion.json").read_text())
+        del promotion["run_id"], default["run_id"]
+        assert promotion == default
+        for name in REPORTS:
+            found = table(files, root, f"08_reporting/{name}.parquet").drop(columns="reason")
+            default = pd.read_parquet(whole_run.root / f"08_reporting/{name}.parquet")
+            pd.testing.assert_frame_equal(found, default.drop(columns="reason"), rtol=1e-9)
 
+    check_verdicts()
     # every file of the default run that is no database is there, and no other
     found = {path.removeprefix(f"{root}/") for path in files.find(root)}
     expected = {
@@ -102,12 +135,13 @@ def test_all_that_is_no_database_lies_in_the_store(
         and "mlartifacts" not in path.parts
     }
     assert found == expected
-    assert {path.name for path in (tmp_path / "databases").iterdir()} >= {"log.db", "mlflow.db"}
+    on_disk = {path.name for path in (tmp_path / "databases").iterdir()}
+    assert ("log.db" in on_disk) == database.startswith("sqlite")
     assert not (tmp_path / "local").exists()
     assert not list(PROJECT.glob("s3:*"))
+    # the server has written them
     artifacts = {path.partition("/artifacts/")[2] for path in files.find(f"{store.bucket}/mlflow")}
-    assert {"model.skops", "onnx/model.onnx", "reference/profile.json"} <= artifacts
-    assert {"model_card.html", "figures/comparison.json"} <= artifacts
+    assert artifacts >= ARTIFACTS
 
     # pages open as pages, and the summary says where they are
     for page in ("monitoring", "model_card", "training_figures", "evidently/drift"):
@@ -117,10 +151,25 @@ def test_all_that_is_no_database_lies_in_the_store(
     assert f"{store.address}/team/08_reporting/monitoring.html" in done.output
     assert f"./just evidently {store.address}/team/08_reporting/evidently_wor" in done.output
 
-    again = run_in_store("--pipeline", "monitoring", root=tmp_path / "local")
+    again = kedro_apart(
+        *environment, "--pipeline", "monitoring", root=tmp_path / "local", variables=ours
+    )
     assert again.status == 0, again.errors
     assert re.search(r"Counted 0 of \d+ hours; the others are known", again.output)
     assert {path.removeprefix(f"{root}/") for path in files.find(root)} == expected
+    check_verdicts()
+
+
+@pytest.mark.slow
+def test_without_a_server_artifacts_go_to_the_store(store, run_in_store, tmp_path):
+    done = run_in_store(
+        *("--pipelines", "processing,training", "--params", ONE_CANDIDATE), root=tmp_path / "local"
+    )
+    assert done.status == 0, done.errors
+    found = store.files.find(f"{store.bucket}/mlflow")
+    assert {path.partition("/artifacts/")[2] for path in found} >= ARTIFACTS
+    assert not (tmp_path / "local").exists()
+    assert {path.name for path in (tmp_path / "databases").iterdir()} >= {"mlflow.db"}
 
 
 @pytest.mark.slow
@@ -206,29 +255,3 @@ def test_a_lake_cannot_be_written_to_a_store(
         root=after_whole_run,
     )
     assert f"{store.address}/lake is no folder of this machine" in outcome.error
-
-
-# MLflow's server
-
-
-@pytest.mark.slow
-def test_a_tracking_server_keeps_artifacts_in_the_store(
-    store, tmp_path, monkeypatch, run_server, free_port
-):
-    import mlflow
-
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    command += ["--artifacts-destination", f"{store.address}/artifacts"]
-    with run_server(command, f"{address}/health", tmp_path / "log"):
-        # whoever logs needs no key of the store: the server has it
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
-            monkeypatch.delenv(name)
-        client = mlflow.MlflowClient(address)
-        run = client.create_run(client.create_experiment("wines"))
-        client.log_text(run.info.run_id, "a card", "cards/card.md")
-    assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
-    (path,) = store.files.find(f"{store.bucket}/artifacts")
-    assert path.endswith(f"/{run.info.run_id}/artifacts/cards/card.md")
-    assert store.files.cat_file(path) == b"a card"
