@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from tests.sessions.conftest import ONE_CANDIDATE
+
 PROJECT = Path(__file__).parents[2]
 SAMPLE = PROJECT / "data/01_raw/sample"
 PROCESSING = ("--pipeline", "processing")
@@ -90,7 +92,8 @@ def test_what_the_message_says_to_run_first_helps(kedro_here, fresh_root, projec
     too_early = kedro_here(*environment, *SIMULATION, root=fresh_root).error
     _, _, advice = too_early.partition("--pipelines ")
     first = advice.partition("'")[0]
-    assert kedro_here(*environment, "--pipelines", first, root=fresh_root).status == 0
+    small = ("--params", ONE_CANDIDATE)
+    assert kedro_here(*environment, "--pipelines", first, *small, root=fresh_root).status == 0
     sent = kedro_here(*environment, *SIMULATION, root=fresh_root)
     assert sent.status == 0, sent.errors
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -78,24 +79,35 @@ def replace_parameters(notebook, source):
     cell.source = source
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One kernel for all notebooks: each would import the same libraries for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        # the kernel is the interpreter that runs the tests
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("KEDRO_ENV", "test")
+        manager = KernelManager()
+        manager.start_kernel(cwd=NOTEBOOKS[0].parent)
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_after_a_run(path, after_whole_run, monkeypatch):
-    monkeypatch.setenv("KEDRO_ENV", "test")
-    monkeypatch.setenv("WINE_QUALITY_TEST_ROOT", str(after_whole_run))
-    # the kernel is the interpreter that runs the tests
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+def test_a_notebook_runs_after_a_run(path, after_whole_run, kernel):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     if path.stem in FEWER:
         replace_parameters(notebook, FEWER[path.stem])
     cells = list(notebook.cells)
-    findings = f"import numpy as np\n{FINDINGS[path.stem]}"
-    notebook.cells.append(nbformat.v4.new_code_cell(findings))
-    client = NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
+    begin = (
+        "%reset -f\n"
+        f"import os; os.environ['WINE_QUALITY_TEST_ROOT'] = {str(after_whole_run)!r}; del os"
     )
-    client.execute()
+    findings = f"import numpy as np\n{FINDINGS[path.stem]}"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(begin))
+    notebook.cells.append(nbformat.v4.new_code_cell(findings))
+    NotebookClient(notebook, km=kernel, timeout=600).execute(cleanup_kc=False)
     assert all(
         cell.outputs
         for cell in cells[2:]
