@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import pytest
 from kedro.config import OmegaConfigLoader
@@ -437,7 +437,7 @@ def unread_fields(root: type[BaseModel], sources: Iterable[str], taken: Iterable
             f"{model.__name__}.{name}"
             for name, field in model.model_fields.items()
             # by the one value of a literal Pydantic itself chooses among models
-            if name not in read | known and len(typing.get_args(field.annotation)) != 1
+            if name not in read | known and typing.get_origin(field.annotation) is not Literal
         ]
     return sorted(unread)
 
