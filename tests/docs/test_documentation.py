@@ -214,3 +214,15 @@ def test_the_reference_shows_a_message_to_a_webhook(reference) -> None:
     message = json.loads(shown)
     assert message["version"] == FORMAT_VERSION
     assert message["incident"]["alerts"][0]["verdict"] in ALARMS
+
+
+def test_what_builds_the_site_changes_no_version_of_other_packages() -> None:
+    def pins(lock: str) -> dict[str, str]:
+        text = (PROJECT / f"{lock}.lock").read_text()
+        return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
+
+    own, everything = pins("requirements-docs"), pins("requirements-all")
+    assert {"mkdocs-material", "mkdocstrings-python", "mkdocs-click"} <= own.keys()
+    assert len(own.keys() & everything.keys()) > 10
+    assert {n: v for n, v in own.items() if everything.get(n, v) != v} == {}
+    assert "mkdocs" not in everything

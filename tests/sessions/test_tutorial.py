@@ -43,7 +43,6 @@ def is_as_shown(shown: str, output: str) -> bool:
     )
 
 
-@pytest.mark.slow
 def test_each_command_does_what_the_tutorial_shows(
     whole_run, after_whole_run, kedro_command_here
 ) -> None:
