@@ -10,7 +10,7 @@ server := "exec python -m wine_quality.system.foreground"
 export MLFLOW_WORKERS := env("MLFLOW_WORKERS", "1")
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 
-uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'just lock' pyproject.toml"
+uv_compile := "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'just lock'"
 
 # list the recipes
 default:
@@ -116,11 +116,20 @@ format:
 sample:
     python -m wine_quality.traffic.synthetic data/01_raw/sample
 
-# resolve all dependencies again, into the three locks
+# add what builds the documentation to .venv, as locked
+docs-tools:
+    ./just docs-tools
+
+# build the documentation as a site in site/; `just docs serve` shows it while it is written
+docs command="build" *arguments: docs-tools
+    exec env NO_MKDOCS_2_WARNING=1 mkdocs {{ command }} {{ arguments }}
+
+# resolve all dependencies again, into the locks
 lock:
-    {{ uv_compile }} --all-extras --output-file requirements-all.lock
-    {{ uv_compile }} --extra dev --constraint requirements-all.lock --output-file requirements.lock
-    {{ uv_compile }} --extra orchestration --extra postgres --extra s3 --constraint requirements-all.lock --output-file requirements-production.lock
+    {{ uv_compile }} pyproject.toml --all-extras --output-file requirements-all.lock
+    {{ uv_compile }} pyproject.toml --extra dev --constraint requirements-all.lock --output-file requirements.lock
+    {{ uv_compile }} pyproject.toml --extra orchestration --extra postgres --extra s3 --constraint requirements-all.lock --output-file requirements-production.lock
+    {{ uv_compile }} --group docs --constraint requirements-all.lock --output-file requirements-docs.lock
 
 # what a commit has to pass
 check: lint coverage

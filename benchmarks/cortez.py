@@ -1,4 +1,4 @@
-"""Our candidates against the support vector machine of Cortez et al.: see docs/benchmarks.md.
+"""Our candidates and the support vector machine of Cortez et al., for docs/benchmarks/models.md.
 
     WINE_QUALITY_DATA=FOLDER python benchmarks/cortez.py [--quick] [--repeats N] > tables.md
 

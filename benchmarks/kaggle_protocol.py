@@ -1,4 +1,6 @@
-"""The tutorial's four models, judged its way and without leakage: a table of docs/benchmarks.md.
+"""The tutorial's four models, judged its way and without leakage.
+
+A table of docs/benchmarks/models.md.
 
     WINE_QUALITY_DATA=FOLDER python benchmarks/kaggle_protocol.py [--quick] > table.md
 

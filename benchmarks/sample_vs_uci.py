@@ -1,4 +1,6 @@
-"""How near the embedded sample comes to the UCI wines: the tables and figures of docs/sample.md.
+"""How near the embedded sample comes to the UCI wines.
+
+The tables and figures of docs/benchmarks/sample.md.
 
     WINE_QUALITY_DATA=FOLDER python benchmarks/sample_vs_uci.py > tables.md
 

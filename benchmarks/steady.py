@@ -4,7 +4,8 @@
 
 Starts the service on a champion and an inference log of its own, has `locustfile.py` use it (single
 wines, batches, ground truth, mistakes), and samples the memory of all its processes. Prints tables
-for docs/serving.md; the exit status is 1 where a request failed or a prediction is missing.
+for docs/benchmarks/service.md; the exit status is 1 where a request failed or a prediction is
+missing.
 """
 
 import argparse

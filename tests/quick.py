@@ -13,7 +13,7 @@ HEAVY_FIXTURES = frozenset(
         *("_store_server", "_tracking_server", "empty_tracking_database", "postgres_schema"),
         *("end_process", "free_port", "prefect_server", "run_server", "serve_http"),
         *("start_services", "trained", "real_data", "phone", "run_pipeline"),
-        *("kedro_apart", "kedro_here", "load", "start_apart", "whole_run"),
+        *("kedro_apart", "kedro_command_here", "kedro_here", "load", "start_apart", "whole_run"),
     }
 )
 # a test that imports one of these, at the top or inside, starts something with it

@@ -390,7 +390,8 @@ def test(env: str | None) -> None:
         settings = check_parameters(configured["parameters"]).monitoring.alerts
         if not settings.channels:
             raise WineQualityError(
-                "There is no channel: add one to monitoring.alerts.channels, see docs/alerts.md."
+                "There is no channel: add one to monitoring.alerts.channels, see "
+                "docs/how-to/alert-channels.md."
             )
         outcomes = try_channels(settings)
         for name, refusal in outcomes:

@@ -151,8 +151,8 @@ def command_line_here() -> KedroCLI:
     return KedroCLI(PROJECT)
 
 
-def run_here(*arguments: str, root: Path) -> Outcome:
-    """Run `kedro run` in this process, through the whole command line, which saves seconds."""
+def command_here(*arguments: str, root: Path) -> Outcome:
+    """Run `kedro …` in this process, through the whole command line, which saves seconds."""
     output, errors = io.StringIO(), io.StringIO()
     with (
         session_variables(root),
@@ -160,13 +160,18 @@ def run_here(*arguments: str, root: Path) -> Outcome:
         contextlib.redirect_stderr(errors),
     ):
         try:
-            command_line_here().main(["run", *arguments], prog_name="kedro")
+            command_line_here().main(list(arguments), prog_name="kedro")
         except SystemExit as end:
             status = int(end.code or 0)
         except Exception:
             traceback.print_exc()
             status = 1
     return Outcome(status, output.getvalue(), errors.getvalue())
+
+
+def run_here(*arguments: str, root: Path) -> Outcome:
+    """Run `kedro run` in this process."""
+    return command_here("run", *arguments, root=root)
 
 
 def load_all(root: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -186,6 +191,12 @@ def kedro_apart() -> Kedro:
 @pytest.fixture(scope="session")
 def kedro_here() -> Kedro:
     return run_here
+
+
+@pytest.fixture(scope="session")
+def kedro_command_here() -> Kedro:
+    """Run any command of Kedro or of the project, such as `alerts list`."""
+    return command_here
 
 
 @pytest.fixture(scope="session")

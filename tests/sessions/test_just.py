@@ -96,10 +96,11 @@ def test_pip_installs_what_uv_cannot(checkout):
     assert checkout.installers == ["uv", "uv", "python"]
 
 
-def test_the_extras_have_a_lock_of_their_own(checkout):
-    assert checkout.just("extras") == ("", "")
+@pytest.mark.parametrize(("recipe", "lock"), [("extras", "all"), ("docs-tools", "docs")])
+def test_what_is_optional_has_a_lock_of_its_own(checkout, recipe, lock):
+    assert checkout.just(recipe) == ("", "")
     log = (checkout.folder / "installed.log").read_text()
-    assert log.splitlines()[-1].endswith("--no-deps --require-hashes -r requirements-all.lock")
+    assert log.splitlines()[-1].endswith(f"--no-deps --require-hashes -r requirements-{lock}.lock")
 
 
 def test_uv_comes_from_the_lock(checkout):

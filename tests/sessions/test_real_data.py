@@ -69,7 +69,7 @@ def test_the_tutorials_table_comes_out_as_it_was_printed(kedro_here, real, fresh
         *("random_forest_regressor", "random_forest_classifier"),
         *("extra_trees_classifier", "k_neighbors_regressor"),
     }
-    # what another seed changes (docs/benchmarks.md)
+    # what another seed changes (docs/benchmarks/models.md)
     assert ((table["rmse_held_out"] - table["rmse_published"]).abs() < 0.015).all()
     assert ((table["r2_held_out"] - table["r2_published"]).abs() < 0.004).all()
     assert (table["r2_folds"] < 0.45).all()

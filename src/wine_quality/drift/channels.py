@@ -174,7 +174,7 @@ class _Log:
 
 
 class _Webhook:
-    """A server that takes JSON, see docs/alerts.md."""
+    """A server that takes JSON, see docs/how-to/alert-channels.md."""
 
     most_at_once: int | None = None
 

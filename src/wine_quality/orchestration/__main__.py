@@ -50,7 +50,7 @@ def _run(given: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m wine_quality.orchestration",
-        description="Runs what orchestration.yml lists, by Prefect; see docs/orchestration.md.",
+        description="Runs what orchestration.yml lists, by Prefect; see docs/how-to/schedules.md.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     deploy = commands.add_parser("deploy", help="bring the deployments to the server")

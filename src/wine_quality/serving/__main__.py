@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m wine_quality.serving",
         description="The prediction service. Every setting has a variable too, WINE_QUALITY_PORT "
-        "for --port; docs/serving.md lists them.",
+        "for --port; './just docs' builds the list of all.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser("serve", help="answer requests")

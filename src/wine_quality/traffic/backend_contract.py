@@ -6,7 +6,7 @@ Subclass in a test module, where pytest finds three fixtures:
 * ``model``: what the hosted model answers to a frame of the twelve inputs, shape (n,).
 * ``logged``: reads the log that its predictions are in, with the columns of ``LOG_DTYPES``.
 
-Needs pytest, which the extra ``dev`` has. An example is in ``docs/backends.md``.
+Needs pytest, which the extra ``dev`` has. An example is in ``docs/how-to/backend.md``.
 """
 
 from collections.abc import Callable, Sequence

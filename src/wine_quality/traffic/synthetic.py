@@ -4,8 +4,8 @@ A wine's type and band of quality (up to 5, 6, from 7) are drawn first. Each typ
 Gaussian copula over the eleven measurements and quality: twelve correlated standard normals, each
 carried onto its column's quantiles (a measurement) or cut into classes (quality). One copula per
 type would let every measurement speak about quality in one direction only, and a straight line
-would predict it better than a forest; docs/sample.md has the figures, and says how near the
-synthetic wines come to the real ones and what they are not good for.
+would predict it better than a forest. docs/benchmarks/sample.md says how near the synthetic wines
+come to the real ones, docs/explanation/sample.md what they are not good for.
 
     python -m wine_quality.traffic.synthetic data/01_raw/sample    # writes the embedded sample
 """

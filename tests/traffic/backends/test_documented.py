@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "backends.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "how-to" / "backend.md"
 CELLAR = """
 import numpy as np
 
