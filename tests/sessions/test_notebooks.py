@@ -2,9 +2,7 @@ import os
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 # what must hold of that which a notebook found, in its own names
@@ -81,6 +79,9 @@ def replace_parameters(notebook, source):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_after_a_run(path, after_whole_run, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
     monkeypatch.setenv("KEDRO_ENV", "test")
     monkeypatch.setenv("WINE_QUALITY_TEST_ROOT", str(after_whole_run))
     # the kernel is the interpreter that runs the tests
