@@ -10,7 +10,6 @@ from typing import Any
 from zipfile import ZipFile
 
 import mlflow
-import skops.io
 import yaml
 from mlflow import MlflowClient
 
@@ -89,6 +88,8 @@ CRAFTED: Mapping[str, Callable[[Path], Part]] = {
 
 def skops_with(part: Part, protocol: int = 2) -> bytes:
     """Write a skops file that consists of one part."""
+    import skops
+
     content = io.BytesIO()
     schema = {**part, "protocol": protocol, "_skops_version": skops.__version__}
     with ZipFile(content, "w") as parts:
@@ -98,6 +99,8 @@ def skops_with(part: Part, protocol: int = 2) -> bytes:
 
 def save_model(model: Any, folder: Path, **options: Any) -> Path:
     """Save a model as MLflow does, with the trusted types that it needs."""
+    import skops.io
+
     types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
     mlflow.sklearn.save_model(
         model, folder, pip_requirements=[], **{"skops_trusted_types": types, **options}
@@ -107,6 +110,8 @@ def save_model(model: Any, folder: Path, **options: Any) -> Path:
 
 def swap_skops(folder: Path, content: bytes) -> None:
     """Put another file in the place of `model.skops`, and trust its types in `MLmodel`."""
+    import skops.io
+
     (folder / "model.skops").write_bytes(content)
 
     def trust(description: Part) -> None:

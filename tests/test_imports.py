@@ -1,7 +1,12 @@
-"""What notebooks and benchmarks import from the project is there: they run too seldom to show."""
+"""Notebooks and benchmarks import what is there, and commands import what they use.
+
+The former run too seldom to show what is missing, the latter start too often to wait for more.
+"""
 
 import ast
 import json
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -64,3 +69,33 @@ def test_monitoring_imports_nothing_that_takes_a_second():
             elif not isinstance(node, ast.Import):
                 continue
             assert not any(f"{name}.".startswith("scipy.stats.") for name in names), path
+
+
+# each takes from half a second to nine
+SLOW = frozenset(
+    {
+        *("distributed", "duckdb", "evidently", "jsonschema", "kedro_viz", "matplotlib", "mlflow"),
+        *("onnx", "onnxruntime", "optuna", "pandera", "prefect", "pyspark", "scipy.stats"),
+        *("skl2onnx", "sklearn", "skops.io", "xgboost"),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "wine_quality.cli",
+        "wine_quality.settings",
+        # as each command with a session does, of whichever pipeline
+        "wine_quality.pipeline_registry",
+        "wine_quality.pipelines.parameters",
+        "wine_quality.orchestration",
+        "wine_quality.modelling.registry",
+        "wine_quality.serving.worker",
+    ],
+)
+def test_what_is_slow_is_imported_where_it_is_used(module):
+    code = f"import sys, {module}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert module in found.stdout.split()
+    assert SLOW & set(found.stdout.split()) == set()

@@ -22,6 +22,7 @@ from wine_quality.modelling.tracking import (
     explain_mlflow,
     tracking_setting,
 )
+from wine_quality.running.config_loader import read_configuration
 from wine_quality.running.logs import NODE_FAILURES, configure_logging
 from wine_quality.system.project import project_folder
 from wine_quality.system.storage import address_of, describe_trouble, is_address, is_from_store
@@ -386,7 +387,7 @@ def test(env: str | None) -> None:
     from wine_quality.drift.notifying import try_channels
     from wine_quality.pipelines.parameters import check_parameters
 
-    with _configuration(env) as configured:
+    with _configuration(env, tracked=False) as configured:
         settings = check_parameters(configured["parameters"]).monitoring.alerts
         if not settings.channels:
             raise WineQualityError(
@@ -466,7 +467,7 @@ def accepted(withdrawn_too: bool, env: str | None) -> None:
     from wine_quality.drift.acceptance_store import AcceptanceStore
 
     with (
-        _configuration(env) as configured,
+        _configuration(env, tracked=False) as configured,
         AcceptanceStore(configured["credentials"]["monitoring"]["url"]) as store,
     ):
         periods = store.periods()
@@ -484,7 +485,7 @@ def _incidents(env: str | None) -> "Iterator[IncidentStore]":
     from wine_quality.drift.incident_store import IncidentStore
 
     with (
-        _configuration(env) as configured,
+        _configuration(env, tracked=False) as configured,
         IncidentStore(configured["credentials"]["monitoring"]["url"]) as store,
     ):
         yield store
@@ -503,14 +504,23 @@ def _registry(env: str | None) -> "Iterator[ModelRegistry]":
 
 
 @contextmanager
-def _configuration(env: str | None) -> "Iterator[AbstractConfigLoader]":
-    """Give an environment's settings; end in one line where a person can correct what fails."""
+def _configuration(env: str | None, *, tracked: bool = True) -> "Iterator[AbstractConfigLoader]":
+    """Give an environment's settings; end in one line where a person can correct what fails.
+
+    Args:
+        env: The environment.
+        tracked: Whether the command asks MLflow, whose database takes seconds to open.
+    """
+    from kedro.framework.project import settings
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
     try:
         project = project_folder()
         bootstrap_project(project)
+        if not tracked:
+            yield read_configuration(project / settings.CONF_SOURCE, env)
+            return
         session = KedroSession.create(project, env=env)
         with session:
             # kedro-mlflow sets the tracking server when the context is made

@@ -1,6 +1,5 @@
 """The registered pipelines."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +20,7 @@ from wine_quality.pipelines import (
 )
 from wine_quality.pipelines.parameters import added_pipelines, check_parameters
 from wine_quality.pipelines.training.parameters import TrainingParameters
+from wine_quality.running.config_loader import read_configuration
 from wine_quality.running.hooks import ConfigurationHook
 from wine_quality.system.project import project_folder
 
@@ -66,9 +66,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     folder = project_folder() / settings.CONF_SOURCE
     if not folder.is_dir():
         return {}
-    loader = settings.CONFIG_LOADER_CLASS(
-        conf_source=str(folder), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
-    )
+    loader = read_configuration(folder, None)
     return build_pipelines(check_parameters(loader["parameters"]).training)
 
 

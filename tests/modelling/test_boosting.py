@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import skops.io
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
@@ -42,6 +41,8 @@ def test_the_last_fit_has_that_many_rounds_and_every_wine(fitted, labelled_wines
 
 
 def test_what_it_leaves_needs_nothing_of_this_project(labelled_wines):
+    import skops.io
+
     found = fit_candidate(BOOSTED, labelled_wines, 3)
     assert type(found.model) is Pipeline
     assert found.rounds == found.model[-1].n_estimators

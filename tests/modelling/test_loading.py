@@ -3,7 +3,6 @@ import hashlib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
@@ -68,6 +67,8 @@ def test_a_crafted_file_runs_nothing(marker, kind, protocol):
 
 @pytest.mark.parametrize("kind", crafted.CRAFTED)
 def test_the_same_file_runs_where_it_is_trusted_by_its_own_word(marker, kind):
+    import skops.io
+
     """Otherwise the test above would prove nothing."""
     content = crafted.skops_with(crafted.CRAFTED[kind](marker))
     made = skops.io.loads(content, trusted=skops.io.get_untrusted_types(data=content))
@@ -88,6 +89,8 @@ def test_the_same_file_runs_where_it_is_trusted_by_its_own_word(marker, kind):
     ],
 )
 def test_parts_that_call_what_the_file_names_are_refused_before_skops_sees_them(part, monkeypatch):
+    import skops.io
+
     monkeypatch.setattr(skops.io, "get_untrusted_types", None)
     monkeypatch.setattr(skops.io, "loads", None)
     hidden = crafted.sequence("ListNode", "list", crafted.text("x"), part)
@@ -182,6 +185,8 @@ class OurTree:
 
 
 def test_a_teams_type_is_named_to_be_loaded(model):
+    import skops.io
+
     model.steps[-1] = ("estimator", OurTree())
     content = skops.io.dumps(model)
     ours = f"{OurTree.__module__}.OurTree"
@@ -218,6 +223,8 @@ def shipped_candidates():
 
 @pytest.mark.parametrize("settings", list(shipped_candidates()))
 def test_every_candidate_that_ships_can_be_loaded_again(settings, labelled_wines):
+    import skops.io
+
     few = {"n_estimators": 5} if "n_estimators" in settings["settings"] else {}
     candidate = Candidate(**settings).with_settings(few)
     model = fit_candidate(candidate, labelled_wines, 0).model

@@ -75,7 +75,7 @@ def test_the_environment_of_the_process_is_the_one_deployed(monkeypatch):
         ),
         (
             {"deployments": {"one": {"pipeline": "monitoring", "env": "nowhere"}}},
-            "deployments.one.env: there is no environment 'nowhere', choose base, ",
+            "deployments.one: There is no environment 'nowhere' in ",
         ),
         (
             {
@@ -105,7 +105,7 @@ def test_a_mistake_is_one_line_before_anything_is_done(command, conf, changes, t
 
 
 def test_an_unknown_environment_or_deployment_is_named(command):
-    assert "--env: there is no environment 'mars'" in command("deploy", "--env", "mars")[2]
+    assert "There is no environment 'mars' in " in command("deploy", "--env", "mars")[2]
     status, _, errors = command("run", "monitorin", "--env", "test")
     assert status == 1
     assert errors == (

@@ -2,10 +2,7 @@ import os
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from jupyter_client import KernelManager
-from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 # what must hold of that which a notebook found, in its own names
@@ -82,6 +79,8 @@ def replace_parameters(notebook, source):
 @pytest.fixture(scope="module")
 def kernel():
     """One kernel for all notebooks: each would import the same libraries for seconds."""
+    from jupyter_client import KernelManager
+
     with pytest.MonkeyPatch.context() as patch:
         # the kernel is the interpreter that runs the tests
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -95,6 +94,9 @@ def kernel():
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_after_a_run(path, after_whole_run, kernel):
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     if path.stem in FEWER:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kedro.config import AbstractConfigLoader
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 
@@ -22,6 +21,7 @@ from wine_quality.orchestration.settings import (
 )
 from wine_quality.pipeline_registry import build_pipelines
 from wine_quality.pipelines.parameters import check_parameters
+from wine_quality.running.config_loader import read_configuration
 from wine_quality.system.project import project_folder
 
 TAG = "wine_quality"
@@ -92,8 +92,7 @@ def make_plan(env: str | None, conf_source: str | None = None) -> Plan:
     project = project_folder()
     bootstrap_project(project)
     folder = Path(conf_source or project / settings.CONF_SOURCE).resolve()
-    _check_environment(folder, env, "--env")
-    loader = _loader(folder, env)
+    loader = read_configuration(folder, env)
     found = read_settings(loader)
     pipelines = build_pipelines(check_parameters(loader["parameters"]).training)
     unknown = found.unknown_nodes(node for made in pipelines.values() for node in made.nodes)
@@ -101,9 +100,8 @@ def make_plan(env: str | None, conf_source: str | None = None) -> Plan:
         raise WineQualityError(f"Wrong settings of {FILE}: {'; '.join(unknown)}.")
     for name, deployment in found.deployments.items():
         own_env = deployment.env or env
-        _check_environment(folder, own_env, f"deployments.{name}.env")
         try:
-            check_parameters(_loader(folder, own_env, deployment.params)["parameters"])
+            check_parameters(read_configuration(folder, own_env, deployment.params)["parameters"])
         except WineQualityError as error:
             raise WineQualityError(f"deployments.{name}: {error}") from error
         _check_pipelines(name, deployment, pipelines)
@@ -246,21 +244,6 @@ def _in_words(plan: Plan, deployment: Deployment) -> str:
     env = deployment.env or plan.env
     paused = ", paused" if deployment.paused else ""
     return f"{', then '.join(deployment.runs)}{f' in {env}' if env else ''}, {when}{paused}"
-
-
-def _loader(
-    folder: Path, env: str | None, params: dict[str, Any] | None = None
-) -> AbstractConfigLoader:
-    loader: AbstractConfigLoader = settings.CONFIG_LOADER_CLASS(
-        conf_source=str(folder), env=env, runtime_params=params, **settings.CONFIG_LOADER_ARGS
-    )
-    return loader
-
-
-def _check_environment(folder: Path, env: str | None, where: str) -> None:
-    if env and not (folder / env).is_dir():
-        known = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-        raise WineQualityError(f"{where}: there is no environment {env!r}, choose {known}.")
 
 
 def _check_pipelines(name: str, deployment: Deployment, known: Iterable[str]) -> None:

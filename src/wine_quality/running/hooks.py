@@ -24,6 +24,7 @@ from wine_quality.modelling.tracking import (
     tracking_setting,
     tracking_store,
 )
+from wine_quality.running.config_loader import check_environment
 from wine_quality.running.logs import step_in_words
 from wine_quality.system.project import project_folder
 from wine_quality.system.storage import (
@@ -60,7 +61,7 @@ class ConfigurationHook:
 
         from wine_quality.pipelines.parameters import check_parameters
 
-        _check_environment(context)
+        check_environment(Path(context.config_loader.conf_source), context.env)
         checked = check_parameters(context.config_loader["parameters"])
         tracking = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"] or ""
         refuse_database_in_store(tracking)
@@ -408,17 +409,6 @@ class StageClock:
 def environment_name(context: KedroContext) -> str:
     """Name a session's environment as `--env` does; without one it is that of all settings."""
     return context.env or str(settings.CONFIG_LOADER_ARGS["base_env"])
-
-
-def _check_environment(context: KedroContext) -> None:
-    """Refuse an environment that has no folder; Kedro would go on without its settings."""
-    folder = Path(context.config_loader.conf_source)
-    # an archive or an address cannot be looked into here
-    if context.env and folder.is_dir() and not (folder / context.env).is_dir():
-        known = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        raise WineQualityError(
-            f"There is no environment {context.env!r} in {folder}: choose {', '.join(known)}."
-        )
 
 
 def quieten_mlflow() -> None:

@@ -16,10 +16,9 @@ from wine_quality.drift.profiles import HOUR_S, count, window_profile
 from wine_quality.drift.reference import ERROR, SEGMENTS, Reference
 from wine_quality.wines import QUALITY
 
-OWN = reference()
 
-
-def drawn(column, wines, segments=SEGMENTS, own=OWN):
+def drawn(column, wines, segments=SEGMENTS):
+    own = reference()
     windows = window_profile(wines, own)
     axis = axis_of(column, [own])
     return axis, distributions_of(column, windows, windows.dense(own)[0], own, axis, segments)
@@ -105,8 +104,8 @@ def test_faults_are_named_beside_the_reference_s():
 def test_versions_share_an_axis_and_a_column_without_values_has_none():
     stronger = predicted(600, 5)
     stronger = Reference.from_wines(stronger.assign(alcohol=stronger["alcohol"] + 3))
-    both = axis_of("alcohol", [OWN, stronger])
-    alone = [axis_of("alcohol", [own]) for own in (OWN, stronger)]
+    both = axis_of("alcohol", [reference(), stronger])
+    alone = [axis_of("alcohol", [own]) for own in (reference(), stronger)]
     assert both.bounds[0] == alone[0].bounds[0]
     assert both.bounds[-1] == alone[1].bounds[-1]
     blank = Reference.from_wines(predicted(600, 5).assign(pH=np.nan))
@@ -116,13 +115,13 @@ def test_versions_share_an_axis_and_a_column_without_values_has_none():
 
 
 def test_windows_are_drawn_together_as_each_alone():
-    wines = predicted(300, 9)
+    own, wines = reference(), predicted(300, 9)
     hour = pd.to_timedelta(np.arange(300) // 100, unit="h")
     windows = count(
-        wines.assign(event_time=pd.Timestamp("2026-01-01", tz="UTC") + hour), OWN, HOUR_S
+        wines.assign(event_time=pd.Timestamp("2026-01-01", tz="UTC") + hour), own, HOUR_S
     )
-    axis = axis_of("alcohol", [OWN])
-    together = distributions_of("alcohol", windows, windows.dense(OWN)[0], OWN, axis)
+    axis = axis_of("alcohol", [own])
+    together = distributions_of("alcohol", windows, windows.dense(own)[0], own, axis)
     for k in range(3):
         _, alone = drawn("alcohol", wines[100 * k : 100 * (k + 1)])
         assert together.by_window[k] == alone.by_window[0]

@@ -1,8 +1,9 @@
 """Figures of the monitoring: which columns drifted when, and how the error went."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 
 from wine_quality.drift import summary_picture
 from wine_quality.drift.window_names import shortest_form
@@ -106,9 +107,10 @@ def plot_error_over_time(model_verdicts: pd.DataFrame) -> go.Figure:
     return titled(figure, "Error of labelled wines by window")
 
 
-# Kedro reads the types of a node when a session begins: here they are there to be read
-def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> Figure:
-    """One picture of all windows: scores, error and traffic."""
+# Kedro reads the types of a node when a session begins, so each would have to be imported: here,
+# all commands would wait for matplotlib
+def plot_summary(verdicts: pd.DataFrame, model_verdicts: pd.DataFrame) -> Any:
+    """One picture of all windows, a figure of matplotlib: scores, error and traffic."""
     return summary_picture.plot_summary(verdicts, model_verdicts)
 
 
