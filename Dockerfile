@@ -19,6 +19,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY conf conf
 COPY src src
 COPY data/01_raw/sample data/01_raw/sample
+# who runs it cannot write here, so that each process would compile the source again
+RUN python -m compileall -q src
 # who is not root may write here and nowhere else; MLflow's artifacts lie beside the project's files
 RUN useradd --uid 10001 --create-home wine \
     && install --directory --owner wine --group wine data data/production /artifacts

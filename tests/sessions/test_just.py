@@ -96,6 +96,13 @@ def test_pip_installs_what_uv_cannot(checkout):
     assert checkout.installers == ["uv", "uv", "python"]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_packages_are_compiled_at_once_where_nobody_would_keep_it_later(checkout, kept):
+    checkout.just("extras", PYTHONDONTWRITEBYTECODE="" if kept else "1")
+    last = (checkout.folder / "installed.log").read_text().splitlines()[-1]
+    assert ("--compile-bytecode" in last) != kept
+
+
 @pytest.mark.parametrize(("recipe", "lock"), [("extras", "all"), ("docs-tools", "docs")])
 def test_what_is_optional_has_a_lock_of_its_own(checkout, recipe, lock):
     assert checkout.just(recipe) == ("", "")
