@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 
 class WineQualityError(Exception):
-    """A mistake that a person can make and mend.
+    """A mistake that a person can make and correct.
 
     The message says in one line what is wrong and what to do about it; the command line prints
     that line alone and exits with status 1.

@@ -45,7 +45,7 @@ def test_what_is_of_a_kind_or_comes_from_it_may_pass(error):
         # away, but not of the kinds asked for
         BackendUnavailableError("The backend is away."),
         raised(DatasetError("cannot load"), ValueError("not a file")),
-        # a person has to mend it, whatever lies beneath: what met the network has tried by itself
+        # a person has to act, whatever lies beneath: what met the network has tried by itself
         raised(WineQualityError("It cannot be fetched."), ConnectionRefusedError("refused")),
     ],
 )

@@ -414,7 +414,7 @@ def test_traffic_of_which_nothing_is_acknowledged_is_an_error(log, labelled_wine
     traffic = queued(labelled_wines, period)
     receipts = list(nodes.send_traffic(backend, traffic, parameters()))
     delivery, undelivered = nodes.summarise_delivery(traffic, receipts)
-    # it is the model that has to be mended
+    # it is the model that has to be corrected
     assert len(pd.concat(undelivered)) == 60
     with pytest.raises(WineQualityError, match="None of 60 wines was acknowledged: The model"):
         nodes.judge_wines(receipts, delivery, NOTHING, period, parameters())

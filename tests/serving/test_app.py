@@ -548,10 +548,10 @@ def test_a_broken_version_is_refused_and_the_old_one_kept(
         assert f"{gauge} 1.0" in (await client.get("/metrics")).text
         registered.registry.set_alias("champion", first)
 
-        async def mended() -> bool:
+        async def corrected() -> bool:
             return (await client.get("/model")).json()["refused"] is None
 
-        await until(mended)
+        await until(corrected)
         assert f"{gauge} 0.0" in (await client.get("/metrics")).text
 
     ask(settings, work)

@@ -169,7 +169,7 @@ def test_text_in_a_number_leaves_the_accepted_wines_as_they_were(
     error = kedro_here(*environment, *PROCESSING, root=fresh_root).error
     assert error == (
         "1 of 300 rows rejected, the first at winequality-red.csv line 6: "
-        "residual_sugar is not a number: sweet. Mend the files (all reasons are in the dataset "
+        "residual_sugar is not a number: sweet. Correct the files (all reasons are in the dataset "
         "rejected_wines), or go on without them: --params processing.allow=[rejected_rows]"
     )
     after = content(fresh_root)
@@ -436,7 +436,7 @@ def test_a_damaged_tracking_database(kedro_here, tmp_path, pipeline):
     error = kedro_here(*TEST, *pipeline, root=tmp_path).error
     assert error == (
         f"The tracking database sqlite:///{database} cannot be used (file is not a database): "
-        "mend it or move it away, or name another in mlflow.yml."
+        "repair it or move it away, or name another in mlflow.yml."
     )
     assert content(tmp_path) == {}
 
@@ -501,7 +501,7 @@ def test_a_root_that_may_not_be_written(kedro_here, tmp_path):
         tmp_path.chmod(0o700)
     assert error == (
         f"The tracking database sqlite:///{tmp_path}/root/mlflow.db cannot be used ({tmp_path} may "
-        "not be written): mend it or move it away, or name another in mlflow.yml."
+        "not be written): repair it or move it away, or name another in mlflow.yml."
     )
 
 

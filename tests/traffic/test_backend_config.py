@@ -18,7 +18,7 @@ def test_settings_are_read_from_json_and_yaml(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{url: [", "neither JSON nor YAML .line 1, column 8.: mend it"),
+        ("{url: [", "neither JSON nor YAML .line 1, column 8.: fix it"),
         ("- url", "holds no settings by name"),
         ("", "holds no settings by name"),
         ("1: 2", "holds no settings by name"),

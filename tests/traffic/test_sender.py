@@ -264,7 +264,7 @@ def test_a_batch_that_fails_does_not_stop_the_others(backend, log, plan):
     ]
     assert summary.error.split("; ")[0] == "These cannot be wines."
 
-    # what was refused for good would be refused again; the others may be mended
+    # what was refused for good would be refused again; the others may be corrected
     rest = list(not_delivered(frames, [receipts]))
     again, summary = deliver(backend, rest)
     assert (summary.sent, summary.acknowledged) == (40, 40)

@@ -246,7 +246,8 @@ class ModelRegistry:
                 f"The registry has no champion of {self.name} yet: "
                 + (
                     f"its version {newest.version} was not promoted, for the reason that its "
-                    "training gave; mend that and train again with 'kedro run --pipeline training'."
+                    "training gave; correct that and train again with "
+                    "'kedro run --pipeline training'."
                     if newest
                     else "train one first with 'kedro run --pipeline training' (or all of it: "
                     "'kedro run')."

@@ -141,7 +141,7 @@ def tracking_setting(address: str) -> str:
 def describe_database_trouble(address: str, error: Exception) -> str:
     """Say that MLflow's database cannot be used, which one it is, and what to do."""
     return (
-        f"{_database(address)} cannot be used ({getattr(error, 'orig', None) or error}): mend it "
+        f"{_database(address)} cannot be used ({getattr(error, 'orig', None) or error}): repair it "
         "or move it away, or name another in mlflow.yml."
     )
 

@@ -9,7 +9,7 @@ from wine_quality.errors import WineQualityError, raised_from
 def may_pass(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
     """Tell whether trying again may help.
 
-    What a person has to mend never passes by itself, whatever lies beneath it: a
+    What a person has to correct never passes by itself, whatever lies beneath it: a
     `WineQualityError` is tried again only if it is itself of one of the kinds. What SQLAlchemy
     passes on has to be of a class that may pass: a wrong password is an `OperationalError` as well.
 
@@ -27,7 +27,7 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Tell a failure in one line: what a person has to mend, or else what the program met."""
+    """Tell a failure in one line: what a person has to correct, or else what the program met."""
     from wine_quality.cli import explain
 
     told = explain(error) or f"{type(error).__name__}: {error}"
@@ -35,7 +35,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 def is_explained(error: BaseException) -> bool:
-    """Tell whether a person can mend it, so that a stack trace would tell nothing more."""
+    """Tell whether a person can correct it, so that a stack trace would tell nothing more."""
     from wine_quality.cli import explain
 
     return explain(error) is not None

@@ -127,7 +127,7 @@ def _refusal(mistakes: list[str]) -> str:
     shown = "; ".join(mistakes[:_MISTAKES_IN_A_MESSAGE])
     more = len(mistakes) - _MISTAKES_IN_A_MESSAGE
     rest = f"; and {more} more" if more > 0 else ""
-    return f"These cannot be wines: {shown}{rest}. Mend or leave out these values."
+    return f"These cannot be wines: {shown}{rest}. Correct or leave out these values."
 
 
 def check_predictions(answer: Any, n: int, model: ModelDescription) -> NDArray[np.float64]:

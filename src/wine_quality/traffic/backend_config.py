@@ -29,7 +29,7 @@ def read_config_file(path: str) -> dict[str, Any]:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WineQualityError(
-            f"The backend's config_file {path} is neither JSON nor YAML ({_where(error)}): mend it."
+            f"The backend's config_file {path} is neither JSON nor YAML ({_where(error)}): fix it."
         ) from error
     if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
         raise WineQualityError(

@@ -50,7 +50,7 @@ def accept_wines(
         raise WineQualityError(
             f"{len(rejected_wines):,} of {len(validated_wines) + len(rejected_wines):,} rows "
             f"rejected, the first at {first[reading.SOURCE]} line {first[reading.LINE]}: "
-            f"{first[reading.REASON]}. Mend the files (all reasons are in the dataset "
+            f"{first[reading.REASON]}. Correct the files (all reasons are in the dataset "
             "rejected_wines), or go on without them: --params processing.allow=[rejected_rows]"
         )
     if validated_wines.empty:

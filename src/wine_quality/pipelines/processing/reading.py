@@ -89,7 +89,7 @@ def _lines(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[s
                 yield first, values
             first = reader.line_num + 1
     except csv.Error as error:
-        raise WineQualityError(f"{source}: line {first} is not CSV ({error}): mend it.") from error
+        raise WineQualityError(f"{source}: line {first} is not CSV ({error}): fix it.") from error
 
 
 def _delimiter(line: str) -> str:

@@ -22,7 +22,7 @@ _C = TypeVar("_C", bound=Parameters)
 class BackendUnavailableError(WineQualityError):
     """What may pass by itself: the server is away, too slow or busy. Asking again may help.
 
-    Everything else that a backend raises has to be mended first, and a ``RefusedBatchError`` is
+    Everything else that a backend raises has to be corrected first, and a ``RefusedBatchError`` is
     about the request itself, so that nothing can be.
 
     Attributes:
