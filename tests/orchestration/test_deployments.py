@@ -75,7 +75,7 @@ def test_the_environment_of_the_process_is_the_one_deployed(monkeypatch):
         ),
         (
             {"deployments": {"one": {"pipeline": "monitoring", "env": "nowhere"}}},
-            "deployments.one: There is no environment 'nowhere' in ",
+            "deployments.one: There is no environment 'nowhere' in CONF: choose base, ",
         ),
         (
             {
@@ -97,15 +97,17 @@ def test_the_environment_of_the_process_is_the_one_deployed(monkeypatch):
 )
 @pytest.mark.parametrize("name", ["deploy", "serve"])
 def test_a_mistake_is_one_line_before_anything_is_done(command, conf, changes, told, name):
-    status, output, errors = command(name, "--conf-source", conf(**changes))
+    folder = conf(**changes)
+    status, output, errors = command(name, "--conf-source", folder)
     assert (status, output) == (1, "")
     assert errors.startswith("Error: ")
     assert errors.count("\n") == 1
-    assert told in errors
+    assert told.replace("CONF", folder) in errors
 
 
 def test_an_unknown_environment_or_deployment_is_named(command):
-    assert "There is no environment 'mars' in " in command("deploy", "--env", "mars")[2]
+    said = f"There is no environment 'mars' in {PROJECT / 'conf'}: choose base, "
+    assert said in command("deploy", "--env", "mars")[2]
     status, _, errors = command("run", "monitorin", "--env", "test")
     assert status == 1
     assert errors == (
